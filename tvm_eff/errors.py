@@ -1,0 +1,77 @@
+"""Every error a user can cause or meet, under one root.
+
+A message says what was wrong, with which file or value, and what to do next.
+The command line prints it and exits with code 2; it never shows a traceback
+for one of these.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class Error(Exception):
+    """Root of all errors tvm_eff raises on purpose."""
+
+
+class UsageError(Error):
+    """An option or argument has a value that cannot be used."""
+
+
+class TargetError(Error):
+    """A target is unknown, or its file is not a valid target."""
+
+
+class ModelError(Error):
+    """A model is unknown, cannot be built, traced or imported."""
+
+
+class SpaceError(Error):
+    """A schedule cannot be applied to a workload."""
+
+
+class BuildError(Error):
+    """Compiling or linking failed."""
+
+
+class SetupError(Error):
+    """Something the machine must provide is missing: a tool, a package, a right."""
+
+
+class DeviceError(Error):
+    """A device cannot be started or reached, or it stopped answering."""
+
+
+class RecordError(Error):
+    """A tuning log cannot be read or written."""
+
+
+class BundleError(Error):
+    """A bundle is incomplete, damaged, or made for another target."""
+
+
+class ValidationError(Error):
+    """A library computes something other than the PyTorch model."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return a hint that names the known words closest to `word`.
+
+    Parameters
+    ----------
+    word
+        What the user wrote.
+    known
+        What would have been accepted.
+
+    Returns
+    -------
+    str
+        ``"; did you mean 'a' or 'b'?"``, or the whole list when nothing is close.
+    """
+    choices = sorted(known)
+    close = difflib.get_close_matches(word, choices, n=3, cutoff=0.5)
+    if close:
+        return "; did you mean " + " or ".join(f"'{c}'" for c in close) + "?"
+    return "; known: " + ", ".join(choices)
