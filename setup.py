@@ -1,0 +1,58 @@
+"""Package tvm_eff; see scripts/setup_env.py for a one-line installation."""
+
+import shutil
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+HERE = Path(__file__).resolve().parent
+# Found in a checkout where they are, and in an installed package by tvm_eff/data.py.
+DATA_FOLDERS = ("targets", "tuning_logs", "runtime")
+
+
+class BuildWithData(build_py):
+    """Copy the data folders into the package, unless it is installed editable."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return
+        for name in DATA_FOLDERS:
+            copy = Path(self.build_lib) / "tvm_eff" / "_data" / name
+            shutil.rmtree(copy, ignore_errors=True)
+            if (HERE / name).is_dir():
+                shutil.copytree(HERE / name, copy)
+
+
+setup(
+    name="tvm_eff",
+    version="0.1.0",
+    description="Efficient CNNs from PyTorch, scheduled by TVM for small boards",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10,<3.13",
+    packages=find_packages(include=["tvm_eff", "tvm_eff.*"]),
+    cmdclass={"build_py": BuildWithData},
+    install_requires=[
+        "apache-tvm==0.27.0.post1",
+        # With 0.1.15, which pip would take, tuning crashes in ToJSONGraph.
+        "apache-tvm-ffi==0.1.14.post1",
+        "torch==2.13.0",
+        "numpy>=1.26",
+        "cloudpickle>=3.0",
+        "filelock>=3.13",
+        "pebble>=5.0",
+        "platformdirs>=4.0",
+        "psutil>=5.9",
+        "rich>=13.7",
+        "tomli>=2.0; python_version < '3.11'",
+        "tornado>=6.4",
+        "ziglang==0.17.1",
+    ],
+    extras_require={
+        "cost-model": ["xgboost>=2.0"],
+        "dev": ["mypy==2.4.1", "pytest==9.2.0", "ruff==0.17.6"],
+    },
+    entry_points={"console_scripts": ["tvm-eff = tvm_eff.cli.__main__:main"]},
+)

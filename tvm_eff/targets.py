@@ -1,0 +1,268 @@
+"""What tvm_eff compiles for: each target is one TOML file, read strictly.
+
+A board is data: its TVM target attributes, the facts of its processor that the
+design space is derived from, its toolchain, its emulated stand-in and its RPC
+key. The file ``host.toml`` leaves out what :mod:`tvm_eff.host` finds out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from tvm_eff import data, host
+from tvm_eff._target_file import Table, read_toml
+from tvm_eff.errors import TargetError, nearest
+
+if TYPE_CHECKING:
+    import tvm
+
+FLOAT32_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The facts of one core that schedules are derived from.
+
+    Parameters
+    ----------
+    vector_bytes
+        Width of a vector register.
+    vector_registers
+        How many vector registers a program can name.
+    fma_per_cycle
+        Vector fused multiply-adds issued a cycle.
+    issue_width
+        Instructions issued a cycle, all kinds together.
+    clock_ghz
+        Top clock.
+    cores
+        Cores to spread work over.
+    l1d_kib, l2_kib
+        Data cache of a core, and the next level as one core sees it.
+    """
+
+    vector_bytes: int
+    vector_registers: int
+    fma_per_cycle: int
+    issue_width: int
+    clock_ghz: float
+    cores: int
+    l1d_kib: int
+    l2_kib: int
+
+    @property
+    def lanes(self) -> int:
+        """How many float32 values a vector register holds."""
+        return self.vector_bytes // FLOAT32_BYTES
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """How libraries are linked for the target.
+
+    Parameters
+    ----------
+    triple
+        zig's name of the platform, such as ``aarch64-linux-gnu``.
+    glibc
+        The oldest glibc the libraries must run on; empty where there is none.
+    """
+
+    triple: str
+    glibc: str
+
+    @property
+    def zig_triple(self) -> str:
+        """The platform with its glibc floor, such as ``aarch64-linux-gnu.2.31``."""
+        return f"{self.triple}.{self.glibc}" if self.glibc else self.triple
+
+
+@dataclass(frozen=True)
+class Emulator:
+    """The processor that qemu is to stand in for: its ``-cpu`` of one architecture."""
+
+    arch: str
+    cpu: str
+
+
+@dataclass(frozen=True)
+class Rpc:
+    """The key a board announces to a tracker, and the port of its RPC server."""
+
+    key: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Target:
+    """One machine to compile for; see :func:`load`.
+
+    Parameters
+    ----------
+    name
+        Names the target and its folder of records.
+    description
+        One line for people.
+    path
+        The file it was read from.
+    tvm
+        TVM's target attributes, ``num-cores`` included.
+    detected
+        Whether it is the machine this process runs on.
+    """
+
+    name: str
+    description: str
+    path: Path
+    tvm: Mapping[str, Any] = field(hash=False)
+    hardware: Hardware
+    toolchain: Toolchain
+    emulator: Emulator | None
+    rpc: Rpc
+    detected: bool = False
+
+    @property
+    def is_host(self) -> bool:
+        """Whether it is the machine this process runs on."""
+        return self.detected
+
+    @property
+    def log_name(self) -> str:
+        """The folder of its records; a host's is named after its vector unit."""
+        if not self.detected:
+            return self.name
+        units = {64: "avx512", 32: "avx2", 16: "sse"}
+        is_x86 = self.toolchain.triple.startswith("x86_64")
+        unit = units[self.hardware.vector_bytes] if is_x86 else "neon"
+        return f"{self.name}-{unit}"
+
+    def tvm_target(self) -> tvm.target.Target:
+        """Return it as TVM's own target.
+
+        Raises
+        ------
+        TargetError
+            TVM or LLVM does not know an attribute, the CPU or a CPU feature.
+        """
+        from tvm_eff._tvm_target import make
+
+        return make(self.tvm, self.path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A mapping proxy cannot be pickled, and targets travel to worker processes.
+        return {**self.__dict__, "tvm": dict(self.tvm)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, tvm=MappingProxyType(state["tvm"]))
+
+
+def names() -> list[str]:
+    """Return the names of the targets that ship with the package."""
+    return sorted(path.stem for path in data.folder("targets").glob("*.toml"))
+
+
+def load(name_or_path: str | Path) -> Target:
+    """Read a target.
+
+    Parameters
+    ----------
+    name_or_path
+        The name of a shipped target, or the path of a target file: it ends with
+        ``.toml`` or contains a path separator.
+
+    Raises
+    ------
+    TargetError
+        No such target or file, or the file is not a valid target.
+    """
+    word = str(name_or_path)
+    if isinstance(name_or_path, Path) or word.endswith(".toml") or "/" in word or "\\" in word:
+        return _parse(Path(word))
+    if word not in names():
+        raise TargetError(
+            f"unknown target '{word}'{nearest(word, names())}; "
+            "for a board of your own give the path of its .toml file"
+        )
+    return _parse(data.folder("targets") / f"{word}.toml")
+
+
+def _parse(path: Path) -> Target:
+    top = Table(read_toml(path), path)
+    detected = top.flag("detect", default=False)
+    if detected:
+        top = top.filled_with(host.detect())
+    parts = {key: top.table(key) for key in ("tvm", "hardware", "toolchain", "rpc")}
+    emulated = top.optional_table("emulator")
+    name, description = top.name("name"), top.text("description")
+    top.finish()
+
+    hardware = _hardware(parts["hardware"])
+    return Target(
+        name=name,
+        description=description,
+        path=path,
+        tvm=_tvm(parts["tvm"], hardware.cores),
+        hardware=hardware,
+        toolchain=_toolchain(parts["toolchain"]),
+        emulator=None if emulated is None else _emulator(emulated),
+        rpc=_rpc(parts["rpc"]),
+        detected=detected,
+    )
+
+
+def _tvm(table: Table, cores: int) -> Mapping[str, Any]:
+    attributes: dict[str, Any] = {
+        "kind": table.choice("kind", ("llvm",)),
+        "mtriple": table.text("mtriple"),
+        "mcpu": table.text("mcpu"),
+    }
+    if table.has("mattr"):
+        attributes["mattr"] = table.features("mattr")
+    if table.has("mfloat-abi"):
+        attributes["mfloat-abi"] = table.choice("mfloat-abi", ("hard", "soft"))
+    table.finish()
+    return MappingProxyType({**attributes, "num-cores": cores})
+
+
+def _hardware(table: Table) -> Hardware:
+    hardware = Hardware(
+        vector_bytes=table.power_of_two("vector_bytes", 8, 256),
+        vector_registers=table.integer("vector_registers", 8, 256),
+        fma_per_cycle=table.integer("fma_per_cycle", 1, 8),
+        issue_width=table.integer("issue_width", 1, 16),
+        clock_ghz=table.number("clock_ghz", 0.1, 10.0),
+        cores=table.integer("cores", 1, 1024),
+        l1d_kib=table.integer("l1d_kib", 1, 1 << 20),
+        l2_kib=table.integer("l2_kib", 1, 1 << 20),
+    )
+    table.finish()
+    return hardware
+
+
+def _toolchain(table: Table) -> Toolchain:
+    triple = table.text("triple")
+    glibc = table.version("glibc") if "-linux-gnu" in triple else table.text("glibc", empty=True)
+    table.finish()
+    return Toolchain(triple, glibc)
+
+
+def _emulator(table: Table) -> Emulator:
+    # What qemu-user 7.2 offers; later ones have more, no fewer.
+    cpus = {
+        "aarch64": ("cortex-a35", "cortex-a53", "cortex-a57", "cortex-a72", "cortex-a76", "max"),
+        "arm": ("cortex-a7", "cortex-a8", "cortex-a9", "cortex-a15", "max"),
+    }
+    arch = table.choice("arch", tuple(cpus))
+    cpu = table.choice("cpu", cpus[arch])
+    table.finish()
+    return Emulator(arch, cpu)
+
+
+def _rpc(table: Table) -> Rpc:
+    rpc = Rpc(key=table.name("key"), port=table.integer("port", 1, 65535))
+    table.finish()
+    return rpc
