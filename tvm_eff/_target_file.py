@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -141,6 +142,10 @@ class Table:
             self._refuse(key, value, expected)
         return float(value)
 
+    def refuse_whole(self, reason: str) -> NoReturn:
+        """Refuse the table, whatever it holds."""
+        raise TargetError(f"{self._path}: leave [{self._prefix.rstrip('.')}] out: {reason}")
+
     def finish(self) -> None:
         """Refuse keys that nobody asked for.
 
@@ -165,10 +170,15 @@ class Table:
         self._known.add(key)
         if key in self._values:
             return self._values[key]
-        extra = [given for given in self._values if given not in self._known]
-        hint = f" (the table has: {', '.join(self._values)})" if extra else ""
         raise TargetError(
-            f"{self._path}: the key '{self._prefix}{key}' is missing{hint}; expected {expected}"
+            f"{self._path}: the key '{self._prefix}{key}' is missing{self._misspelt(key)}; "
+            f"expected {expected}"
+        )
+
+    def _misspelt(self, key: str) -> str:
+        close = difflib.get_close_matches(key, self._values.keys() - self._known, n=1)
+        return (
+            f" (the file has '{self._prefix}{close[0]}': is that a misspelling?)" if close else ""
         )
 
     def _refuse(self, key: str, value: object, expected: str, hint: str = "") -> NoReturn:

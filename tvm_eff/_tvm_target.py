@@ -21,17 +21,22 @@ def make(attributes: Mapping[str, Any], path: Path) -> tvm.target.Target:
     Raises
     ------
     TargetError
-        TVM or LLVM does not know an attribute, the CPU or a CPU feature.
+        LLVM does not know the CPU or one of its features.
     """
     config = {
         key: list(value) if isinstance(value, tuple) else value for key, value in attributes.items()
     }
-    triple, mcpu = config["mtriple"], config["mcpu"]
-    plain = tvm.target.Target({"kind": "llvm", "mtriple": triple})
-    with plain:
-        known = [str(name) for name in codegen.llvm_get_cpu_archlist(plain)]
-    if not known:
-        raise TargetError(f"{path}: LLVM has no code generator for 'tvm.mtriple' {triple!r}")
+    bare = tvm.target.Target({"kind": "llvm", "mtriple": config["mtriple"]})
+    known = {str(name) for name in codegen.llvm_get_cpu_archlist(bare)}
+    mcpu = str(config["mcpu"])
     if mcpu not in known:
-        raise TargetError(f"{path}: LLVM knows no 'tvm.mcpu' {mcpu!r}{nearest(mcpu, known)}")
-    return tvm.target.Target(config)
+        raise TargetError(f"{path}: LLVM knows no 'tvm.mcpu' '{mcpu}'{nearest(mcpu, known)}")
+    target = tvm.target.Target(config)
+    enabled = {str(name) for name in codegen.llvm_get_cpu_features(target)}
+    for feature in config.get("mattr", []):
+        if feature.startswith("+") and feature[1:] not in enabled:
+            raise TargetError(
+                f"{path}: LLVM knows no CPU feature {feature[1:]!r} of 'tvm.mattr' "
+                f"for {config['mtriple']}; check its spelling"
+            )
+    return target

@@ -6,25 +6,32 @@ import os
 import platform
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
 from tvm_eff.errors import TargetError
 
+
+class _Level(NamedTuple):
+    """A vector unit of x86, and what LLVM calls a processor that has it."""
+
+    vector_bytes: int
+    registers: int
+    mcpu: str
+    flags: tuple[str, ...]
+
+
 # A virtual machine may hide instructions that its processor's name implies, so the
-# CPU is named by what it can do: mcpu, then the flags of /proc/cpuinfo it stands on.
+# CPU is described by the flags it shows; they bear the same names in LLVM.
+_V3 = ("avx2", "fma", "bmi2", "f16c")
 _X86_LEVELS = (
-    (
-        64,
-        32,
-        "x86-64-v4",
-        ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx2", "fma", "bmi2", "f16c"),
-    ),
-    (32, 16, "x86-64-v3", ("avx2", "fma", "bmi2", "f16c")),
-    (16, 16, "x86-64", ("sse2",)),
+    _Level(64, 32, "x86-64-v4", (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")),
+    _Level(32, 16, "x86-64-v3", _V3),
+    _Level(16, 16, "x86-64", ("sse2",)),
 )
-_X86_EXTRAS = {"avx512_vnni": "avx512vnni", "avx_vnni": "avxvnni", "avx512_bf16": "avx512bf16"}
+# Worth having, and spelt otherwise in LLVM.
+_X86_EXTRAS = {"avx512_vnni": "avx512vnni", "avx512_bf16": "avx512bf16"}
 # "CPU part" of /proc/cpuinfo, from the Main ID Register in Arm's reference manuals.
 _ARM_PARTS = {
     "0xd03": "cortex-a53",
@@ -99,17 +106,18 @@ def _toolchain(machine: str) -> dict[str, str]:
 
 def _x86() -> tuple[int, int, dict[str, Any]]:
     flags = _x86_flags()
-    for vector_bytes, registers, mcpu, needed in _X86_LEVELS:
-        if flags.issuperset(needed):
-            break
-    else:
-        raise TargetError("this processor's features cannot be read: expected at least SSE2")
-    features = [f"+{name}" for name in needed]
-    features += [f"+{llvm}" for flag, llvm in _X86_EXTRAS.items() if flag in flags]
-    if vector_bytes == 64:
+    level = next((level for level in _X86_LEVELS if flags.issuperset(level.flags)), None)
+    if level is None:
+        raise TargetError(
+            "cannot tell what this processor can do: /proc/cpuinfo shows no SSE2; "
+            "mount /proc, or tune for a board instead, such as --target rasp4"
+        )
+    features = [f"+{name}" for name in level.flags]
+    if level.vector_bytes == 64:
+        features += [f"+{llvm}" for flag, llvm in _X86_EXTRAS.items() if flag in flags]
         # LLVM tunes this mcpu for 256-bit vectors where the width is its own choice.
         features.append("-prefer-256-bit")
-    return vector_bytes, registers, {"mcpu": mcpu, "mattr": features}
+    return level.vector_bytes, level.registers, {"mcpu": level.mcpu, "mattr": features}
 
 
 def _x86_flags() -> frozenset[str]:

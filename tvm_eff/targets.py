@@ -18,9 +18,37 @@ from tvm_eff._target_file import Table, read_toml
 from tvm_eff.errors import TargetError, nearest
 
 if TYPE_CHECKING:
-    import tvm
+    from tvm.target import Target as TvmTarget
 
 FLOAT32_BYTES = 4
+
+
+@dataclass(frozen=True)
+class _Platform:
+    """One platform in the words of LLVM's, zig's and qemu's users."""
+
+    zig: str
+    emulator_cpus: tuple[str, ...] = ()
+
+    @property
+    def arch(self) -> str:
+        return self.zig.partition("-")[0]
+
+
+# By LLVM's triple: LLVM crashes on a triple that it does not know. The emulated
+# processors are those of qemu-user 7.2; later ones have more, no fewer.
+_PLATFORMS = {
+    "aarch64-linux-gnu": _Platform(
+        "aarch64-linux-gnu",
+        ("cortex-a35", "cortex-a53", "cortex-a57", "cortex-a72", "cortex-a76", "max"),
+    ),
+    "armv7l-linux-gnueabihf": _Platform(
+        "arm-linux-gnueabihf", ("cortex-a7", "cortex-a8", "cortex-a9", "cortex-a15", "max")
+    ),
+    "x86_64-linux-gnu": _Platform("x86_64-linux-gnu"),
+    "aarch64-apple-darwin": _Platform("aarch64-macos"),
+    "x86_64-apple-darwin": _Platform("x86_64-macos"),
+}
 
 
 @dataclass(frozen=True)
@@ -140,7 +168,7 @@ class Target:
         unit = units[self.hardware.vector_bytes] if is_x86 else "neon"
         return f"{self.name}-{unit}"
 
-    def tvm_target(self) -> tvm.target.Target:
+    def tvm_target(self) -> TvmTarget:
         """Return it as TVM's own target.
 
         Raises
@@ -201,14 +229,16 @@ def _parse(path: Path) -> Target:
     top.finish()
 
     hardware = _hardware(parts["hardware"])
+    attributes = _tvm(parts["tvm"], hardware.cores)
+    platform = _PLATFORMS[attributes["mtriple"]]
     return Target(
         name=name,
         description=description,
         path=path,
-        tvm=_tvm(parts["tvm"], hardware.cores),
+        tvm=attributes,
         hardware=hardware,
-        toolchain=_toolchain(parts["toolchain"]),
-        emulator=None if emulated is None else _emulator(emulated),
+        toolchain=_toolchain(parts["toolchain"], platform),
+        emulator=None if emulated is None else _emulator(emulated, platform),
         rpc=_rpc(parts["rpc"]),
         detected=detected,
     )
@@ -217,7 +247,7 @@ def _parse(path: Path) -> Target:
 def _tvm(table: Table, cores: int) -> Mapping[str, Any]:
     attributes: dict[str, Any] = {
         "kind": table.choice("kind", ("llvm",)),
-        "mtriple": table.text("mtriple"),
+        "mtriple": table.choice("mtriple", tuple(_PLATFORMS)),
         "mcpu": table.text("mcpu"),
     }
     if table.has("mattr"):
@@ -243,21 +273,18 @@ def _hardware(table: Table) -> Hardware:
     return hardware
 
 
-def _toolchain(table: Table) -> Toolchain:
-    triple = table.text("triple")
-    glibc = table.version("glibc") if "-linux-gnu" in triple else table.text("glibc", empty=True)
+def _toolchain(table: Table, platform: _Platform) -> Toolchain:
+    triple = table.choice("triple", (platform.zig,))
+    glibc = table.version("glibc") if "-linux-" in triple else table.text("glibc", empty=True)
     table.finish()
     return Toolchain(triple, glibc)
 
 
-def _emulator(table: Table) -> Emulator:
-    # What qemu-user 7.2 offers; later ones have more, no fewer.
-    cpus = {
-        "aarch64": ("cortex-a35", "cortex-a53", "cortex-a57", "cortex-a72", "cortex-a76", "max"),
-        "arm": ("cortex-a7", "cortex-a8", "cortex-a9", "cortex-a15", "max"),
-    }
-    arch = table.choice("arch", tuple(cpus))
-    cpu = table.choice("cpu", cpus[arch])
+def _emulator(table: Table, platform: _Platform) -> Emulator:
+    if not platform.emulator_cpus:
+        table.refuse_whole("only 64-bit and 32-bit Arm boards with Linux are emulated")
+    arch = table.choice("arch", (platform.arch,))
+    cpu = table.choice("cpu", platform.emulator_cpus)
     table.finish()
     return Emulator(arch, cpu)
 
