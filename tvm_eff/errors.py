@@ -40,7 +40,11 @@ class SetupError(Error):
 
 
 class DeviceError(Error):
-    """A device cannot be started or reached, or it stopped answering."""
+    """A device cannot be started or reached, or it does not come back."""
+
+
+class ExecutionError(Error):
+    """Code crashed, hung or raised on a device that is well again: the code's failure."""
 
 
 class RecordError(Error):

@@ -1,0 +1,24 @@
+"""Where compiled code runs: this machine, a real board, an emulated board."""
+
+from tvm_eff.device.base import (
+    Device,
+    Fingerprint,
+    Measurement,
+    MeasureOptions,
+    TensorSpec,
+    Unit,
+)
+from tvm_eff.device.local import LocalDevice
+from tvm_eff.device.rpc import RpcDevice, parse_address
+
+__all__ = [
+    "Device",
+    "Fingerprint",
+    "LocalDevice",
+    "MeasureOptions",
+    "Measurement",
+    "RpcDevice",
+    "TensorSpec",
+    "Unit",
+    "parse_address",
+]

@@ -1,0 +1,228 @@
+"""What every device offers: call a function of a library, and say what the call cost."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+import numpy as np
+from typing_extensions import Self
+
+Unit = Literal["seconds", "instructions"]
+Kind = Literal["local", "rpc", "emulated"]
+
+
+@dataclass(frozen=True)
+class MeasureOptions:
+    """How long to measure on a device that measures seconds.
+
+    A device that counts instructions counts one warm call and needs none of these.
+
+    Attributes
+    ----------
+    repeat
+        How many values to report, at most.
+    min_repeat_ms
+        Each value is the mean over as many calls as fill this time.
+    budget_s
+        The repeats may take about this long together; a slow function is
+        repeated less often, one that takes longer than this is timed once.
+    """
+
+    repeat: int = 5
+    min_repeat_ms: float = 20.0
+    budget_s: float = 1.0
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one call cost, once or several times."""
+
+    values: tuple[float, ...]
+    unit: Unit
+
+    @property
+    def median(self) -> float:
+        """The middle value."""
+        return self.percentile(50)
+
+    def percentile(self, percent: float) -> float:
+        """Return the value below which `percent` of the values lie, such as 10 or 90."""
+        return float(np.percentile(self.values, percent))
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Which device a measurement comes from.
+
+    Attributes
+    ----------
+    kind
+        The kind of device.
+    where
+        The device in words for people.
+    cpu
+        The processor, as far as it is known.
+    system
+        The operating system, or the emulator and its version.
+    tvm
+        The version of TVM's runtime on this side.
+    """
+
+    kind: Kind
+    where: str
+    cpu: str
+    system: str
+    tvm: str
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the fields for a record."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """The shape and dtype of a tensor."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class Device(ABC):
+    """A place where compiled code runs and is measured.
+
+    Open it with ``with``, or with :meth:`open` and :meth:`close`; both may be
+    called again. One call at a time: a device is not to be shared by threads.
+
+    After an :class:`~tvm_eff.errors.ExecutionError` the device is ready for the
+    next call; after a :class:`~tvm_eff.errors.DeviceError` it is not.
+    """
+
+    @property
+    @abstractmethod
+    def unit(self) -> Unit:
+        """What this device measures in."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> Fingerprint:
+        """Which device this is. The device must be open."""
+
+    @abstractmethod
+    def open(self) -> None:
+        """Start or reach the device.
+
+        Raises
+        ------
+        DeviceError
+            It cannot be started or reached.
+        SetupError
+            This machine lacks what the device needs.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the device and leave nothing behind."""
+
+    @abstractmethod
+    def health(self) -> None:
+        """Check that the device answers.
+
+        Raises
+        ------
+        DeviceError
+            It does not.
+        """
+
+    @abstractmethod
+    def call(
+        self,
+        library: Path,
+        symbol: str,
+        inputs: Sequence[np.ndarray],
+        outputs: Sequence[TensorSpec],
+        *,
+        measure: MeasureOptions | None = None,
+    ) -> tuple[list[np.ndarray], Measurement | None]:
+        """Run a function that takes its inputs, then its outputs to fill.
+
+        Floating-point outputs hold NaN before the call, so a function that
+        writes nothing, or not everywhere, is seen.
+
+        Parameters
+        ----------
+        library
+            The shared library, compiled for the device.
+        symbol
+            The function's name in it.
+        inputs
+            The inputs.
+        outputs
+            What the outputs look like.
+        measure
+            Whether and how to measure, after the call whose outputs are returned.
+
+        Returns
+        -------
+        tuple
+            The outputs, and the measurement if there is one.
+
+        Raises
+        ------
+        ExecutionError
+            The library cannot be loaded, or the function crashes, raises or
+            takes longer than the device's timeout; the device is well again.
+        DeviceError
+            The device is gone.
+        """
+
+    @abstractmethod
+    def run(
+        self,
+        library: Path,
+        inputs: Sequence[np.ndarray],
+        *,
+        function: str = "main",
+        measure: MeasureOptions | None = None,
+    ) -> tuple[list[np.ndarray], Measurement | None]:
+        """Run a function of a compiled Relax module.
+
+        Parameters
+        ----------
+        library
+            The shared library, compiled for the device.
+        inputs
+            The inputs.
+        function
+            The function's name.
+        measure
+            Whether and how to measure, after the call whose outputs are returned.
+
+        Returns
+        -------
+        tuple
+            The outputs, a tuple's fields in order, and the measurement if there is one.
+
+        Raises
+        ------
+        ExecutionError
+            As for :meth:`call`.
+        DeviceError
+            The device is gone.
+        """
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

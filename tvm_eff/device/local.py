@@ -1,0 +1,90 @@
+"""This machine as a device."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from pathlib import Path
+
+import tvm
+
+from tvm_eff.device.base import Fingerprint
+from tvm_eff.device.connection import Connection
+from tvm_eff.device.process import ServerProcess
+from tvm_eff.device.session import SessionDevice
+
+_SERVER = Path(__file__).with_name("server.py")
+
+
+class LocalDevice(SessionDevice):
+    """Runs code in a process of its own on this machine and measures seconds.
+
+    Parameters
+    ----------
+    threads
+        How many threads a function may use; all cores if not given.
+    timeout
+        How long one call may take, upload and measurement included, in seconds.
+    """
+
+    def __init__(self, threads: int | None = None, timeout: float = 60.0) -> None:
+        super().__init__(timeout)
+        self._threads = threads
+        self._server: ServerProcess | None = None
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        cpu = processor()
+        threads = self._threads or os.cpu_count()
+        return Fingerprint(
+            kind="local",
+            where=f"this machine ({cpu}, {threads} thread{'' if threads == 1 else 's'})",
+            cpu=cpu,
+            system=f"{platform.system()} {platform.machine()}",
+            tvm=tvm.__version__,
+        )
+
+    def close(self) -> None:
+        super().close()
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
+
+    def _connect(self) -> Connection:
+        if self._server is None or not self._server.alive():
+            self._restart()
+        assert self._server is not None
+        return Connection("127.0.0.1", self._server.port, timeout=20.0)
+
+    def _reconnect(self, *, hung: bool) -> Connection:
+        if hung:
+            self._stop()
+        return self._connect()
+
+    def _restart(self) -> None:
+        self._stop()
+        environment = {"TVM_USE_RUNTIME_LIB": "1"}
+        if self._threads is not None:
+            environment["TVM_NUM_THREADS"] = str(self._threads)
+        self._server = ServerProcess(
+            lambda folder, port: [sys.executable, _SERVER, "--port-file", port], environment
+        )
+
+    def _stop(self) -> None:
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
+
+
+def processor() -> str:
+    """Return the processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name.strip() in ("model name", "Model"):
+            return value.strip()
+    return platform.processor() or platform.machine()

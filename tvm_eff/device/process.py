@@ -1,0 +1,123 @@
+"""A server process of our own, which cannot outlive us and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from tvm_eff.errors import DeviceError
+
+_running: weakref.WeakSet[ServerProcess] = weakref.WeakSet()
+
+
+class ServerProcess:
+    """A server that listens on a free port of 127.0.0.1.
+
+    It writes the port to a file, and ends with all its children when its
+    standard input ends: also if this process is killed. It has a process group
+    and a temporary folder of its own, both gone after :meth:`stop`.
+
+    Parameters
+    ----------
+    command
+        Makes the command line from the server's folder and the file for the port.
+    environment
+        Variables to set beside this process' own.
+    timeout
+        How long the start may take, in seconds.
+
+    Raises
+    ------
+    DeviceError
+        The server does not start.
+    """
+
+    def __init__(
+        self,
+        command: Callable[[Path, Path], Sequence[str | Path]],
+        environment: Mapping[str, str],
+        timeout: float = 60.0,
+    ) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="tvm_eff_"))
+        port_file = self.folder / "port"
+        work = self.folder / "work"
+        work.mkdir()
+        try:
+            with (self.folder / "log").open("wb") as log:
+                self._process = subprocess.Popen(
+                    [str(part) for part in command(self.folder, port_file)],
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=log,
+                    cwd=work,
+                    env={**os.environ, **environment, "TMPDIR": str(work)},
+                    start_new_session=True,
+                )
+        except OSError as error:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise DeviceError(f"cannot start the device's server: {error}") from error
+        _running.add(self)
+        try:
+            self.port = self._wait_for_port(port_file, timeout)
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """The process id, which is the process group's too."""
+        return self._process.pid
+
+    def alive(self) -> bool:
+        """Whether the server still runs."""
+        return self._process.poll() is None
+
+    def stop(self) -> None:
+        """Kill the server with its children and remove its folder."""
+        self.forget()
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def forget(self) -> None:
+        """Close this process' end of the server's standard input."""
+        if self._process.stdin is not None:
+            with suppress(OSError):
+                self._process.stdin.close()
+
+    def _wait_for_port(self, port_file: Path, timeout: float) -> int:
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            if port_file.exists() and (text := port_file.read_text().strip()):
+                return int(text)
+            if not self.alive():
+                raise DeviceError(
+                    f"the device's server ended at once (exit code {self._process.returncode}):\n"
+                    + self._printed()
+                )
+            time.sleep(0.005)
+        raise DeviceError(
+            f"the device's server did not start within {timeout:g} s:\n{self._printed()}"
+        )
+
+    def _printed(self) -> str:
+        return (self.folder / "log").read_text(errors="replace")[-2000:].strip()
+
+
+def _forget_in_child() -> None:
+    # A forked worker would hold the server's standard input open after our death.
+    for process in list(_running):
+        process.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)

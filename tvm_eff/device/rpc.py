@@ -1,0 +1,68 @@
+"""A user's board, where an RPC server of TVM's runs."""
+
+from __future__ import annotations
+
+import time
+
+import tvm
+
+from tvm_eff.device.base import Fingerprint
+from tvm_eff.device.connection import Connection, parse_address
+from tvm_eff.device.session import SessionDevice, wait_for
+from tvm_eff.errors import DeviceError
+
+__all__ = ["RpcDevice", "parse_address"]
+
+
+class RpcDevice(SessionDevice):
+    """Runs code on a real RPC server and measures seconds.
+
+    Parameters
+    ----------
+    host, port
+        Where the server listens.
+    key
+        The key the server was started with.
+    timeout
+        How long one call may take, upload and measurement included, in seconds.
+    """
+
+    def __init__(self, host: str, port: int, key: str = "", timeout: float = 120.0) -> None:
+        super().__init__(timeout)
+        self._host, self._port, self._key = host, port, key
+        self._opened_at = 0.0
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        where = f"rpc {self._host}:{self._port}" + (f" ({self._key})" if self._key else "")
+        return Fingerprint("rpc", where, cpu="unknown", system="unknown", tvm=tvm.__version__)
+
+    def _connect(self) -> Connection:
+        self._opened_at = time.monotonic()
+        # The server, too, must end what hangs: it serves one session at a time.
+        # A session therefore has an end, and is replaced in good time before it.
+        return Connection(
+            self._host,
+            self._port,
+            self._key,
+            timeout=min(self._timeout, 10.0),
+            lifetime=2 * self._timeout,
+        )
+
+    def _reconnect(self, *, hung: bool) -> Connection:
+        end_of_session = self._opened_at + 2 * self._timeout - time.monotonic()
+        try:
+            return wait_for(self._connect, max(0.0, end_of_session) + 5.0 if hung else 0.0)
+        except DeviceError as error:
+            raise DeviceError(
+                f"{error}\nTVM's Python server stops serving when a session crashes; restart it "
+                f"on the board: python -m tvm.exec.rpc_server --host 0.0.0.0 --port {self._port} "
+                f"--port-end {self._port + 1}" + (f" --key {self._key}" if self._key else "")
+            ) from error
+
+    def _renew(self) -> None:
+        if self._connection is None or time.monotonic() < self._opened_at + self._timeout:
+            return
+        self._connection.close()
+        self._connection = None
+        self._connection = wait_for(self._connect, 5.0)

@@ -1,0 +1,72 @@
+"""TVM's RPC server for this machine, made to survive what it runs.
+
+Run as a script, not imported. TVM's own listening loop ends when a session's
+process crashes; here the next session is served instead. It ends with all its
+children, and its temporary folder goes, when standard input ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import socket
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+
+def _end_with_stdin() -> None:
+    while os.read(0, 4096):
+        pass
+    shutil.rmtree(Path(os.environ["TMPDIR"]).parent, ignore_errors=True)
+    os.killpg(0, signal.SIGKILL)
+
+
+def _listen() -> socket.socket:
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(4)
+    return listener
+
+
+def _write_port(path: Path, port: int) -> None:
+    unfinished = path.with_suffix(".part")
+    unfinished.write_text(f"{port}\n")
+    unfinished.rename(path)
+
+
+def _serve(listener: socket.socket, port: int) -> None:
+    from tvm.rpc import server
+
+    server.logger.setLevel("ERROR")
+    home = Path.cwd()
+    while True:
+        # It raises when a session's process ended with an error.
+        with suppress(RuntimeError):
+            server._listen_loop(listener, port, "", None, None, None)
+        os.chdir(home)
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port-file", type=Path, required=True)
+    arguments = parser.parse_args()
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    # tvm_ffi imports torch where it is installed, which takes a second or more.
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    import tvm.rpc.server  # noqa: F401
+
+    listener = _listen()
+    port = listener.getsockname()[1]
+    _write_port(arguments.port_file, port)
+    _serve(listener, port)
+
+
+if __name__ == "__main__":
+    # This folder's modules must not be mistaken for someone's top-level ones.
+    sys.path.pop(0)
+    main()

@@ -1,0 +1,193 @@
+"""A device reached over a TVM RPC session: what local, remote and emulated ones share."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import tvm
+from tvm import relax, rpc
+
+from tvm_eff.device.base import Device, Measurement, MeasureOptions, TensorSpec, Unit
+from tvm_eff.device.connection import Connection, SessionLost
+from tvm_eff.errors import DeviceError, ExecutionError
+
+Result = TypeVar("Result")
+Evaluate = Callable[[int, int], Sequence[float]]
+
+
+class SessionDevice(Device):
+    """Runs calls over one session, which is kept open and replaced after a failure.
+
+    Parameters
+    ----------
+    timeout
+        How long one call may take, upload and measurement included, in seconds.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._connection: Connection | None = None
+
+    @property
+    def unit(self) -> Unit:
+        return "seconds"
+
+    @abstractmethod
+    def _connect(self) -> Connection:
+        """Start what must be started and open a session."""
+
+    @abstractmethod
+    def _reconnect(self, *, hung: bool) -> Connection:
+        """Open a session after the last one was lost, perhaps to code that still runs."""
+
+    def _renew(self) -> None:
+        """Replace a session that will end by itself before the next call does."""
+
+    def open(self) -> None:
+        if self._connection is None:
+            self._connection = self._connect()
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def health(self) -> None:
+        ones = np.ones(16, "float32")
+
+        def echo(session: rpc.RPCSession) -> bool:
+            return np.array_equal(tvm.runtime.tensor(ones, session.cpu()).numpy(), ones)
+
+        try:
+            sane = self._attempt("the health check", echo)
+        except ExecutionError as error:
+            raise DeviceError(str(error)) from error
+        if not sane:
+            raise DeviceError("the device returns other bytes than it was sent; check the network")
+
+    def call(
+        self,
+        library: Path,
+        symbol: str,
+        inputs: Sequence[np.ndarray],
+        outputs: Sequence[TensorSpec],
+        *,
+        measure: MeasureOptions | None = None,
+    ) -> tuple[list[np.ndarray], Measurement | None]:
+        def work(session: rpc.RPCSession) -> tuple[list[np.ndarray], Measurement | None]:
+            cpu = session.cpu()
+            with self._opened().uploaded(library) as module:
+                function = module[symbol]
+                sent = [tvm.runtime.tensor(array, cpu) for array in inputs]
+                filled = [tvm.runtime.tensor(_unwritten(spec), cpu) for spec in outputs]
+                function(*sent, *filled)
+                results = [tensor.numpy() for tensor in filled]
+                if measure is None:
+                    return results, None
+
+                def evaluate(number: int, repeat: int) -> Sequence[float]:
+                    timed = module.time_evaluator(symbol, cpu, number=number, repeat=repeat)
+                    return timed(*sent, *filled).results
+
+                return results, self._measure(lambda: function(*sent, *filled), evaluate, measure)
+
+        return self._attempt(f"'{symbol}' of {library.name}", work)
+
+    def run(
+        self,
+        library: Path,
+        inputs: Sequence[np.ndarray],
+        *,
+        function: str = "main",
+        measure: MeasureOptions | None = None,
+    ) -> tuple[list[np.ndarray], Measurement | None]:
+        def work(session: rpc.RPCSession) -> tuple[list[np.ndarray], Measurement | None]:
+            cpu = session.cpu()
+            with self._opened().uploaded(library) as module:
+                machine = relax.VirtualMachine(module, cpu)
+                sent = [tvm.runtime.tensor(array, cpu) for array in inputs]
+                machine.set_input(function, *sent)
+                machine.invoke_stateful(function)
+                results = _flat(machine.get_outputs(function))
+                if measure is None:
+                    return results, None
+
+                def evaluate(number: int, repeat: int) -> Sequence[float]:
+                    timed = machine.time_evaluator(
+                        "invoke_stateful", cpu, number=number, repeat=repeat
+                    )
+                    return timed(function).results
+
+                return results, self._measure(
+                    lambda: machine.invoke_stateful(function), evaluate, measure
+                )
+
+        return self._attempt(f"'{function}' of {library.name}", work)
+
+    def _measure(
+        self, once: Callable[[], None], evaluate: Evaluate, options: MeasureOptions
+    ) -> Measurement:
+        first = evaluate(1, 1)[0]
+        if first >= options.budget_s:
+            return Measurement((first,), "seconds")
+        number = max(1, round(options.min_repeat_ms / 1e3 / max(first, 1e-7)))
+        affordable = int(options.budget_s / (number * max(first, 1e-7)))
+        values = evaluate(number, min(options.repeat, max(1, affordable)))
+        return Measurement(tuple(values), "seconds")
+
+    def _opened(self) -> Connection:
+        if self._connection is None:
+            raise DeviceError("the device is not open; use it in a 'with' statement")
+        return self._connection
+
+    def _attempt(self, what: str, work: Callable[[rpc.RPCSession], Result]) -> Result:
+        self._opened()
+        self._renew()
+        connection = self._opened()
+        try:
+            with connection.limit(self._timeout) as session:
+                return work(session)
+        except SessionLost as lost:
+            self._replace(what, lost)
+            raise ExecutionError(f"{what}: {lost}") from lost
+        except BaseException:
+            # An interrupt may have left an answer half read.
+            self.close()
+            raise
+
+    def _replace(self, what: str, lost: SessionLost) -> None:
+        self._opened().close()
+        self._connection = None
+        try:
+            self._connection = self._reconnect(hung=lost.hung)
+        except DeviceError as error:
+            raise DeviceError(f"{what}: {lost}; the device did not come back: {error}") from error
+
+
+def wait_for(connect: Callable[[], Connection], seconds: float) -> Connection:
+    """Try to connect until it works or `seconds` have passed."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return connect()
+        except DeviceError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+
+
+def _unwritten(spec: TensorSpec) -> np.ndarray:
+    if np.issubdtype(np.dtype(spec.dtype), np.floating):
+        return np.full(spec.shape, np.nan, spec.dtype)
+    return np.full(spec.shape, -1).astype(spec.dtype)
+
+
+def _flat(outputs: Any) -> list[np.ndarray]:
+    if isinstance(outputs, tuple | list):
+        return [array for field in outputs for array in _flat(field)]
+    return [outputs.numpy()]
