@@ -111,9 +111,9 @@ def use_supported_python() -> None:
 
 def prepare(dev: bool) -> None:
     """Make or update the environment; the state that says it is complete comes last."""
-    wanted = fingerprint()
+    base, requirements = fingerprints()
     state = STATE.read_text(encoding="utf-8").split() if STATE.is_file() else []
-    if PYTHON.exists() and state[:1] == [wanted] and (not dev or "dev" in state):
+    if PYTHON.exists() and state[:2] == [base, requirements] and (not dev or "dev" in state):
         say(f"{ENVIRONMENT} is up to date")
         return
     if ENVIRONMENT.exists() and not STATE.is_file():
@@ -124,25 +124,22 @@ def prepare(dev: bool) -> None:
     started = time.monotonic()
     dev = dev or "dev" in state
     try:
-        if state[-1:] == [INCOMPLETE] or not PYTHON.exists():
+        if state[:1] != [base] or not PYTHON.exists():
             make_environment()
         STATE.write_text(INCOMPLETE, encoding="utf-8")
         install(dev)
+        STATE.write_text(f"{base} {requirements}{' dev' if dev else ''}\n", encoding="utf-8")
     except OSError as error:
         stop(f"cannot write {error.filename or ENVIRONMENT}: {error.strerror}")
-    STATE.write_text(wanted + (" dev" if dev else ""), encoding="utf-8")
     say(f"{ENVIRONMENT} is ready after {time.monotonic() - started:.0f} s")
 
 
-def fingerprint() -> str:
-    """Return a hash of all that decides what is in the environment."""
-    digest = hashlib.sha256()
-    for name in ("setup.py", "pyproject.toml"):
-        digest.update((CHECKOUT / name).read_bytes())
-    base = Path(sys.base_prefix).resolve()
-    for word in (platform.python_version(), platform.machine(), base, CHECKOUT):
-        digest.update(f"{word}\0".encode())
-    return digest.hexdigest()
+def fingerprints() -> tuple[str, str]:
+    """Return hashes of what the environment stands on, and of what is installed in it."""
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    base = f"{version} {platform.machine()} {Path(sys.base_prefix).resolve()} {CHECKOUT}"
+    files = b"".join((CHECKOUT / name).read_bytes() for name in ("setup.py", "pyproject.toml"))
+    return hashlib.sha256(base.encode()).hexdigest(), hashlib.sha256(files).hexdigest()
 
 
 def make_environment() -> None:
@@ -151,17 +148,19 @@ def make_environment() -> None:
     if free < NEEDED_GIB:
         stop(f"{CHECKOUT} has {free:.1f} GiB free; the environment needs {NEEDED_GIB}: make room")
     say(f"making {ENVIRONMENT}")
+    # Run by the environment's own Python, this would saw off its branch.
+    python = getattr(sys, "_base_executable", sys.executable)
     if ENVIRONMENT.exists():
         shutil.rmtree(ENVIRONMENT)
     ENVIRONMENT.mkdir()
     STATE.write_text(INCOMPLETE, encoding="utf-8")
-    make = [sys.executable, "-m", "venv", str(ENVIRONMENT)]
+    make = [python, "-m", "venv", str(ENVIRONMENT)]
     # Debian and Ubuntu keep ensurepip in a package of its own, python3-venv.
-    if succeeds([sys.executable, "-c", "import ensurepip"]) and succeeds(make):
+    if succeeds([python, "-c", "import ensurepip"]) and succeeds(make):
         return
     if not succeeds([*make, "--without-pip"]):
         stop_for_venv("python3 -m venv fails")
-    if not succeeds([sys.executable, "-m", "pip", "--python", str(PYTHON), "install", "pip"]):
+    if not succeeds([python, "-m", "pip", "--python", str(PYTHON), "install", "pip"]):
         bootstrap_pip()
 
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
 
 from tvm_eff.errors import TargetError
+
+# The machines that TVM's packages exist for.
+_TRIPLES = {
+    ("Linux", "x86_64"): "x86_64-linux-gnu",
+    ("Linux", "aarch64"): "aarch64-linux-gnu",
+    ("Darwin", "arm64"): "aarch64-apple-darwin",
+}
 
 
 class _Level(NamedTuple):
@@ -53,16 +59,14 @@ def detect() -> dict[str, dict[str, Any]]:
     TargetError
         The operating system or processor is not one that is supported.
     """
-    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(
-        platform.machine().lower(), platform.machine().lower()
-    )
-    if sys.platform not in ("linux", "darwin") or machine not in ("x86_64", "aarch64"):
+    system, machine = platform.system(), platform.machine()
+    triple = _TRIPLES.get((system, machine))
+    if triple is None:
         raise TargetError(
-            f"the target 'host' cannot describe {platform.system()} on {platform.machine()}: "
-            "expected Linux or macOS on x86-64 or aarch64; tune for a board instead, "
-            "such as --target rasp4"
+            f"the target 'host' cannot describe {system} on {machine}: expected Linux on x86_64 or "
+            "aarch64, or macOS on arm64; tune for a board instead, such as --target rasp4"
         )
-    vector_bytes, registers, attributes = _x86() if machine == "x86_64" else _aarch64()
+    vector_bytes, registers, attributes = _x86() if machine == "x86_64" else _aarch64(system)
     l1d_kib, l2_kib = _caches()
     hardware = {
         "vector_bytes": vector_bytes,
@@ -72,12 +76,11 @@ def detect() -> dict[str, dict[str, Any]]:
         "l1d_kib": l1d_kib,
         "l2_kib": l2_kib,
     }
-    toolchain = _toolchain(machine)
-    triple = f"{machine}-apple-darwin" if sys.platform == "darwin" else toolchain["triple"]
+    zig = "aarch64-macos" if system == "Darwin" else triple
     return {
         "tvm": {"kind": "llvm", "mtriple": triple, **attributes},
         "hardware": hardware,
-        "toolchain": toolchain,
+        "toolchain": {"triple": zig, "glibc": _glibc() if system == "Linux" else ""},
     }
 
 
@@ -92,20 +95,18 @@ def usable_cores() -> int:
     return cores
 
 
-def _toolchain(machine: str) -> dict[str, str]:
-    if sys.platform == "darwin":
-        return {"triple": f"{machine}-macos", "glibc": ""}
+def _glibc() -> str:
     libc, version = platform.libc_ver()
     if libc != "glibc":
         raise TargetError(
             "the target 'host' needs a Linux with glibc, which TVM's packages are made for; "
             "this one has another C library (Alpine?): use Debian or Ubuntu, also in a container"
         )
-    return {"triple": f"{machine}-linux-gnu", "glibc": version}
+    return version
 
 
 def _x86() -> tuple[int, int, dict[str, Any]]:
-    flags = _x86_flags()
+    flags = frozenset(_cpuinfo("flags").split())
     level = next((level for level in _X86_LEVELS if flags.issuperset(level.flags)), None)
     if level is None:
         raise TargetError(
@@ -120,14 +121,8 @@ def _x86() -> tuple[int, int, dict[str, Any]]:
     return level.vector_bytes, level.registers, {"mcpu": level.mcpu, "mattr": features}
 
 
-def _x86_flags() -> frozenset[str]:
-    if sys.platform == "darwin":
-        return frozenset({"sse2", "avx2", "fma", "bmi2", "f16c"})  # every Mac since 2013
-    return frozenset(_cpuinfo("flags").split())
-
-
-def _aarch64() -> tuple[int, int, dict[str, Any]]:
-    if sys.platform == "darwin":
+def _aarch64(system: str) -> tuple[int, int, dict[str, Any]]:
+    if system == "Darwin":
         return 16, 32, {"mcpu": "apple-m1", "mattr": ["+neon"]}
     part = _cpuinfo("CPU part").lower()
     return 16, 32, {"mcpu": _ARM_PARTS.get(part, "generic"), "mattr": ["+neon"]}

@@ -47,7 +47,6 @@ _PLATFORMS = {
     ),
     "x86_64-linux-gnu": _Platform("x86_64-linux-gnu"),
     "aarch64-apple-darwin": _Platform("aarch64-macos"),
-    "x86_64-apple-darwin": _Platform("x86_64-macos"),
 }
 
 
