@@ -1,0 +1,274 @@
+"""Convolution and dense layers: a register tile of output positions by output channels.
+
+The innermost loops keep `rows` positions x `columns` channels of the output in
+vector registers over the whole reduction. The weights are packed at build time
+as [channel block][kernel][input channel][channel in block], so that the tile
+reads them as whole vectors, one after the other. On 64-bit ARM a multiply-add can
+take one operand from a lane of a vector: there the reduction is split by the
+vector's length and the input tile is loaded as vectors too.
+
+The space follows from the register file: every tile whose accumulators, input
+and weights fit it, ordered by an estimate of the instructions a multiply-add.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tvm.s_tir import Schedule
+from tvm.tirx import PrimFunc
+
+from tvm_eff.space import fusion
+from tvm_eff.space.rule import Candidate, divisors, sample, vector_length
+from tvm_eff.space.structure import Contraction, contraction
+from tvm_eff.targets import Target
+
+# Loop orders of the tiles, outermost first.
+CHANNELS_INNER = 0  # positions, then channel blocks: the input stays in the cache
+CHANNELS_OUTER = 1  # channel blocks, then positions: the weights stay in the cache
+ORDERS = (CHANNELS_INNER, CHANNELS_OUTER)
+
+MOST_VECTORS = 6
+MOST_ROWS = 28
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A register tile and what it costs.
+
+    Attributes
+    ----------
+    rows
+        Output positions.
+    columns
+        Output channels.
+    lanes
+        Channels in a vector.
+    unroll
+        Input channels in one step of the reduction.
+    """
+
+    rows: int
+    columns: int
+    lanes: int
+    unroll: int
+
+    @property
+    def vectors(self) -> int:
+        """Vectors across the tile's channels."""
+        return self.columns // self.lanes
+
+    @property
+    def accumulators(self) -> int:
+        """Registers that hold the tile."""
+        return self.rows * self.vectors
+
+
+class RegisterTile:
+    """The rule for dense and standard, strided, dilated and grouped convolution."""
+
+    name = "register_tile"
+
+    def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
+        """Return the tiles that fit the registers, cheapest estimate first, in both orders."""
+        work = contraction(func)
+        if work is None or work.depthwise:
+            return []
+        tiles = sorted(_tiles(work, target), key=lambda tile: _cost(tile, work, target))
+        orders = _orders(work, target)
+        return [
+            Candidate.of(
+                self.name,
+                {
+                    "rows": tile.rows,
+                    "columns": tile.columns,
+                    "lanes": tile.lanes,
+                    "unroll": tile.unroll,
+                    "order": order,
+                },
+            )
+            for tile in tiles
+            for order in orders
+        ]
+
+    def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
+        """Schedule ``main`` as one register tile inside parallel loops."""
+        work = contraction(sch.mod["main"])
+        assert work is not None, "the workload was matched when the candidate was made"
+        main = sch.get_sblock(work.block)
+        for padding in fusion.inline_copies(sch, main):
+            fusion.spread(sch, padding, target.hardware.lanes)
+        last = fusion.inline_epilogue(sch, main)
+        if work.prepacked:
+            pack_weight(sch, main, work, candidate["columns"])
+        if last is None:
+            last = sch.cache_write(main, 0, "global")
+        _schedule_tile(sch, main, last, work, candidate, target)
+
+
+def _multiplies_by_lane(target: Target) -> bool:
+    """Whether a multiply-add can take one factor from a lane of a vector."""
+    return target.toolchain.triple.startswith("aarch64")
+
+
+def _orders(work: Contraction, target: Target) -> list[int]:
+    """Return the loop orders that keep every core busy, the better guess first."""
+    outer = 1
+    for axis in work.positions[:-1]:
+        outer *= work.extents[axis]
+    if outer < target.hardware.cores:
+        return [CHANNELS_OUTER]
+    weights = work.channels
+    for axis in work.reduction:
+        weights *= work.extents[axis]
+    inputs = outer * work.width * work.depth
+    return [CHANNELS_OUTER, CHANNELS_INNER] if weights > inputs else [CHANNELS_INNER, CHANNELS_OUTER]
+
+
+def _tiles(work: Contraction, target: Target) -> list[Tile]:
+    registers = target.hardware.vector_registers
+    tiles = []
+    for lanes, columns in _column_choices(work.channels // work.groups, target.hardware.lanes):
+        for unroll in _unrolls(work, target):
+            for rows in range(1, min(work.width, MOST_ROWS) + 1):
+                tile = Tile(rows, columns, lanes, unroll)
+                if _registers(tile, target) <= registers:
+                    tiles.append(tile)
+    return tiles
+
+
+def _column_choices(channels: int, lanes: int) -> list[tuple[int, int]]:
+    """Pairs of vector length and tile width that divide the channels.
+
+    Where the channels are no multiple of the vector, a tile as wide as one of
+    their divisors is written as one long vector, which LLVM splits: 40 of 1000
+    channels are two and a half vectors of 16.
+    """
+    even = vector_length(channels, lanes)
+    most = MOST_VECTORS * lanes
+    choices = [(even, d) for d in divisors(channels, MOST_VECTORS * even) if d % even == 0]
+    if even < lanes:
+        choices += [(d, d) for d in divisors(channels, most) if d > even and d % even == 0]
+    return choices
+
+
+def _unrolls(work: Contraction, target: Target) -> list[int]:
+    if work.depth % 4 == 0:
+        return [4]
+    return [work.depth] if work.depth <= 4 else [1]
+
+
+def _hardware_vectors(tile: Tile, target: Target) -> int:
+    """Registers across one row of the tile."""
+    return tile.vectors * -(-tile.lanes // target.hardware.lanes)
+
+
+def _loads_input_vectors(tile: Tile, target: Target) -> bool:
+    return _multiplies_by_lane(target) and tile.unroll % 4 == 0
+
+
+def _registers(tile: Tile, target: Target) -> int:
+    vectors = _hardware_vectors(tile, target)
+    if _loads_input_vectors(tile, target):
+        return tile.rows * vectors + tile.rows + 2
+    return tile.rows * vectors + vectors + 1
+
+
+def _cost(tile: Tile, work: Contraction, target: Target) -> float:
+    """Estimate the instructions, in multiply-adds, that one useful multiply-add takes."""
+    full, rest = divmod(work.width, tile.rows)
+    cost = full * tile.rows * _tile_cost(tile, tile.rows, target)
+    if rest:
+        cost += rest * _tile_cost(tile, rest, target)
+    return cost / work.width
+
+
+def _tile_cost(tile: Tile, rows: int, target: Target) -> float:
+    vectors = _hardware_vectors(tile, target)
+    multiplies = rows * vectors * tile.unroll
+    input_loads = rows * (tile.unroll / 4 if _loads_input_vectors(tile, target) else tile.unroll)
+    # Pairs of vectors are loaded by one instruction on 64-bit ARM.
+    weight_loads = vectors * tile.unroll / (2 if _multiplies_by_lane(target) else 1)
+    loop = 3
+    # A multiply-add depends on the one before it in the same accumulator: four
+    # cycles on every core here, so too few accumulators leave the unit idle.
+    in_flight = 4 * target.hardware.fma_per_cycle
+    stall = max(1.0, in_flight / (rows * vectors))
+    used = tile.columns / (vectors * target.hardware.lanes)
+    return max(stall, 1 + (input_loads + weight_loads + loop) / multiplies) / used
+
+
+def pack_weight(sch: Schedule, main: Any, work: Contraction, columns: int) -> None:
+    """Lay the weight out as [channel block][reduction axes][channel in block]."""
+    copy = sch.cache_read(main, work.weight_read, "global")
+    order = [work.weight_axes.index(axis) for axis in work.reduction]
+    channel = work.weight_axes.index(work.channel)
+
+    def packed(*index: Any) -> list[Any]:
+        block = index[channel] // columns
+        return [block, *(index[d] for d in order), index[channel] % columns]
+
+    sch.transform_layout(main, ("read", work.weight_read), packed)
+    # What MetaSchedule's own layout rewrite leaves: the copy becomes a constant.
+    sch.annotate(copy, "meta_schedule.layout_rewrite_preproc", True)
+
+
+def _schedule_tile(
+    sch: Schedule,
+    main: Any,
+    last: Any,
+    work: Contraction,
+    candidate: Candidate,
+    target: Target,
+) -> None:
+    loops = sch.get_loops(main)
+    rows = sample(sch, [1, 2, 4, 8], candidate["rows"])
+    columns = sample(sch, [target.hardware.lanes], candidate["columns"])
+    unroll = sample(sch, [1, 4], candidate["unroll"])
+    order = candidate["order"]
+    sample(sch, ORDERS, order)
+    lanes = candidate["lanes"]
+
+    outer = [loops[axis] for axis in work.positions[:-1]]
+    x_outer, x_inner = sch.split(loops[work.positions[-1]], [None, rows])
+    f_outer, f_inner = sch.split(loops[work.channel], [None, columns])
+    f_vectors, f_lanes = sch.split(f_inner, [None, lanes])
+    *kernel, depth = (loops[axis] for axis in work.reduction)
+    k_outer, k_inner = sch.split(depth, [None, unroll])
+
+    around = [*outer, x_outer, f_outer] if order == CHANNELS_INNER else [f_outer, *outer, x_outer]
+    sch.reorder(*around, *kernel, k_outer, k_inner, x_inner, f_vectors, f_lanes)
+    anchor = around[-1]
+    if _loads_input_vectors(_tile_of(candidate), target):
+        _load_input_vectors(sch, main, work, k_outer)
+    sch.reverse_compute_at(last, anchor, preserve_unit_loops=True)
+    fusion.vectorize_tile(sch, fusion.loops_below(sch, last, anchor), lanes)
+
+    sch.vectorize(f_lanes)
+    for loop in (k_inner, x_inner, f_vectors):
+        sch.unroll(loop)
+    if work.width % candidate["rows"]:
+        # Splits off the last, narrower tile, so that no tile tests its bounds.
+        sch.annotate(x_outer, "pragma_loop_partition_hint", 1)
+    if order == CHANNELS_INNER:
+        sch.parallel(sch.fuse(*outer))
+    else:
+        sch.parallel(sch.fuse(f_outer, *outer))
+    sch.decompose_reduction(main, kernel[0] if kernel else k_outer)
+
+
+def _tile_of(candidate: Candidate) -> Tile:
+    return Tile(candidate["rows"], candidate["columns"], candidate["lanes"], candidate["unroll"])
+
+
+def _load_input_vectors(sch: Schedule, main: Any, work: Contraction, loop: Any) -> None:
+    """Read the tile's input as vectors along the reduction, into registers."""
+    # "global" and not "local": TVM 0.27 keeps a small global buffer on the stack,
+    # from where LLVM takes it into registers, but asks the runtime for a local one.
+    copy = sch.cache_read(main, work.input_read, "global")
+    sch.compute_at(copy, loop)
+    *rows, depth = fusion.loops_below(sch, copy, loop)
+    sch.vectorize(depth)
+    for row in rows:
+        sch.unroll(row)

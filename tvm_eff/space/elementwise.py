@@ -1,0 +1,34 @@
+"""Elementwise functions, concatenation and layout changes: no reduction anywhere."""
+
+from __future__ import annotations
+
+from tvm.s_tir import Schedule
+from tvm.tirx import PrimFunc
+
+from tvm_eff.space import fusion, structure
+from tvm_eff.space.rule import Candidate
+from tvm_eff.targets import Target
+
+
+class Elementwise:
+    """The rule for PrimFuncs whose blocks are all elementwise."""
+
+    name = "elementwise"
+
+    def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
+        """Return the one schedule there is."""
+        sch = structure.schedule(func)
+        blocks = structure.blocks(sch)
+        if not blocks or structure.reductions(sch):
+            return []
+        if any(len(sch.get_consumers(block)) > 1 for block in blocks):
+            return []
+        return [Candidate.of(self.name, {})]
+
+    def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
+        """Schedule ``main``: everything inlined into its outputs, spread over the cores."""
+        for block in structure.blocks(sch):
+            if sch.get_consumers(block):
+                sch.compute_inline(block)
+        for block in structure.blocks(sch):
+            fusion.spread(sch, block, target.hardware.lanes)

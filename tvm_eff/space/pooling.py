@@ -1,0 +1,62 @@
+"""Pooling and other reductions over positions, vectorised over the channels."""
+
+from __future__ import annotations
+
+from tvm.s_tir import Schedule
+from tvm.tirx import IntImm, PrimFunc
+
+from tvm_eff.space import fusion, structure
+from tvm_eff.space.rule import Candidate, divisors, sample, vector_length
+from tvm_eff.targets import Target
+
+MOST_VECTORS = 8
+
+
+class Pooling:
+    """The rule for one reduction whose innermost output axis is not summed over."""
+
+    name = "pooling"
+
+    def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
+        """Return the numbers of channels to keep in registers, the most first."""
+        sch = structure.schedule(func)
+        found = structure.reductions(sch)
+        if len(found) != 1 or not structure.has_single_epilogue(sch, found[0]):
+            return []
+        block = sch.get(found[0])
+        spatial = [v for v in block.iter_vars if v.iter_type == structure.SPATIAL]
+        if not spatial or not all(isinstance(v.dom.extent, IntImm) for v in block.iter_vars):
+            return []
+        # Reductions come last in every block TOPI writes.
+        if [v.iter_type for v in block.iter_vars] != sorted(v.iter_type for v in block.iter_vars):
+            return []
+        channels = int(spatial[-1].dom.extent)
+        lanes = vector_length(channels, target.hardware.lanes)
+        widths = [d for d in divisors(channels, MOST_VECTORS * lanes) if d % lanes == 0]
+        return [
+            Candidate.of(self.name, {"columns": columns, "lanes": lanes})
+            for columns in reversed(widths)
+        ]
+
+    def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
+        """Schedule ``main``: a block of channels a thread, reduced in registers."""
+        main = structure.reductions(sch)[0]
+        for padding in sch.get_producers(main):
+            sch.compute_inline(padding)
+        last = fusion.inline_epilogue(sch, main)
+        if last is None:
+            last = sch.cache_write(main, 0, "global")
+        block = sch.get(main)
+        loops = sch.get_loops(main)
+        split = sum(v.iter_type == structure.SPATIAL for v in block.iter_vars)
+        columns = sample(sch, [target.hardware.lanes], candidate["columns"])
+        outer, kernel = list(loops[: split - 1]), list(loops[split:])
+        f_outer, f_inner = sch.split(loops[split - 1], [None, columns])
+        f_vectors, f_lanes = sch.split(f_inner, [None, candidate["lanes"]])
+        sch.reorder(*outer, f_outer, *kernel, f_vectors, f_lanes)
+        sch.reverse_compute_at(last, f_outer, preserve_unit_loops=True)
+        fusion.vectorize_tile(sch, fusion.loops_below(sch, last, f_outer), candidate["lanes"])
+        sch.vectorize(f_lanes)
+        sch.unroll(f_vectors)
+        sch.parallel(sch.fuse(*outer, f_outer))
+        sch.decompose_reduction(main, kernel[0])

@@ -1,0 +1,67 @@
+"""Which rule schedules a PrimFunc: the first of the table that matches it."""
+
+from __future__ import annotations
+
+from tvm.s_tir import Schedule
+from tvm.tirx import PrimFunc
+
+from tvm_eff.errors import SpaceError
+from tvm_eff.space import structure
+from tvm_eff.space.convolution import RegisterTile
+from tvm_eff.space.depthwise import Depthwise
+from tvm_eff.space.elementwise import Elementwise
+from tvm_eff.space.pooling import Pooling
+from tvm_eff.space.rule import Candidate, Rule
+from tvm_eff.targets import Target
+
+RULES: tuple[Rule, ...] = (RegisterTile(), Depthwise(), Pooling(), Elementwise())
+
+UNSCHEDULED = Candidate("unscheduled", ())
+"""The function as imported: what every schedule is compared with, and the last resort."""
+
+
+def candidates(func: PrimFunc, target: Target) -> list[Candidate]:
+    """Return the design space of `func` on `target`, the most promising candidate first.
+
+    Parameters
+    ----------
+    func
+        A fused PrimFunc.
+    target
+        What it will run on.
+
+    Returns
+    -------
+    list of Candidate
+        Empty when no rule matches: then only :data:`UNSCHEDULED` is left.
+    """
+    for rule in RULES:
+        if found := rule.candidates(func, target):
+            return found
+    return []
+
+
+def apply(func: PrimFunc, candidate: Candidate, target: Target) -> Schedule:
+    """Return `func` scheduled by `candidate`; the trace holds every decision.
+
+    Raises
+    ------
+    SpaceError
+        No rule has the candidate's name, or its schedule does not fit the function.
+    """
+    sch = structure.schedule(func)
+    if candidate == UNSCHEDULED:
+        return sch
+    rule = next((r for r in RULES if r.name == candidate.rule), None)
+    if rule is None:
+        raise SpaceError(f"no rule is called '{candidate.rule}'; the record is from another version")
+    try:
+        rule.apply(sch, candidate, target)
+    except Exception as error:  # TVM raises its own types, all of them below Exception
+        raise SpaceError(f"{candidate} does not apply: {_first_line(error)}") from error
+    return sch
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,194 @@
+"""What a fused PrimFunc computes: its blocks, and which of them does the work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import tvm
+from tvm import tirx
+from tvm.s_tir import Schedule
+from tvm.tirx import PrimFunc
+
+SPATIAL = tirx.IterVar.DataPar
+REDUCTION = tirx.IterVar.CommReduce
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """The multiply-accumulate block of a convolution or a dense layer.
+
+    Axes are numbered as in the block. Every output element is a sum over
+    `reduction` of an input element times a weight.
+
+    Attributes
+    ----------
+    block
+        The block's name.
+    positions
+        Axes of the output that the weight does not depend on: batch, height, width.
+    channel
+        The axis of the output channels, the output's last.
+    reduction
+        Axes summed over: kernel height and width, input channel.
+    extents
+        The extent of every axis.
+    input_read, weight_read
+        Which of the block's reads is the input, and which is the weight.
+    weight_axes
+        For each dimension of the weight, the axis that indexes it.
+    prepacked
+        Whether the weight is a constant whose layout is ours to choose.
+    groups
+        How many groups the output channels fall into.
+    depthwise
+        Whether each output channel reads one input channel.
+    """
+
+    block: str
+    positions: tuple[int, ...]
+    channel: int
+    reduction: tuple[int, ...]
+    extents: tuple[int, ...]
+    input_read: int
+    weight_read: int
+    weight_axes: tuple[int, ...]
+    prepacked: bool
+    groups: int
+    depthwise: bool
+
+    @property
+    def channels(self) -> int:
+        """Output channels."""
+        return self.extents[self.channel]
+
+    @property
+    def width(self) -> int:
+        """Extent of the innermost position axis."""
+        return self.extents[self.positions[-1]] if self.positions else 1
+
+    @property
+    def depth(self) -> int:
+        """Extent of the innermost reduction axis."""
+        return self.extents[self.reduction[-1]]
+
+
+def schedule(func: PrimFunc) -> Schedule:
+    """Return a schedule of `func` alone, under the name ``main``."""
+    return Schedule(tvm.IRModule({"main": func.with_attr("global_symbol", "main")}))
+
+
+def blocks(sch: Schedule) -> list[Any]:
+    """Return the blocks below the root in the order they are written."""
+    root = sch.get_sblock("root")
+    return list(sch.get_child_blocks(root))
+
+
+def is_reduction(block: Any) -> bool:
+    """Whether `block` (a statement) sums, or takes the maximum, over an axis."""
+    return any(v.iter_type == REDUCTION for v in block.iter_vars)
+
+
+def is_identity_copy(block: Any) -> bool:
+    """Whether `block` only copies elements to the same place: padding by nothing."""
+    return isinstance(block.body, tirx.BufferStore) and isinstance(
+        block.body.value, tvm.ir.TensorLoad
+    )
+
+
+def reductions(sch: Schedule) -> list[Any]:
+    """Return the blocks that reduce."""
+    return [b for b in blocks(sch) if is_reduction(sch.get(b))]
+
+
+def has_single_epilogue(sch: Schedule, block: Any) -> bool:
+    """Whether the blocks after `block` are one chain of elementwise blocks."""
+    while consumers := sch.get_consumers(block):
+        if len(consumers) != 1 or is_reduction(sch.get(consumers[0])):
+            return False
+        block = consumers[0]
+    return True
+
+
+def contraction(func: PrimFunc) -> Contraction | None:
+    """Return the one multiply-accumulate of `func`, or None if that is not what it is."""
+    sch = schedule(func)
+    found = reductions(sch)
+    if len(found) != 1 or not has_single_epilogue(sch, found[0]):
+        return None
+    block = sch.get(found[0])
+    operands = _operands(block)
+    if operands is None:
+        return None
+    return _roles(func, block, operands)
+
+
+def _operands(block: Any) -> tuple[Any, Any] | None:
+    """The two loads of ``c[...] = c[...] + a[...] * b[...]``."""
+    store = block.body
+    if not isinstance(store, tirx.BufferStore) or not isinstance(store.value, tirx.Add):
+        return None
+    if not all(isinstance(v.dom.extent, tirx.IntImm) for v in block.iter_vars):
+        return None
+    product = store.value.b
+    if not isinstance(product, tirx.Mul):
+        return None
+    if not all(isinstance(x, tvm.ir.TensorLoad) for x in (product.a, product.b)):
+        return None
+    return product.a, product.b
+
+
+def _axes_of(expression: Any, axes: dict[Any, int]) -> set[int]:
+    return {axes[v] for v in tirx.analysis.undefined_vars(expression) if v in axes}
+
+
+def _roles(func: PrimFunc, block: Any, operands: tuple[Any, Any]) -> Contraction | None:
+    axes = {v.var: i for i, v in enumerate(block.iter_vars)}
+    extents = tuple(int(v.dom.extent) for v in block.iter_vars)
+    spatial = [i for i, v in enumerate(block.iter_vars) if v.iter_type == SPATIAL]
+    reduction = tuple(i for i, v in enumerate(block.iter_vars) if v.iter_type == REDUCTION)
+    used = [[_axes_of(index, axes) for index in load.indices] for load in operands]
+    weight = _weight_operand(used, set(reduction), spatial)
+    if weight is None:
+        return None
+    source = operands[weight].source
+    weight_axes = [min(u) if len(u) == 1 else -1 for u in used[weight]]
+    channel = spatial[-1]
+    if -1 in weight_axes or channel not in weight_axes:
+        return None
+    innermost = used[1 - weight][-1]
+    depth = extents[reduction[-1]]
+    input_channels = int(operands[1 - weight].source.shape[-1])
+    depthwise = channel in innermost and depth == 1
+    grouped = channel in innermost and not depthwise
+    if depthwise and input_channels != extents[channel]:
+        return None
+    params = list(func.params)
+    free = {int(i) for i in (func.attrs.get("layout_free_buffers") or [])} if func.attrs else set()
+    order = [region.source for region in block.reads]
+    return Contraction(
+        block=str(block.name_hint),
+        positions=tuple(i for i in spatial if i != channel),
+        channel=channel,
+        reduction=reduction,
+        extents=extents,
+        input_read=_index_of(order, operands[1 - weight].source),
+        weight_read=_index_of(order, source),
+        weight_axes=tuple(weight_axes),
+        prepacked=any(params[i].same_as(source) for i in free),
+        groups=input_channels // depth if grouped else 1,
+        depthwise=depthwise,
+    )
+
+
+def _weight_operand(used: list[list[set[int]]], reduction: set[int], spatial: list[int]) -> int | None:
+    """The operand that depends on the output channel but on no output position."""
+    for operand in (1, 0):
+        axes = set().union(*used[operand])
+        if spatial[-1] in axes and not (axes - reduction - {spatial[-1]}):
+            return operand
+    return None
+
+
+def _index_of(buffers: list[Any], wanted: Any) -> int:
+    return next(i for i, buffer in enumerate(buffers) if buffer.same_as(wanted))
