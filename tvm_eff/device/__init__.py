@@ -8,11 +8,13 @@ from tvm_eff.device.base import (
     TensorSpec,
     Unit,
 )
+from tvm_eff.device.emulated import EmulatedDevice
 from tvm_eff.device.local import LocalDevice
 from tvm_eff.device.rpc import RpcDevice, parse_address
 
 __all__ = [
     "Device",
+    "EmulatedDevice",
     "Fingerprint",
     "LocalDevice",
     "MeasureOptions",

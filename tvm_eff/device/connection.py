@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -59,13 +60,13 @@ def probe(host: str, port: int, timeout: float) -> str:
         The name is unknown, or nothing accepts the connection.
     """
     try:
-        address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4]
+        address = str(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0])
     except (OSError, UnicodeError) as error:
         raise DeviceError(
             f"the host '{host}' is not known; check the name or use its IP"
         ) from error
     try:
-        socket.create_connection(address[:2], timeout=timeout).close()
+        socket.create_connection((address, port), timeout=timeout).close()
     except ConnectionRefusedError as error:
         raise DeviceError(
             f"nothing listens on {host}:{port}; start the server there with: "
@@ -76,7 +77,7 @@ def probe(host: str, port: int, timeout: float) -> str:
             f"{host}:{port} cannot be reached ({error.strerror or 'timed out'}); "
             "check the address, the network and the board's firewall"
         ) from error
-    return str(address[0])
+    return address
 
 
 class Connection:
@@ -129,7 +130,10 @@ class Connection:
 
     def _explain(self, reason: str, key: str, timeout: float) -> str:
         if "cannot find server that matches key" in reason:
-            return f"the server at {self._where} does not have the key '{key}'; give its --key"
+            return (
+                f"the server at {self._where} has another key than '{key}'; give the one it "
+                "was started with"
+            )
         if self._timed_out:
             return (
                 f"{self._where} accepts connections but did not open a session within "
@@ -197,11 +201,11 @@ class Connection:
 def _sockets_to(address: tuple[str, int]) -> list[socket.socket]:
     # TVM does not hand out its socket. The operating system does: a duplicate
     # of the descriptor acts on the same connection.
-    folder = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
+    folder = Path("/proc/self/fd" if sys.platform == "linux" else "/dev/fd")
     found = []
-    for name in os.listdir(folder) if os.path.isdir(folder) else []:
+    for descriptor in list(folder.iterdir()) if folder.is_dir() else []:
         with suppress(OSError):
-            duplicate = os.dup(int(name))
+            duplicate = os.dup(int(descriptor.name))
             try:
                 candidate = socket.socket(fileno=duplicate)
             except OSError:

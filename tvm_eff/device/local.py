@@ -10,14 +10,13 @@ from pathlib import Path
 import tvm
 
 from tvm_eff.device.base import Fingerprint
-from tvm_eff.device.connection import Connection
+from tvm_eff.device.hosted import HostedDevice
 from tvm_eff.device.process import ServerProcess
-from tvm_eff.device.session import SessionDevice
 
 _SERVER = Path(__file__).with_name("server.py")
 
 
-class LocalDevice(SessionDevice):
+class LocalDevice(HostedDevice):
     """Runs code in a process of its own on this machine and measures seconds.
 
     Parameters
@@ -31,7 +30,6 @@ class LocalDevice(SessionDevice):
     def __init__(self, threads: int | None = None, timeout: float = 60.0) -> None:
         super().__init__(timeout)
         self._threads = threads
-        self._server: ServerProcess | None = None
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -45,36 +43,13 @@ class LocalDevice(SessionDevice):
             tvm=tvm.__version__,
         )
 
-    def close(self) -> None:
-        super().close()
-        if self._server is not None:
-            self._server.stop()
-            self._server = None
-
-    def _connect(self) -> Connection:
-        if self._server is None or not self._server.alive():
-            self._restart()
-        assert self._server is not None
-        return Connection("127.0.0.1", self._server.port, timeout=20.0)
-
-    def _reconnect(self, *, hung: bool) -> Connection:
-        if hung:
-            self._stop()
-        return self._connect()
-
-    def _restart(self) -> None:
-        self._stop()
-        environment = {"TVM_USE_RUNTIME_LIB": "1"}
+    def _start(self) -> ServerProcess:
+        environment = {**os.environ, "TVM_USE_RUNTIME_LIB": "1"}
         if self._threads is not None:
             environment["TVM_NUM_THREADS"] = str(self._threads)
-        self._server = ServerProcess(
+        return ServerProcess(
             lambda folder, port: [sys.executable, _SERVER, "--port-file", port], environment
         )
-
-    def _stop(self) -> None:
-        if self._server is not None:
-            self._server.stop()
-            self._server = None
 
 
 def processor() -> str:

@@ -30,7 +30,7 @@ class ServerProcess:
     command
         Makes the command line from the server's folder and the file for the port.
     environment
-        Variables to set beside this process' own.
+        All its variables, but for the temporary folder.
     timeout
         How long the start may take, in seconds.
 
@@ -58,7 +58,7 @@ class ServerProcess:
                     stdout=log,
                     stderr=log,
                     cwd=work,
-                    env={**os.environ, **environment, "TMPDIR": str(work)},
+                    env={**environment, "TMPDIR": str(work)},
                     start_new_session=True,
                 )
         except OSError as error:

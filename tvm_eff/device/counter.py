@@ -1,0 +1,54 @@
+"""The count of instructions an emulated board has executed, read while it runs."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import mmap
+import struct
+from pathlib import Path
+
+from tvm_eff import cache, data, toolchain
+from tvm_eff.device.emulator_image import host
+
+_GLIBC = "2.31"
+
+
+class Counter:
+    """A count that the emulator's plugin keeps in a file which both have mapped."""
+
+    def __init__(self, path: Path) -> None:
+        path.write_bytes(bytes(mmap.PAGESIZE))
+        with path.open("r+b") as file:
+            self._memory = mmap.mmap(file.fileno(), mmap.PAGESIZE)
+        self._path = path
+
+    def read(self) -> int:
+        """Return how many instructions have been executed since the start."""
+        (count,) = struct.unpack_from("<Q", self._memory)
+        return int(count)
+
+    def close(self) -> None:
+        """Let go of the file, which stays."""
+        self._memory.close()
+
+    def plugin_option(self) -> str:
+        """Return the value of qemu's ``-plugin`` that counts here."""
+        # A comma ends qemu's value; a doubled one stands for itself.
+        plugin, file = (str(path).replace(",", ",,") for path in (plugin_library(), self._path))
+        return f"{plugin},counter={file}"
+
+
+@functools.cache
+def plugin_library() -> Path:
+    """Return the plugin, compiled for this machine if need be."""
+    source = data.folder("runtime") / "qemu_plugin" / "count.c"
+    triple = host().zig
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
+    with cache.locked(f"emulator/count-{triple}-{digest}.so") as path:
+        if not path.exists():
+            unfinished = path.with_name(f"unfinished-{path.name}")
+            flags = ["-O2", "-fvisibility=hidden"]
+            toolchain.compile_shared([source], unfinished, f"{triple}.{_GLIBC}", flags=flags)
+            unfinished.rename(path)
+        return path

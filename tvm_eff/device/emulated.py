@@ -1,0 +1,93 @@
+"""An emulated board: real ARM code on this machine, its instructions counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import tvm
+
+from tvm_eff.device import emulator_image
+from tvm_eff.device.base import Fingerprint, Measurement, MeasureOptions, Unit
+from tvm_eff.device.counter import Counter
+from tvm_eff.device.hosted import HostedDevice
+from tvm_eff.device.process import ServerProcess
+from tvm_eff.device.session import Evaluate
+from tvm_eff.errors import UsageError, nearest
+
+_CPUS = {"aarch64": "cortex-a72", "arm": "max"}
+
+
+class EmulatedDevice(HostedDevice):
+    """Runs code in qemu's user-mode emulator and counts executed instructions.
+
+    The count is the same on every machine and says nothing about time.
+
+    Parameters
+    ----------
+    arch
+        ``aarch64`` or ``arm`` (32-bit, hard float).
+    cpu
+        qemu's name of the processor.
+    timeout
+        How long one call may take, upload and measurement included, in seconds.
+    """
+
+    def __init__(
+        self, arch: str = "aarch64", cpu: str | None = None, timeout: float = 120.0
+    ) -> None:
+        if arch not in _CPUS:
+            raise UsageError(f"'{arch}' cannot be emulated{nearest(arch, _CPUS)}")
+        super().__init__(timeout)
+        self._arch = arch
+        self._cpu = cpu or _CPUS[arch]
+        self._counter: Counter | None = None
+
+    @property
+    def unit(self) -> Unit:
+        return "instructions"
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        version = emulator_image.qemu().versions["qemu-user"]
+        return Fingerprint(
+            kind="emulated",
+            where=f"emulated {self._cpu} (qemu {version})",
+            cpu=self._cpu,
+            system=f"Linux {self._arch}, qemu-user {version}",
+            tvm=tvm.__version__,
+        )
+
+    def _start(self) -> ServerProcess:
+        # It is a program too, which python -m would find imported already.
+        from tvm_eff.device import native_server
+
+        server = native_server.build(self._arch)
+
+        def command(folder: Path, port_file: Path) -> list[str | Path]:
+            self._counter = Counter(folder / "counter")
+            return [
+                *emulator_image.emulator_command(self._arch),
+                *("-cpu", self._cpu),
+                *("-plugin", self._counter.plugin_option()),
+                server,
+                *("--host", "127.0.0.1", "--port", "0", "--port-file", port_file),
+                "--exit-on-stdin-eof",
+            ]
+
+        # Nothing of this machine's environment: it reaches the guest, and qemu reads it too.
+        return ServerProcess(command, {"TVM_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"})
+
+    def _stop(self) -> None:
+        super()._stop()
+        if self._counter is not None:
+            self._counter.close()
+            self._counter = None
+
+    def _measure(
+        self, once: Callable[[], None], evaluate: Evaluate, options: MeasureOptions
+    ) -> Measurement:
+        assert self._counter is not None
+        before = self._counter.read()
+        once()
+        return Measurement((float(self._counter.read() - before),), "instructions")
