@@ -1,0 +1,248 @@
+"""TVM's RPC server as one executable for a board, compiled from the sources in TVM's wheels.
+
+The board needs neither Python nor TVM, only its C library. To make one by hand::
+
+    python -m tvm_eff.device.native_server --arch aarch64 --output tvm_eff_server
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from importlib import metadata, util
+from pathlib import Path
+
+from tvm_eff import cache, data, toolchain
+from tvm_eff.errors import Error, SetupError, UsageError, nearest
+
+OLDEST_GLIBC = "2.31"
+
+# The names that targets use, and what `uname -m` says on a 32-bit board; the values are zig's.
+ARCHITECTURES = {
+    "aarch64": "aarch64-linux-gnu",
+    "arm": "arm-linux-gnueabihf",
+    "armv7l": "arm-linux-gnueabihf",
+    "x86_64": "x86_64-linux-gnu",
+}
+
+Progress = Callable[[int, int], None]
+
+_FLAGS = (
+    *("-std=c++17", "-O2", "-DNDEBUG", "-fno-sanitize=undefined"),
+    # Only what TVM marks as its interface is for the libraries that the server loads.
+    *("-fvisibility=hidden", "-ffunction-sections", "-fdata-sections"),
+    # 32-bit boards also have files whose numbers need 64 bits.
+    "-D_FILE_OFFSET_BITS=64",
+    *("-DTVM_FFI_EXPORTS", "-DTVM_FFI_USE_LIBBACKTRACE=0", "-DTVM_FFI_BACKTRACE_ON_SEGFAULT=0"),
+)
+_LINK_FLAGS = ("-rdynamic", "-s", "-Wl,--gc-sections", "-lm", "-ldl", "-lpthread")
+
+
+@dataclass(frozen=True)
+class _Sources:
+    """Where everything that is compiled lies."""
+
+    own: Path
+    tvm: Path
+    ffi: Path
+
+    @classmethod
+    def find(cls) -> _Sources:
+        return cls(data.folder("runtime") / "cpp", _package("tvm"), _package("tvm_ffi"))
+
+    def units(self) -> list[Path]:
+        """Return the files to compile."""
+        lines = (self.own / "sources.txt").read_text().splitlines()
+        packages = {"tvm": self.tvm, "tvm_ffi": self.ffi}
+        units = sorted(self.own.glob("*.cc"))
+        for line in lines:
+            if not line.startswith("#"):
+                package, _, path = line.partition("/")
+                units.append(packages[package] / path)
+        missing = next((path for path in units if not path.is_file()), None)
+        if missing is None:
+            return units
+        raise SetupError(
+            f"the source file {missing} is missing, which the server for boards is made of; "
+            "install the packages again: pip install --force-reinstall --no-deps "
+            "apache-tvm==0.27.0.post1 apache-tvm-ffi==0.1.14.post1"
+        )
+
+    def include_flags(self) -> list[str]:
+        own = self.own / "include"
+        # The wheel's sources ask for "../support/..." and "../../support/...", which is not in
+        # the wheel. Seen from the second and third folder these lead to our own.
+        folders = (own, own / "support", own / "tvm" / "support", self.own)
+        theirs = (self.tvm / "include", self.tvm / "src", self.ffi / "include")
+        # Messages name the file that raised them: not by where this machine keeps it.
+        renamed = {self.own: "runtime/cpp", self.tvm: "tvm", self.ffi: "tvm_ffi"}
+        return [
+            *(f"-I{folder}" for folder in folders),
+            *(f"-isystem{path}" for path in theirs),
+            *(f"-ffile-prefix-map={path}={name}" for path, name in renamed.items()),
+        ]
+
+    def own_files(self) -> list[Path]:
+        return sorted(path for path in self.own.rglob("*") if path.is_file())
+
+
+def _package(name: str) -> Path:
+    """Return the folder of an installed package without importing it."""
+    found = util.find_spec(name)
+    if found is None or not found.submodule_search_locations:
+        raise SetupError(f"the package '{name}' is not installed; run: pip install tvm_eff")
+    return Path(found.submodule_search_locations[0])
+
+
+def _triple(arch: str, glibc: str) -> str:
+    if arch not in ARCHITECTURES:
+        raise UsageError(f"unknown architecture '{arch}'{nearest(arch, ARCHITECTURES)}")
+    if not re.fullmatch(r"2\.\d{1,2}", glibc):
+        raise UsageError(f"'{glibc}' is not a version of glibc, such as {OLDEST_GLIBC}")
+    return f"{ARCHITECTURES[arch]}.{glibc}"
+
+
+def _digest(sources: _Sources, triple: str) -> str:
+    """Return what tells two servers apart that would differ."""
+    known = hashlib.sha256()
+    versions = [metadata.version(name) for name in ("apache-tvm", "apache-tvm-ffi", "ziglang")]
+    known.update("\n".join([*versions, triple, *_FLAGS, *_LINK_FLAGS]).encode())
+    for path in sources.own_files():
+        known.update(f"\n{path.relative_to(sources.own)}\n".encode())
+        known.update(path.read_bytes())
+    return known.hexdigest()[:16]
+
+
+def build(arch: str, *, glibc: str = OLDEST_GLIBC, on_progress: Progress | None = None) -> Path:
+    """Return the server's executable for an architecture, made when it is first asked for.
+
+    That takes one to three minutes on two cores; afterwards it lies in the cache.
+
+    Parameters
+    ----------
+    arch
+        One of :data:`ARCHITECTURES`.
+    glibc
+        The oldest C library that it must run with.
+    on_progress
+        Called with how many files are compiled and how many there are.
+
+    Raises
+    ------
+    UsageError
+        The architecture or the version is unknown.
+    SetupError
+        A package it is made from is missing or incomplete, or the cache cannot be written.
+    BuildError
+        A file does not compile.
+    """
+    triple = _triple(arch, glibc)
+    sources = _Sources.find()
+    units = sources.units()
+    entry = f"native_server/tvm_eff_server-{triple}-{_digest(sources, triple)}"
+    with cache.locked(entry) as executable:
+        if executable.is_file():
+            return executable
+        with tempfile.TemporaryDirectory(prefix="building-", dir=executable.parent) as folder:
+            unfinished = Path(folder) / "tvm_eff_server"
+            command = ["c++", "-target", triple]
+            objects = _compile(command, sources, units, Path(folder), on_progress)
+            toolchain.run([*command, *objects, *_LINK_FLAGS, "-o", unfinished])
+            unfinished.chmod(0o755)
+            unfinished.replace(executable)
+        return executable
+
+
+def _compile(
+    command: Sequence[str],
+    sources: _Sources,
+    units: Sequence[Path],
+    folder: Path,
+    on_progress: Progress | None,
+) -> list[Path]:
+    """Compile all files over all cores and return the objects."""
+    flags = [*_FLAGS, *sources.include_flags()]
+    objects = [folder / f"{number}-{path.stem}.o" for number, path in enumerate(units)]
+    executor = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
+    try:
+        jobs = [executor.submit(_link_nothing, command, folder)]
+        for path, output in zip(units, objects, strict=True):
+            compile_one = [*command, *flags, "-c", path, "-o", output]
+            jobs.append(executor.submit(toolchain.run, compile_one))
+        for done, job in enumerate(as_completed(jobs)):
+            job.result()
+            if on_progress is not None:
+                on_progress(done, len(units))
+    finally:
+        executor.shutdown(cancel_futures=True)
+    return objects
+
+
+def _link_nothing(command: Sequence[str], folder: Path) -> None:
+    """Link an empty program: zig compiles its C++ library at the first link, on one core."""
+    source = folder / "nothing.cc"
+    source.write_text("int main() {}\n")
+    toolchain.run([*command, source, *_LINK_FLAGS, "-o", folder / "nothing"])
+
+
+def _show_progress(done: int, count: int) -> None:
+    if sys.stderr.isatty():
+        end = "\n" if done == count else ""
+        print(f"\rcompiled {done} of {count} files", end=end, file=sys.stderr, flush=True)
+
+
+def _usage(output: Path, arch: str) -> str:
+    return f"""\
+Wrote {output} ({output.stat().st_size / 1e6:.1f} MB, {arch}).
+On the board (any folder; it needs nothing else):
+  scp {output} USER@BOARD:   and then on the board:
+  ./{output.name} --port 9090 --host 127.0.0.1
+From here, through ssh, which is the safe way since the server runs whatever it is sent:
+  ssh -N -L 9090:127.0.0.1:9090 USER@BOARD    and use --rpc 127.0.0.1:9090
+In a network where you trust everybody: --host 0.0.0.0 on the board, and --rpc BOARD:9090.
+TVM_NUM_THREADS=4 in front of it limits the threads."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Build a server for a board and say how to run it there."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tvm_eff.device.native_server",
+        description="Make the RPC server that runs on a board which has neither Python nor TVM.",
+    )
+    parser.add_argument(
+        "--arch",
+        required=True,
+        help=f"what `uname -m` says there, one of {', '.join(ARCHITECTURES)}",
+    )
+    parser.add_argument("--glibc", default=OLDEST_GLIBC, help="its oldest glibc (%(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("tvm_eff_server"), help="%(default)s")
+    options = parser.parse_args(arguments)
+    try:
+        built = build(options.arch, glibc=options.glibc, on_progress=_show_progress)
+        _copy(built, options.output)
+    except Error as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(_usage(options.output, options.arch))
+    return 0
+
+
+def _copy(built: Path, output: Path) -> None:
+    try:
+        shutil.copy2(built, output)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {output}: {error.strerror}; name another --output"
+        ) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())
