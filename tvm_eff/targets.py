@@ -40,7 +40,10 @@ class _Platform:
 _PLATFORMS = {
     "aarch64-linux-gnu": _Platform(
         "aarch64-linux-gnu",
-        ("cortex-a35", "cortex-a53", "cortex-a57", "cortex-a72", "cortex-a76", "max"),
+        (
+            *("cortex-a35", "cortex-a53", "cortex-a57", "cortex-a72", "cortex-a76"),
+            *("neoverse-n1", "a64fx", "max"),
+        ),
     ),
     "armv7l-linux-gnueabihf": _Platform(
         "arm-linux-gnueabihf", ("cortex-a7", "cortex-a8", "cortex-a9", "cortex-a15", "max")
@@ -211,8 +214,8 @@ def load(name_or_path: str | Path) -> Target:
         return _parse(Path(word))
     if word not in names():
         raise TargetError(
-            f"unknown target '{word}'{nearest(word, names())}; "
-            "for a board of your own give the path of its .toml file"
+            f"unknown target '{word}'{nearest(word, names())} "
+            "(a board of your own goes by the path of its .toml file)"
         )
     return _parse(data.folder("targets") / f"{word}.toml")
 
