@@ -1,5 +1,6 @@
 #include "session.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <netinet/in.h>
@@ -15,13 +16,14 @@
 #include <tvm/ffi/reflection/registry.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <sstream>
-#include <vector>
 
 #include "runtime/rpc/minrpc/rpc_reference.h"
 #include "runtime/rpc/rpc_channel.h"
@@ -122,6 +124,11 @@ tvm::ffi::Module LoadModule(const std::string& path) {
     TVM_FFI_THROW(ValueError) << path << " is not a shared library (.so); this server has no "
                               << "compiler to link with: link on the host, then upload";
   }
+  // Bound at once: a function that is missing is an error here, where TVM's own lazy loading would
+  // end the process at the first call. The handle stays open as long as the session.
+  if (dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL) == nullptr) {
+    TVM_FFI_THROW(RuntimeError) << "cannot load a library on the board: " << dlerror();
+  }
   return tvm::ffi::Module::LoadFromFile(path);
 }
 
@@ -205,13 +212,16 @@ void ReportEnding(const Client& client, Ending ending, int status) {
     ReturnError(client.socket, message.str());
     std::fprintf(stderr, "tvm_eff_server: a session of %g s is over\n", client.timeout);
   }
-  if (ending == Ending::kChildEnded && WIFSIGNALED(status)) {
+  if (ending != Ending::kChildEnded || status == 0) return;
+  std::string message = "the session's process on the board ended with ";
+  if (WIFSIGNALED(status)) {
     int number = WTERMSIG(status);
-    std::string message = "the session crashed on the board with signal " +
-                          std::to_string(number) + " (" + strsignal(number) + ")";
-    ReturnError(client.socket, message);
-    std::fprintf(stderr, "tvm_eff_server: %s\n", message.c_str());
+    message += "signal " + std::to_string(number) + " (" + strsignal(number) + ")";
+  } else {
+    message += "code " + std::to_string(WEXITSTATUS(status)) + "; the server's output says why";
   }
+  ReturnError(client.socket, message);
+  std::fprintf(stderr, "tvm_eff_server: %s\n", message.c_str());
 }
 
 }  // namespace
