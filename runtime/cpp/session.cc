@@ -40,7 +40,7 @@ constexpr int32_t kKeyMismatch = kMagic + 2;
 constexpr int32_t kLongestKey = 4096;
 constexpr int kHandshakeSeconds = 10;
 // A client that has left needs no answer: its code may finish, but not run for ever.
-constexpr std::chrono::seconds kGraceAfterHangUp{5};
+constexpr std::chrono::seconds kGraceAfterHangUp{2};
 
 bool ReceiveAll(int socket, void* data, size_t size) {
   char* to = static_cast<char*>(data);

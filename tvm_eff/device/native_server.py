@@ -175,7 +175,7 @@ def _compile(
     try:
         jobs = [executor.submit(_link_nothing, command, folder)]
         for path, output in zip(units, objects, strict=True):
-            compile_one = [*command, *flags, "-c", path, "-o", output]
+            compile_one: list[str | Path] = [*command, *flags, "-c", path, "-o", output]
             jobs.append(executor.submit(toolchain.run, compile_one))
         for done, job in enumerate(as_completed(jobs)):
             job.result()
