@@ -186,7 +186,7 @@ def test_bad_options_end_it_with_code_2(executable: Path, options: list[str], me
 
 
 def test_a_port_in_use_is_an_error(server: Server, executable: Path) -> None:
-    command = [executable, "--port", str(server.port)]
+    command = [str(executable), "--port", str(server.port)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
     assert done.returncode == 2
     assert f"cannot listen on 127.0.0.1:{server.port}" in done.stderr
