@@ -20,6 +20,7 @@ from tvm.s_tir import Schedule
 from tvm.tirx import PrimFunc
 
 from tvm_eff.space import fusion
+from tvm_eff.space.packing import Packing
 from tvm_eff.space.rule import Candidate, divisors, sample, vector_length
 from tvm_eff.space.structure import Contraction, contraction
 from tvm_eff.targets import Target
@@ -92,6 +93,11 @@ class RegisterTile:
             for order in orders
         ]
 
+    def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
+        """Return the weight's layout."""
+        work = contraction(func)
+        return None if work is None else packing_of(work, candidate["columns"])
+
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule ``main`` as one register tile inside parallel loops."""
         work = contraction(sch.mod["main"])
@@ -100,8 +106,7 @@ class RegisterTile:
         for padding in fusion.inline_copies(sch, main):
             fusion.spread(sch, padding, target.hardware.lanes)
         last = fusion.inline_epilogue(sch, main)
-        if work.prepacked:
-            pack_weight(sch, main, work, candidate["columns"])
+        pack_weight(sch, main, work, packing_of(work, candidate["columns"]))
         if last is None:
             last = sch.cache_write(main, 0, "global")
         _schedule_tile(sch, main, last, work, candidate, target)
@@ -199,17 +204,24 @@ def _tile_cost(tile: Tile, rows: int, target: Target) -> float:
     return max(stall, 1 + (input_loads + weight_loads + loop) / multiplies) / used
 
 
-def pack_weight(sch: Schedule, main: Any, work: Contraction, columns: int) -> None:
-    """Lay the weight out as [channel block][reduction axes][channel in block]."""
+def packing_of(work: Contraction, columns: int) -> Packing | None:
+    """Return the weight's layout for tiles of `columns` channels, if it is ours to choose."""
+    if work.weight_parameter is None:
+        return None
+    return Packing(
+        parameter=work.weight_parameter,
+        channel=work.weight_axes.index(work.channel),
+        order=tuple(work.weight_axes.index(axis) for axis in work.reduction),
+        block=columns,
+    )
+
+
+def pack_weight(sch: Schedule, main: Any, work: Contraction, packing: Packing | None) -> None:
+    """Have `main` read its weight from a packed copy."""
+    if packing is None:
+        return
     copy = sch.cache_read(main, work.weight_read, "global")
-    order = [work.weight_axes.index(axis) for axis in work.reduction]
-    channel = work.weight_axes.index(work.channel)
-
-    def packed(*index: Any) -> list[Any]:
-        block = index[channel] // columns
-        return [block, *(index[d] for d in order), index[channel] % columns]
-
-    sch.transform_layout(main, ("read", work.weight_read), packed)
+    sch.transform_layout(main, ("read", work.weight_read), packing.index)
     # What MetaSchedule's own layout rewrite leaves: the copy becomes a constant.
     sch.annotate(copy, "meta_schedule.layout_rewrite_preproc", True)
 

@@ -11,7 +11,8 @@ from tvm.s_tir import Schedule
 from tvm.tirx import PrimFunc
 
 from tvm_eff.space import fusion
-from tvm_eff.space.convolution import pack_weight
+from tvm_eff.space.convolution import pack_weight, packing_of
+from tvm_eff.space.packing import Packing
 from tvm_eff.space.rule import Candidate, divisors, sample, vector_length
 from tvm_eff.space.structure import contraction
 from tvm_eff.targets import Target
@@ -45,6 +46,11 @@ class Depthwise:
             for _, rows, columns in sorted(found)
         ]
 
+    def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
+        """Return the weight's layout."""
+        work = contraction(func)
+        return None if work is None else packing_of(work, candidate["columns"])
+
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule ``main`` as one register tile a row of the output."""
         work = contraction(sch.mod["main"])
@@ -53,8 +59,7 @@ class Depthwise:
         for padding in fusion.inline_copies(sch, main):
             fusion.spread(sch, padding, target.hardware.lanes)
         last = fusion.inline_epilogue(sch, main)
-        if work.prepacked:
-            pack_weight(sch, main, work, candidate["columns"])
+        pack_weight(sch, main, work, packing_of(work, candidate["columns"]))
         if last is None:
             last = sch.cache_write(main, 0, "global")
 

@@ -6,6 +6,7 @@ from tvm.s_tir import Schedule
 from tvm.tirx import PrimFunc
 
 from tvm_eff.space import fusion, structure
+from tvm_eff.space.packing import Packing
 from tvm_eff.space.rule import Candidate
 from tvm_eff.targets import Target
 
@@ -17,13 +18,17 @@ class Elementwise:
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
         """Return the one schedule there is."""
-        sch = structure.schedule(func)
+        sch = structure.inspect(func)
         blocks = structure.blocks(sch)
         if not blocks or structure.reductions(sch):
             return []
         if any(len(sch.get_consumers(block)) > 1 for block in blocks):
             return []
         return [Candidate.of(self.name, {})]
+
+    def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
+        """Return None: there is no weight."""
+        return None
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule ``main``: everything inlined into its outputs, spread over the cores."""

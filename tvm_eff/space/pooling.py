@@ -6,6 +6,7 @@ from tvm.s_tir import Schedule
 from tvm.tirx import IntImm, PrimFunc
 
 from tvm_eff.space import fusion, structure
+from tvm_eff.space.packing import Packing
 from tvm_eff.space.rule import Candidate, divisors, sample, vector_length
 from tvm_eff.targets import Target
 
@@ -19,7 +20,7 @@ class Pooling:
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
         """Return the numbers of channels to keep in registers, the most first."""
-        sch = structure.schedule(func)
+        sch = structure.inspect(func)
         found = structure.reductions(sch)
         if len(found) != 1 or not structure.has_single_epilogue(sch, found[0]):
             return []
@@ -37,6 +38,10 @@ class Pooling:
             Candidate.of(self.name, {"columns": columns, "lanes": lanes})
             for columns in reversed(widths)
         ]
+
+    def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
+        """Return None: there is no weight."""
+        return None
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule ``main``: a block of channels a thread, reduced in registers."""

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from tvm.s_tir import Schedule
 from tvm.tirx import PrimFunc
 
+from tvm_eff.space.packing import Packing
 from tvm_eff.targets import Target
 
 
@@ -54,6 +55,9 @@ class Rule(Protocol):
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
         """Return the design space, the most promising first; empty if `func` is not matched."""
+
+    def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
+        """Return the layout the schedule gives the constant weight, if it changes it."""
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule the function ``main`` of `sch`, sampling `candidate`'s decisions."""

@@ -10,6 +10,7 @@ from tvm_eff.space import structure
 from tvm_eff.space.convolution import RegisterTile
 from tvm_eff.space.depthwise import Depthwise
 from tvm_eff.space.elementwise import Elementwise
+from tvm_eff.space.packing import Packing
 from tvm_eff.space.pooling import Pooling
 from tvm_eff.space.rule import Candidate, Rule
 from tvm_eff.targets import Target
@@ -52,14 +53,24 @@ def apply(func: PrimFunc, candidate: Candidate, target: Target) -> Schedule:
     sch = structure.schedule(func)
     if candidate == UNSCHEDULED:
         return sch
-    rule = next((r for r in RULES if r.name == candidate.rule), None)
-    if rule is None:
-        raise SpaceError(f"no rule is called '{candidate.rule}'; the record is from another version")
+    rule = _rule(candidate)
     try:
         rule.apply(sch, candidate, target)
     except Exception as error:  # TVM raises its own types, all of them below Exception
         raise SpaceError(f"{candidate} does not apply: {_first_line(error)}") from error
     return sch
+
+
+def packing(func: PrimFunc, candidate: Candidate) -> Packing | None:
+    """Return the layout that `candidate` gives the constant weight of `func`, if it changes it."""
+    return None if candidate == UNSCHEDULED else _rule(candidate).packing(func, candidate)
+
+
+def _rule(candidate: Candidate) -> Rule:
+    rule = next((r for r in RULES if r.name == candidate.rule), None)
+    if rule is None:
+        raise SpaceError(f"no rule is called '{candidate.rule}'; the record is from another version")
+    return rule
 
 
 def _first_line(error: Exception) -> str:

@@ -37,8 +37,9 @@ class Contraction:
         Which of the block's reads is the input, and which is the weight.
     weight_axes
         For each dimension of the weight, the axis that indexes it.
-    prepacked
-        Whether the weight is a constant whose layout is ours to choose.
+    weight_parameter
+        Which parameter of the function the weight is, if it is a constant whose
+        layout is ours to choose; otherwise None.
     groups
         How many groups the output channels fall into.
     depthwise
@@ -53,7 +54,7 @@ class Contraction:
     input_read: int
     weight_read: int
     weight_axes: tuple[int, ...]
-    prepacked: bool
+    weight_parameter: int | None
     groups: int
     depthwise: bool
 
@@ -73,9 +74,19 @@ class Contraction:
         return self.extents[self.reduction[-1]]
 
 
-def schedule(func: PrimFunc) -> Schedule:
-    """Return a schedule of `func` alone, under the name ``main``."""
+def inspect(func: PrimFunc) -> Schedule:
+    """Return a schedule of `func` to ask questions of, not to transform."""
     return Schedule(tvm.IRModule({"main": func.with_attr("global_symbol", "main")}))
+
+
+def schedule(func: PrimFunc) -> Schedule:
+    """Return a schedule of a copy of `func`, under the name ``main``.
+
+    TVM 0.27 applies some primitives to the function it was given, in place, and
+    the next schedule of the same function would start from the result.
+    """
+    mod = tvm.IRModule({"main": func.with_attr("global_symbol", "main")})
+    return Schedule(tvm.ir.load_json(tvm.ir.save_json(mod)))
 
 
 def blocks(sch: Schedule) -> list[Any]:
@@ -112,7 +123,7 @@ def has_single_epilogue(sch: Schedule, block: Any) -> bool:
 
 def contraction(func: PrimFunc) -> Contraction | None:
     """Return the one multiply-accumulate of `func`, or None if that is not what it is."""
-    sch = schedule(func)
+    sch = inspect(func)
     found = reductions(sch)
     if len(found) != 1 or not has_single_epilogue(sch, found[0]):
         return None
@@ -175,7 +186,7 @@ def _roles(func: PrimFunc, block: Any, operands: tuple[Any, Any]) -> Contraction
         input_read=_index_of(order, operands[1 - weight].source),
         weight_read=_index_of(order, source),
         weight_axes=tuple(weight_axes),
-        prepacked=any(params[i].same_as(source) for i in free),
+        weight_parameter=next((i for i in free if params[i].same_as(source)), None),
         groups=input_channels // depth if grouped else 1,
         depthwise=depthwise,
     )

@@ -1,0 +1,71 @@
+"""Compile and link: kernels for the tuner, executables for the product."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tvm
+from tvm import relax
+from tvm.s_tir import Schedule
+
+from tvm_eff import toolchain
+from tvm_eff.errors import BuildError, Error
+from tvm_eff.targets import Target
+
+KERNEL = "main"
+"""The symbol of the function in a kernel's library."""
+
+
+def build_kernel(sch: Schedule, target: Target, library: Path) -> None:
+    """Compile the one function of `sch` into `library`.
+
+    A weight whose layout the schedule changes is a parameter in its packed layout,
+    as in the product, where packing has happened before.
+
+    Raises
+    ------
+    BuildError
+        TVM cannot lower or compile the function, or it cannot be linked.
+    """
+    try:
+        mod = tvm.s_tir.transform.RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(sch.mod)
+        with tvm.transform.PassContext(opt_level=3):
+            built = tvm.tirx.build(mod, target=target.tvm_target())
+        _export(built, library, lambda objects: toolchain.link_shared(objects, library))
+    except Error:
+        raise
+    except Exception as error:  # TVM raises its own types, all of them below Exception
+        raise BuildError(f"a kernel cannot be compiled: {error}") from error
+
+
+def build_module(mod: tvm.IRModule, target: Target, library: Path) -> None:
+    """Compile a Relax module into a library for the target's glibc and later ones.
+
+    Raises
+    ------
+    BuildError
+        TVM cannot compile the module, or it cannot be linked.
+    """
+    try:
+        with tvm.transform.PassContext(opt_level=3):
+            built = relax.build(mod, target=target.tvm_target())
+        triple = target.toolchain.zig_triple
+        _export(
+            built,
+            library,
+            lambda objects: toolchain.compile_shared(objects, library, triple, flags=["-lm", "-s"]),
+        )
+    except Error:
+        raise
+    except Exception as error:  # TVM raises its own types, all of them below Exception
+        raise BuildError(f"the network cannot be compiled for {target.name}: {error}") from error
+
+
+def _export(built: Any, library: Path, link: Callable[[list[Path]], None]) -> None:
+    def fcompile(output: str, objects: list[str], **_: Any) -> None:
+        link([Path(each) for each in objects])
+
+    fcompile.output_format = "so"  # type: ignore[attr-defined]
+    built.export_library(str(library), fcompile=fcompile)

@@ -1,0 +1,41 @@
+"""Compute ahead of time what depends on parameters alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.relax import transform
+
+_LIFTED = "main_transform_params"
+
+
+def evaluate_parameters(
+    mod: tvm.IRModule, params: Sequence[np.ndarray]
+) -> tuple[tvm.IRModule, list[np.ndarray]]:
+    """Run the function that LiftTransformParams split off, on this machine.
+
+    Parameters
+    ----------
+    mod
+        A module as LiftTransformParams leaves it.
+    params
+        The parameters before.
+
+    Returns
+    -------
+    tuple
+        The module without that function, and the parameters its ``main`` takes.
+    """
+    lifted = mod.clone()
+    lifted["main"] = mod[_LIFTED].with_attr("global_symbol", "main")
+    del lifted[_LIFTED]
+    lifted = transform.DeadCodeElimination(["main"])(lifted)
+    executable = relax.build(transform.LegalizeOps()(lifted), target="llvm")
+    machine = relax.VirtualMachine(executable, tvm.cpu())
+    results = machine["main"]([tvm.runtime.tensor(p) for p in params])
+    rest = mod.clone()
+    del rest[_LIFTED]
+    return rest, [result.numpy() for result in results]

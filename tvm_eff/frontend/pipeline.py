@@ -1,0 +1,59 @@
+"""The order of the graph passes, from the imported network to fused kernels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import tvm
+from tvm.relax import transform
+
+from tvm_eff.frontend.importer import Imported
+from tvm_eff.frontend.parameters import evaluate_parameters
+
+CHANNELS_LAST = {"relax.nn.conv2d": ["NHWC", "OHWI"]}
+
+
+def lower(network: Imported) -> Imported:
+    """Rewrite a network into calls of fused kernels.
+
+    Activations become channels-last, whatever depends on parameters alone is
+    computed now, and operators are fused. The kernels mark the parameters whose
+    layout a schedule may choose.
+
+    Returns
+    -------
+    Imported
+        ``main`` calls PrimFuncs; its parameters are as the kernels read them.
+    """
+    mod = _run(
+        network.mod,
+        transform.DecomposeOpsForInference(),
+        # An imported pooling is a tuple with its indices, which would hide the
+        # layout from the next pass.
+        transform.CanonicalizeBindings(),
+        transform.DeadCodeElimination(),
+        transform.ConvertLayout(CHANNELS_LAST),
+        transform.Normalize(),
+        transform.CanonicalizeBindings(),
+        transform.DeadCodeElimination(),
+        transform.LiftTransformParams(),
+    )
+    mod, params = evaluate_parameters(mod, network.params)
+    mod = _run(
+        mod,
+        transform.LegalizeOps(),
+        transform.AnnotateTIROpPattern(),
+        transform.FoldConstant(),
+        transform.FuseOps(),
+        transform.FuseTIR(),
+        transform.DeadCodeElimination(),
+        transform.AttachAttrLayoutFreeBuffers(),
+        # Loop partitioning loses its hint when a loop's variable is narrowed later.
+        tvm.tirx.transform.ForceNarrowIndexToInt32(),
+    )
+    return replace(network, mod=mod, params=params)
+
+
+def _run(mod: tvm.IRModule, *passes: tvm.transform.Pass) -> tvm.IRModule:
+    with tvm.transform.PassContext(opt_level=3):
+        return tvm.transform.Sequential(list(passes))(mod)

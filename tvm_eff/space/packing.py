@@ -1,0 +1,54 @@
+"""The layout a schedule gives a constant weight, for the schedule and for numpy alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Lay a weight out as [channel block][other axes][channel in block].
+
+    Attributes
+    ----------
+    parameter
+        Which parameter of the function it is.
+    channel
+        The weight's dimension of output channels.
+    order
+        The weight's other dimensions, outermost first.
+    block
+        Channels in a block; it divides the channels.
+    """
+
+    parameter: int
+    channel: int
+    order: tuple[int, ...]
+    block: int
+
+    def index(self, *index: Any) -> list[Any]:
+        """Return the packed index of an element, for a TVM layout transformation."""
+        channel = index[self.channel]
+        return [
+            channel // self.block,
+            *(index[dimension] for dimension in self.order),
+            channel % self.block,
+        ]
+
+    def pack(self, weight: np.ndarray) -> np.ndarray:
+        """Return `weight` in the packed layout."""
+        first = weight.transpose(self.channel, *self.order)
+        blocks = first.reshape(-1, self.block, *first.shape[1:])
+        return np.ascontiguousarray(np.moveaxis(blocks, 1, -1))
+
+
+def pack_inputs(packing: Packing | None, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return a function's inputs with the weight packed, if one is."""
+    packed = list(inputs)
+    if packing is not None:
+        packed[packing.parameter] = packing.pack(packed[packing.parameter])
+    return packed

@@ -1,0 +1,16 @@
+"""Tuning: build candidates, measure them on a device, check them, record the winners."""
+
+from tvm_eff.tune.records import Record, RecordStore
+from tvm_eff.tune.session import Progress, TaskResult, TuneOptions, tune
+from tvm_eff.tune.task import Task, extract
+
+__all__ = [
+    "Progress",
+    "Record",
+    "RecordStore",
+    "Task",
+    "TaskResult",
+    "TuneOptions",
+    "extract",
+    "tune",
+]

@@ -1,0 +1,83 @@
+"""Warm builders: processes that have imported TVM once and build candidate after candidate."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any
+
+from pebble import ProcessExpired, ProcessPool
+from typing_extensions import Self
+
+from tvm_eff.errors import BuildError, Error
+
+# LLVM and TVM keep some memory of every build: a process is replaced after so many.
+BUILDS_PER_PROCESS = 500
+
+
+class Builder:
+    """A pool of builder processes; use it with ``with``.
+
+    A job that crashes or outlives its timeout takes its process with it, which is
+    replaced; the other jobs go on.
+
+    Parameters
+    ----------
+    workers
+        How many processes; the number of usable cores by default.
+    timeout
+        Seconds a job may take.
+    """
+
+    def __init__(self, workers: int | None = None, timeout: float = 60.0) -> None:
+        self._workers = workers or len(os.sched_getaffinity(0))
+        self._timeout = timeout
+        self._pool: ProcessPool | None = None
+
+    def __enter__(self) -> Self:
+        # Workers are forked from a server that has imported TVM and started no thread.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["tvm_eff.tune.worker"])
+        self._pool = ProcessPool(
+            max_workers=self._workers, max_tasks=BUILDS_PER_PROCESS, context=context
+        )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._pool is None:
+            return
+        self._pool.stop()
+        self._pool.join()
+        self._pool = None
+
+    def submit(self, job: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Start `job` in a worker process."""
+        assert self._pool is not None, "use the builder with 'with'"
+        return self._pool.schedule(job, args=list(arguments), timeout=self._timeout)
+
+    def result(self, future: Future[Any]) -> Any:
+        """Wait for a job.
+
+        Raises
+        ------
+        BuildError
+            The job failed, crashed or took too long; the message says which.
+        """
+        try:
+            return future.result()
+        except TimeoutError as error:
+            raise BuildError(f"the build took longer than {self._timeout:g} s") from error
+        except ProcessExpired as error:
+            raise BuildError(f"the build crashed (exit code {error.exitcode})") from error
+        except Error as error:
+            raise BuildError(str(error)) from error
+        except Exception as error:  # whatever TVM raised in the worker
+            raise BuildError(f"{type(error).__name__}: {error}") from error

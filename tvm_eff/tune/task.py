@@ -1,0 +1,103 @@
+"""Tuning tasks: the distinct kernels of a network, and how often it calls each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import tvm
+from tvm import relax, tirx
+from tvm.s_tir import meta_schedule as ms
+
+from tvm_eff.device import TensorSpec
+from tvm_eff.space import structure
+
+
+@dataclass(frozen=True)
+class Task:
+    """One kernel to schedule.
+
+    Attributes
+    ----------
+    name
+        The kernel's name in the module.
+    func
+        The PrimFunc, inputs first, then outputs.
+    calls
+        How often the network calls it, or a kernel equal to it.
+    """
+
+    name: str
+    func: tirx.PrimFunc = field(repr=False)
+    calls: int = 1
+
+    @cached_property
+    def module(self) -> tvm.IRModule:
+        """The function alone, as MetaSchedule keys its records."""
+        return tvm.IRModule({"main": self.func.with_attr("global_symbol", "main")})
+
+    @cached_property
+    def workload(self) -> str:
+        """The structural hash that names the workload in records."""
+        return str(ms.database.Workload(self.module).as_json()[0])
+
+    @cached_property
+    def parameters(self) -> tuple[TensorSpec, ...]:
+        """Shape and dtype of every parameter."""
+        return tuple(
+            TensorSpec(tuple(int(n) for n in p.shape), str(p.dtype)) for p in self.func.params
+        )
+
+    @cached_property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The parameters the function writes: the last ones."""
+        return self.parameters[len(self.parameters) - self._output_count :]
+
+    @cached_property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The parameters the function only reads."""
+        return self.parameters[: len(self.parameters) - self._output_count]
+
+    @cached_property
+    def operations(self) -> int:
+        """A measure of the work in one call: iterations of all blocks together."""
+        sch = structure.inspect(self.func)
+        return sum(
+            int(np.prod([int(v.dom.extent) for v in sch.get(block).iter_vars], initial=1))
+            for block in structure.blocks(sch)
+        )
+
+    @property
+    def _output_count(self) -> int:
+        sch = structure.inspect(self.func)
+        written = [w.source for block in structure.blocks(sch) for w in sch.get(block).writes]
+        return sum(any(p.same_as(w) for w in written) for p in self.func.params)
+
+
+def extract(mod: tvm.IRModule) -> list[Task]:
+    """Return the distinct kernels that ``main`` of `mod` calls, the most work first.
+
+    Kernels with dynamic shapes are left out: they cannot be measured.
+    """
+    calls: Counter[str] = Counter()
+
+    def visit(node: object) -> None:
+        if isinstance(node, relax.Call) and node.op.same_as(tvm.ir.Op.get("relax.call_tir")):
+            calls[node.args[0].name_hint] += 1
+
+    relax.analysis.post_order_visit(mod["main"], visit)
+    found: dict[str, Task] = {}
+    for name, count in calls.items():
+        func = mod[name]
+        if not _is_static(func):
+            continue
+        task = Task(name, func, count)
+        seen = found.get(task.workload)
+        found[task.workload] = Task(seen.name, seen.func, seen.calls + count) if seen else task
+    return sorted(found.values(), key=lambda task: -task.operations * task.calls)
+
+
+def _is_static(func: tirx.PrimFunc) -> bool:
+    return all(isinstance(n, tirx.IntImm) for p in func.params for n in p.shape)
