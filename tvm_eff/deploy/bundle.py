@@ -1,0 +1,299 @@
+"""A bundle: one folder with a network's library, what it is, and how to check it.
+
+``model.so`` is the library, ``manifest.json`` says everything about it, and
+``golden.npz`` holds inputs and the outputs PyTorch computed for them, so that a
+board can check itself. Loading one needs neither torch nor the tuner::
+
+    model = tvm_eff.load("dist/squeezenet-host")
+    model.check()
+    y = model(x)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tvm_eff import __version__
+from tvm_eff.deploy import _golden as golden_file
+from tvm_eff.deploy import _whole as whole
+from tvm_eff.deploy import machine, manifest
+from tvm_eff.deploy._golden import Golden
+from tvm_eff.deploy.loaded import LoadedBundle
+from tvm_eff.deploy.manifest import (
+    EmulatorInfo,
+    MadeFor,
+    Manifest,
+    MeasuredCost,
+    TensorInfo,
+    Validation,
+    Versions,
+)
+from tvm_eff.errors import BundleError
+
+if TYPE_CHECKING:
+    from tvm_eff.targets import Target
+
+__all__ = [
+    "Bundle",
+    "Golden",
+    "LoadedBundle",
+    "Manifest",
+    "MeasuredCost",
+    "Validation",
+    "archive_path",
+    "load",
+    "read",
+    "write",
+]
+
+LIBRARY = "model.so"
+MANIFEST = "manifest.json"
+GOLDEN = "golden.npz"
+_FILES = (LIBRARY, MANIFEST, GOLDEN)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk whose files are as they were written."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def library(self) -> Path:
+        """The shared library."""
+        return self.folder / LIBRARY
+
+    @property
+    def size(self) -> int:
+        """The bytes of all files together."""
+        return sum((self.folder / name).stat().st_size for name in _FILES)
+
+    def golden(self) -> Golden:
+        """Read the golden inputs and outputs.
+
+        Raises
+        ------
+        BundleError
+            They are not what the manifest says.
+        """
+        return golden_file.read(self.folder / GOLDEN, self.manifest.inputs, self.manifest.outputs)
+
+
+def write(
+    folder: Path,
+    library: Path,
+    *,
+    model: str,
+    target: Target,
+    golden: Golden,
+    validation: Validation,
+    measurement: MeasuredCost | None = None,
+    archive: bool = False,
+) -> Bundle:
+    """Write a bundle; one that is there already is replaced when the new one is complete.
+
+    Parameters
+    ----------
+    folder
+        The bundle's folder.
+    library
+        The library, built for `target`; it is copied.
+    model
+        The model's name.
+    target
+        What the library was built for.
+    golden
+        The inputs of ``main`` in order, and PyTorch's outputs.
+    validation
+        How close the library came to PyTorch.
+    measurement
+        What an inference cost, if it was measured.
+    archive
+        Whether to write :func:`archive_path` beside the folder as well.
+
+    Raises
+    ------
+    BundleError
+        The folder holds something else, or it cannot be written.
+    """
+    _refuse_foreign(folder)
+    described = Manifest(
+        format=manifest.FORMAT,
+        model=model,
+        function="main",
+        inputs=_infos(golden.inputs),
+        outputs=_infos(golden.outputs),
+        target=_made_for(target),
+        versions=_versions(),
+        files=MappingProxyType({}),
+        validation=validation,
+        measurement=measurement,
+    )
+    try:
+        with whole.folder(folder) as part:
+            shutil.copyfile(library, part / LIBRARY)
+            golden_file.write(part / GOLDEN, golden)
+            hashes = {name: _sha256(part / name) for name in (LIBRARY, GOLDEN)}
+            complete = replace(described, files=MappingProxyType(hashes))
+            (part / MANIFEST).write_text(complete.text(), encoding="utf-8")
+        if archive:
+            _write_archive(folder)
+    except OSError as error:
+        raise BundleError(
+            f"cannot write the bundle {folder}: {error.strerror or error}; check the right to "
+            "write there and the room on the disk, then run the same command again"
+        ) from error
+    return Bundle(folder, complete)
+
+
+def read(folder: str | Path) -> Bundle:
+    """Read a bundle and check that its files are complete and undamaged.
+
+    Raises
+    ------
+    BundleError
+        The folder is no bundle, a file is missing or damaged, or the format is unknown.
+    """
+    folder = Path(folder)
+    if folder.is_file():
+        raise BundleError(f"{folder} is a file; give a bundle's folder{_unpack_hint(folder)}")
+    if not folder.is_dir():
+        raise BundleError(f"there is no bundle {folder}; check the path{_neighbours(folder)}")
+    if not (folder / MANIFEST).is_file():
+        raise BundleError(
+            f"{folder} is not a bundle: it has no {MANIFEST}; give the folder that "
+            f"scripts/tune.py wrote{_neighbours(folder / MANIFEST)}"
+        )
+    described = manifest.read(folder / MANIFEST)
+    for name in (LIBRARY, GOLDEN):
+        _check_file(folder / name, described.files.get(name))
+    return Bundle(folder, described)
+
+
+def load(folder: str | Path) -> LoadedBundle:
+    """Load a bundle on this machine.
+
+    Parameters
+    ----------
+    folder
+        The bundle's folder, made for this machine's kind of processor.
+
+    Returns
+    -------
+    LoadedBundle
+        Called with numpy arrays, it returns what the network computes.
+
+    Raises
+    ------
+    BundleError
+        The bundle is incomplete or damaged, or this machine cannot run it.
+    """
+    bundle = read(folder)
+    made_for = bundle.manifest.target
+    reason = machine.unfit(made_for)
+    if reason is not None:
+        raise BundleError(
+            f"{folder} was made for {made_for.name} ({made_for.arch}); {reason}; run it on the "
+            f"board, or from here with: python scripts/bench.py {folder} --rpc HOST:PORT"
+        )
+    golden = bundle.golden()
+    return LoadedBundle(
+        bundle.library,
+        bundle.manifest,
+        tuple(golden.inputs.values()),
+        tuple(golden.outputs.values()),
+    )
+
+
+def archive_path(folder: Path) -> Path:
+    """Return where the archive of the bundle `folder` is written."""
+    return folder.with_name(folder.name + ".tar.gz")
+
+
+def _infos(arrays: Mapping[str, np.ndarray]) -> tuple[TensorInfo, ...]:
+    return tuple(TensorInfo(name, a.shape, str(a.dtype)) for name, a in arrays.items())
+
+
+def _made_for(target: Target) -> MadeFor:
+    emulator = target.emulator
+    return MadeFor(
+        name=target.name,
+        log_name=target.log_name,
+        is_host=target.is_host,
+        tvm=target.tvm,
+        cpu_features=machine.needed_features(target),
+        triple=target.toolchain.triple,
+        glibc=target.toolchain.glibc,
+        emulator=None if emulator is None else EmulatorInfo(emulator.arch, emulator.cpu),
+    )
+
+
+def _versions() -> Versions:
+    packages = ("apache-tvm", "apache-tvm-ffi", "torch")
+    return Versions(__version__, *(metadata.version(package) for package in packages))
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Refuse to replace what no bundle holds; nobody's files are deleted."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise BundleError(f"{folder} is a file; write the bundle elsewhere, or move it away")
+    foreign = sorted(path.name for path in folder.iterdir() if path.name not in _FILES)
+    if foreign:
+        raise BundleError(
+            f"{folder} holds '{foreign[0]}', which is no part of a bundle and would be lost; "
+            "move it away, or write the bundle elsewhere"
+        )
+
+
+def _write_archive(folder: Path) -> None:
+    with whole.file(archive_path(folder)) as part, tarfile.open(part, "w:gz") as packed:
+        for name in _FILES:
+            packed.add(folder / name, f"{folder.name}/{name}")
+
+
+def _check_file(path: Path, expected: str | None) -> None:
+    if expected is None:
+        raise BundleError(f"{path.parent / MANIFEST} has no hash of {path.name}; build it again")
+    try:
+        found = _sha256(path)
+    except OSError as error:
+        raise BundleError(
+            f"cannot read {path}: {error.strerror}; the bundle is incomplete: "
+            "build or copy it again"
+        ) from error
+    if found != expected:
+        raise BundleError(
+            f"{path} is damaged: its SHA-256 is not the manifest's; build or copy the bundle again"
+        )
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _unpack_hint(path: Path) -> str:
+    return f" (unpack it first: tar xf {path})" if path.name.endswith((".tar.gz", ".tgz")) else ""
+
+
+def _neighbours(missing: Path) -> str:
+    """Return a hint that names the bundles beside a path that is not one."""
+    beside = missing.parent
+    found = sorted(p.parent.name for p in beside.glob(f"*/{MANIFEST}")) if beside.is_dir() else []
+    return f"; bundles in {beside}: {', '.join(found[:8])}" if found else ""

@@ -1,0 +1,204 @@
+"""What a bundle says of itself: one JSON file, written and read strictly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tvm_eff.deploy import _strict
+from tvm_eff.errors import BundleError
+
+FORMAT = 1
+"""Version of the bundle's format; a reader refuses the versions it does not know."""
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Name, shape and dtype of one input or output."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({' x '.join(map(str, self.shape)) or 'scalar'} {self.dtype})"
+
+
+@dataclass(frozen=True)
+class EmulatorInfo:
+    """The processor that qemu stands in for."""
+
+    arch: str
+    cpu: str
+
+
+@dataclass(frozen=True)
+class MadeFor:
+    """The target a library was compiled for.
+
+    Attributes
+    ----------
+    name, log_name
+        The target's name, and that of its folder of records.
+    is_host
+        Whether it was the machine that built it.
+    tvm
+        TVM's target attributes.
+    cpu_features
+        Features the processor must have, in the words of Linux's /proc/cpuinfo.
+    triple, glibc
+        The platform and the oldest glibc it was linked for.
+    emulator
+        The board's emulated stand-in, if it has one.
+    """
+
+    name: str
+    log_name: str
+    is_host: bool
+    tvm: Mapping[str, Any] = field(hash=False)
+    cpu_features: tuple[str, ...]
+    triple: str
+    glibc: str
+    emulator: EmulatorInfo | None
+
+    @property
+    def arch(self) -> str:
+        """The processor's architecture: aarch64, arm or x86_64."""
+        return self.triple.partition("-")[0]
+
+
+@dataclass(frozen=True)
+class Versions:
+    """What the bundle was made with; it needs the same TVM, the rest is for the record."""
+
+    tvm_eff: str
+    tvm: str
+    tvm_ffi: str
+    torch: str
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How close the library came to PyTorch.
+
+    Attributes
+    ----------
+    tolerance
+        The largest error allowed, as a fraction of the spread of PyTorch's output.
+    largest_error
+        The largest error found.
+    inputs
+        How many inputs were tried.
+    where
+        The device it ran on, in words.
+    """
+
+    tolerance: float
+    largest_error: float
+    inputs: int
+    where: str
+
+
+@dataclass(frozen=True)
+class MeasuredCost:
+    """What an inference cost where.
+
+    Attributes
+    ----------
+    unit
+        Seconds, or executed instructions, which are no latency.
+    values
+        One or several values.
+    where
+        The device, in words.
+    date
+        The day, such as 2026-11-22.
+    """
+
+    unit: Literal["seconds", "instructions"]
+    values: tuple[float, ...]
+    where: str
+    date: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything a bundle says of itself.
+
+    Attributes
+    ----------
+    format
+        Version of the format.
+    model
+        The model's name.
+    function
+        The function of the library to call.
+    inputs, outputs
+        Its tensors, in order.
+    target
+        What it was compiled for.
+    versions
+        What it was made with.
+    files
+        The SHA-256 of every other file.
+    validation
+        How close it came to PyTorch.
+    measurement
+        What an inference cost, if it was measured.
+    """
+
+    format: int
+    model: str
+    function: str
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    target: MadeFor
+    versions: Versions
+    files: Mapping[str, str] = field(hash=False)
+    validation: Validation
+    measurement: MeasuredCost | None
+
+    def text(self) -> str:
+        """Return it as the text of its file."""
+        return json.dumps(_plain(self), indent=2, allow_nan=False) + "\n"
+
+
+def read(path: Path) -> Manifest:
+    """Read the file of a manifest.
+
+    Raises
+    ------
+    BundleError
+        The file cannot be read, is damaged, or has a format that is not known.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BundleError(
+            f"cannot read {path}: {error.strerror}; build the bundle again"
+        ) from error
+    except ValueError as error:
+        raise BundleError(f"{path} is damaged: {error}; build or copy the bundle again") from error
+    version = data.get("format") if isinstance(data, dict) else None
+    if type(version) is int and version != FORMAT:
+        raise BundleError(
+            f"{path} has format {version}, and this tvm_eff reads format {FORMAT}; "
+            "build the bundle again, or use the tvm_eff it was built with"
+        )
+    try:
+        return _strict.parse(Manifest, data)
+    except _strict.Mismatch as error:
+        raise BundleError(f"{path} is not a valid manifest: {error}; build it again") from error
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(each) for each in value]
+    return value

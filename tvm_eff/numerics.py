@@ -1,0 +1,55 @@
+"""Inputs to try code on, and the error of what it computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from tvm_eff.device import TensorSpec
+
+TOLERANCE = 1e-5
+"""Largest error allowed, as a fraction of the spread of the reference.
+
+Float32 sums of a few thousand terms, taken in another order, differ by about 1e-6.
+"""
+
+
+def random_inputs(specs: Sequence[TensorSpec], seed: int = 0) -> list[np.ndarray]:
+    """Return inputs of the given shapes: normal floats, small integers."""
+    rng = np.random.default_rng(seed)
+    return [_random(spec, rng) for spec in specs]
+
+
+def _random(spec: TensorSpec, rng: np.random.Generator) -> np.ndarray:
+    dtype = np.dtype(spec.dtype)
+    if dtype.kind == "f":
+        return rng.standard_normal(spec.shape).astype(dtype)
+    if dtype.kind == "b":
+        return rng.integers(0, 2, spec.shape).astype(dtype)
+    return rng.integers(0, 8, spec.shape).astype(dtype)
+
+
+def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
+    """Return the largest difference as a fraction of the spread of `expected`.
+
+    The spread is the largest value less the smallest; where all values are equal
+    it is their magnitude, or 1 for zeros. Anything not finite in `actual` that is
+    not in `expected`, and any difference of shape, is an infinite error.
+    """
+    if actual.shape != expected.shape:
+        return float("inf")
+    if actual.size == 0:
+        return 0.0
+    wide, reference = actual.astype(np.float64), expected.astype(np.float64)
+    if not np.array_equal(np.isfinite(wide), np.isfinite(reference)):
+        return float("inf")
+    finite = np.isfinite(reference)
+    if not np.array_equal(wide[~finite], reference[~finite], equal_nan=True):
+        return float("inf")
+    if not finite.any():
+        return 0.0
+    spread = float(np.ptp(reference[finite])) or float(np.abs(reference[finite]).max()) or 1.0
+    return float(np.abs(wide[finite] - reference[finite]).max()) / spread
