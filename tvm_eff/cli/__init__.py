@@ -1,0 +1,1 @@
+"""The command lines: each verb is one thin module."""

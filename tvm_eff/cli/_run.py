@@ -1,0 +1,53 @@
+"""What all command lines share: how they end."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from tvm_eff.errors import Error
+
+Main = Callable[[Sequence[str] | None], int | None]
+
+USER_ERROR = 2
+INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+
+
+def run(main: Main, argv: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code.
+
+    An :class:`~tvm_eff.errors.Error` becomes one message and exit code 2, as with
+    the errors of argparse itself. Anything else that is raised is a defect of ours
+    and keeps its traceback.
+
+    Parameters
+    ----------
+    main
+        Takes the arguments, those of the process if None; returns nothing or an exit code.
+    argv
+        The arguments.
+    """
+    try:
+        code = main(argv)
+        sys.stdout.flush()
+    except Error as error:
+        return _fail(f"error: {error}", USER_ERROR)
+    except KeyboardInterrupt:
+        return _fail("interrupted; run the same command again to go on", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader, such as head, has seen enough. Python flushes once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        place = f" for {error.filename}" if error.filename else ""
+        return _fail(f"error: no room on the disk{place}; free some and run it again", USER_ERROR)
+    return code or 0
+
+
+def _fail(message: str, code: int) -> int:
+    print(message, file=sys.stderr)
+    return code

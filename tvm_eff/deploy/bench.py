@@ -1,0 +1,192 @@
+"""Time a bundle where it can run, always after checking its outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tvm_eff.deploy import machine
+from tvm_eff.deploy.bundle import Bundle, read
+from tvm_eff.deploy.manifest import MadeFor
+from tvm_eff.deploy.validate import validate
+from tvm_eff.device import (
+    Device,
+    EmulatedDevice,
+    LocalDevice,
+    Measurement,
+    MeasureOptions,
+    RpcDevice,
+    parse_address,
+)
+from tvm_eff.errors import BundleError, UsageError
+
+_BUDGET_S = 60.0
+_TIMEOUT_S = 180.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to time, and where.
+
+    Attributes
+    ----------
+    bundle
+        The bundle's folder.
+    rpc
+        ``HOST:PORT`` of a TVM RPC server.
+    key
+        The server's key.
+    emulated
+        Whether to use the emulated board.
+    threads
+        Threads on this machine; all cores if not given.
+    repeat
+        Inferences to time. A slow board does fewer, so that it ends within a minute.
+    """
+
+    bundle: Path
+    rpc: str | None = None
+    key: str = ""
+    emulated: bool = False
+    threads: int | None = None
+    repeat: int = 50
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a bundle cost, and where.
+
+    Attributes
+    ----------
+    bundle
+        The bundle.
+    measurement
+        The cost of an inference.
+    where
+        The device, in words.
+    largest_error
+        The largest error of the golden outputs, as a fraction of their spread.
+    note
+        What the reader must know about the choice of the device; may be empty.
+    """
+
+    bundle: Bundle
+    measurement: Measurement
+    where: str
+    largest_error: float
+    note: str
+
+    def text(self) -> str:
+        """Return it for people."""
+        manifest = self.bundle.manifest
+        checked = (
+            f"outputs correct: largest error {self.largest_error:.1e} of the spread, "
+            f"{manifest.validation.tolerance:.1e} allowed"
+        )
+        title = f"{manifest.model} for {manifest.target.name}"
+        lines = [title, checked, self._figures(), f"where: {self.where}"]
+        return "\n".join([*lines, *([self.note] if self.note else [])])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for programs."""
+        manifest = self.bundle.manifest
+        cost = self.measurement
+        figures: dict[str, Any] = {"unit": cost.unit, "values": list(cost.values)}
+        if cost.unit == "seconds":
+            figures |= {
+                f"p{percent}_ms": cost.percentile(percent) * 1e3 for percent in (10, 50, 90)
+            }
+        return {
+            "bundle": str(self.bundle.folder),
+            "model": manifest.model,
+            "target": manifest.target.name,
+            **figures,
+            "where": self.where,
+            "largest_error": self.largest_error,
+            "tolerance": manifest.validation.tolerance,
+            "note": self.note,
+        }
+
+    def _figures(self) -> str:
+        cost = self.measurement
+        if cost.unit == "instructions":
+            return f"{cost.median / 1e6:.3f} million instructions executed; this is not a latency"
+        p10, p50, p90 = (f"{cost.percentile(percent) * 1e3:.3f}" for percent in (10, 50, 90))
+        count = len(cost.values)
+        return f"p10 {p10} ms, p50 {p50} ms, p90 {p90} ms ({count} inference{'s' * (count > 1)})"
+
+
+def bench(options: Options) -> Report:
+    """Check a bundle's golden outputs, then time it.
+
+    Raises
+    ------
+    UsageError
+        The options do not fit together, or not the bundle.
+    BundleError
+        The bundle is incomplete, damaged, or runs nowhere that was named.
+    ValidationError
+        Its outputs are wrong where it ran.
+    DeviceError, ExecutionError, SetupError
+        The device cannot be reached, or fails.
+    """
+    _check(options)
+    bundle = read(options.bundle)
+    golden = bundle.golden()
+    inputs, outputs = list(golden.inputs.values()), list(golden.outputs.values())
+    device, note = _choose(options, bundle)
+    # Each value is one inference.
+    measure = MeasureOptions(options.repeat, min_repeat_ms=0, budget_s=_BUDGET_S)
+    with device:
+        tolerance = bundle.manifest.validation.tolerance
+        error = validate(device, bundle.library, [inputs], [outputs], tolerance)
+        _, measurement = device.run(bundle.library, inputs, measure=measure)
+        where = device.fingerprint.where
+    assert measurement is not None
+    return Report(bundle, measurement, where, error, note)
+
+
+def _check(options: Options) -> None:
+    if options.rpc is not None and options.emulated:
+        raise UsageError("--rpc and --emulated are two places; give one of them")
+    if options.rpc is None and options.key:
+        raise UsageError("--key is the key of an RPC server; give --rpc HOST:PORT as well")
+    if options.rpc is not None and options.threads is not None:
+        raise UsageError(
+            "--threads sets this machine's threads; a board's are set where its server is "
+            "started: TVM_NUM_THREADS=4 python -m tvm.exec.rpc_server ..."
+        )
+
+
+def _choose(options: Options, bundle: Bundle) -> tuple[Device, str]:
+    """Return where to run, and what to tell the reader about it."""
+    made_for = bundle.manifest.target
+    if options.rpc is not None:
+        host, port = parse_address(options.rpc)
+        return RpcDevice(host, port, options.key, timeout=_TIMEOUT_S), ""
+    reason = machine.unfit(made_for)
+    if reason is None and not options.emulated:
+        return LocalDevice(options.threads, timeout=_TIMEOUT_S), ""
+    if made_for.emulator is not None:
+        return _emulated(options, made_for), "" if options.emulated else _explain(made_for, reason)
+    if options.emulated:
+        raise UsageError(f"{made_for.name} has no emulated board; leave --emulated out")
+    raise BundleError(
+        f"{options.bundle} was made for {made_for.name} ({made_for.arch}); {reason}; "
+        "give --rpc HOST:PORT of a machine that can run it"
+    )
+
+
+def _emulated(options: Options, made_for: MadeFor) -> Device:
+    if options.threads is not None:
+        raise UsageError("the emulated board runs one thread; leave --threads out")
+    assert made_for.emulator is not None
+    return EmulatedDevice(made_for.emulator.arch, made_for.emulator.cpu, timeout=_TIMEOUT_S)
+
+
+def _explain(made_for: MadeFor, reason: str | None) -> str:
+    return (
+        f"It ran on the emulated board, since it was made for {made_for.name} and {reason}; "
+        "--rpc HOST:PORT times it on a real one."
+    )
