@@ -174,10 +174,13 @@ def _loads_input_vectors(tile: Tile, target: Target) -> bool:
 
 
 def _registers(tile: Tile, target: Target) -> int:
+    """Registers the tile needs, with its input and one step's weights beside it.
+
+    x86 multiplies by a value broadcast from memory, which takes none.
+    """
     vectors = _hardware_vectors(tile, target)
-    if _loads_input_vectors(tile, target):
-        return tile.rows * vectors + tile.rows + 2
-    return tile.rows * vectors + vectors + 1
+    inputs = 1 if target.toolchain.triple.startswith("x86_64") else tile.rows
+    return tile.rows * vectors + vectors + inputs
 
 
 def _cost(tile: Tile, work: Contraction, target: Target) -> float:

@@ -1,0 +1,32 @@
+"""``tvm-eff VERB ...``: one verb, one module of this package."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from tvm_eff.errors import nearest
+
+VERBS = {
+    "tune": "build a validated library for a target",
+    "bench": "check and time a library",
+}
+
+
+def main() -> int:
+    """Call the verb's module."""
+    words = sys.argv[1:]
+    if not words or words[0] in ("-h", "--help"):
+        print("usage: tvm-eff VERB ...\n")
+        for verb, what in VERBS.items():
+            print(f"  {verb:8} {what}")
+        return 0
+    verb = words[0]
+    if verb not in VERBS:
+        print(f"error: unknown verb '{verb}'{nearest(verb, VERBS)}", file=sys.stderr)
+        return 2
+    return int(import_module(f"tvm_eff.cli.{verb}").main(words[1:]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

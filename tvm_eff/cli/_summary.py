@@ -1,0 +1,88 @@
+"""What the terminal shows when a library is done."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from tvm_eff.device import Unit
+from tvm_eff.flow import FlowResult
+from tvm_eff.tune import TaskResult
+
+console = Console()
+
+
+def print_summary(result: FlowResult, measured: int, failed: int) -> None:
+    """Print the kernels, the totals, and how to go on."""
+    unit = result.measurement.unit
+    console.print(_kernels(result, unit))
+    before = sum(each.before.value * each.task.calls for each in result.tasks)
+    kernels = sum(each.best.value * each.task.calls for each in result.tasks)
+    lines = [
+        f"kernels      {len(result.tasks)} distinct; this run measured {measured} candidates, "
+        f"{failed} of them failed",
+        f"before       {_show(before, unit)} in all kernels unscheduled",
+        f"after        {_show(kernels, unit)} in all kernels; "
+        f"{_show(result.measurement.median, unit)} for an inference from end to end",
+        f"measured     on {result.where}{_caveat(unit)}",
+        f"error        at most {result.largest_error:.2g} of the spread of PyTorch's output",
+        f"library      {result.bundle / 'model.so'} ({result.library_bytes / 1e6:.1f} MB)",
+        f"took         {result.seconds:.0f} s",
+        "",
+        *_next_steps(result),
+    ]
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _kernels(result: FlowResult, unit: Unit) -> Table:
+    table = Table(title=f"{result.model} for {result.target.name}, by kernel")
+    for heading, justify in (
+        ("kernel", "left"),
+        ("calls", "right"),
+        ("before", "right"),
+        ("after", "right"),
+        ("ratio", "right"),
+        ("tried", "right"),
+        ("failed", "right"),
+        ("schedule", "left"),
+    ):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for each in sorted(result.tasks, key=_cost, reverse=True):
+        table.add_row(
+            each.task.name,
+            str(each.task.calls),
+            _show(each.before.value * each.task.calls, unit),
+            _show(_cost(each), unit),
+            f"{each.before.value / each.best.value:.1f}",
+            str(each.measured),
+            str(each.failed),
+            str(each.best.candidate),
+        )
+    return table
+
+
+def _cost(each: TaskResult) -> float:
+    return each.best.value * each.task.calls
+
+
+def _show(value: float, unit: Unit) -> str:
+    return f"{value * 1e3:.3f} ms" if unit == "seconds" else f"{value / 1e6:.2f} M instructions"
+
+
+def _caveat(unit: Unit) -> str:
+    return "" if unit == "seconds" else ": executed instructions, not a latency"
+
+
+def _next_steps(result: FlowResult) -> list[str]:
+    if result.target.is_host:
+        return [f'in Python    tvm_eff.load("{result.bundle}")(x)']
+    port = result.target.rpc.port
+    return [
+        "on a board   start TVM's RPC server there, on a network you trust:",
+        f"                 python -m tvm.exec.rpc_server --host 0.0.0.0 --port {port}",
+        "             time this library on it, or tune on it in seconds:",
+        f"                 python scripts/bench.py {result.bundle} --rpc BOARD:{port}",
+        f"                 python scripts/tune.py --target {result.target.name} "
+        f"--model {result.model} --rpc BOARD:{port}",
+    ]

@@ -1,0 +1,115 @@
+"""``tune``: from a model and a target to a validated library."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tvm_eff.cli._run import run
+
+if TYPE_CHECKING:
+    from tvm_eff.flow import FlowResult
+
+DESCRIPTION = """\
+Trace a PyTorch model, schedule it for a target, cross-compile it, run it, check
+it against PyTorch, and write the library. Without --rpc, the host measures
+itself and a board is emulated: then figures are executed instructions, never a
+latency. Interrupted with Ctrl-C, the same command goes on where it stopped."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line, build, and print the summary."""
+    return run(_main, argv)
+
+
+def _main(argv: list[str] | None) -> int:
+    arguments = _parser().parse_args(argv)
+    from tvm_eff import flow
+    from tvm_eff.cli._progress import ConsoleProgress
+    from tvm_eff.cli._summary import print_summary
+    from tvm_eff.tune import TuneOptions
+
+    options = flow.FlowOptions(
+        target=arguments.target,
+        model=arguments.model,
+        rpc=arguments.rpc,
+        key=arguments.key,
+        logs=arguments.logs,
+        output=arguments.output,
+        inputs=arguments.inputs,
+        tune=TuneOptions(trials=arguments.trials, workers=arguments.workers),
+    )
+    with ConsoleProgress() as progress:
+        result = flow.build(options, progress)
+    print_summary(result, progress.measured_now, progress.failed_now)
+    if arguments.json:
+        print(json.dumps(_as_json(result, progress.measured_now)))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tune.py", description=DESCRIPTION)
+    parser.add_argument(
+        "--target", required=True, help="a target's name, or the path of its .toml file"
+    )
+    parser.add_argument("--model", required=True, help="a model's name, such as squeezenet")
+    parser.add_argument(
+        "--rpc", metavar="HOST:PORT", help="measure on a real board's RPC server, in seconds"
+    )
+    parser.add_argument("--key", default="", help="the key that RPC server was started with")
+    parser.add_argument(
+        "--trials",
+        type=_positive,
+        default=16,
+        help="candidates to measure of each kernel, at most (default: %(default)s)",
+    )
+    parser.add_argument("--workers", type=_positive, help="builder processes (default: one a core)")
+    parser.add_argument(
+        "--inputs",
+        type=_positive,
+        default=3,
+        help="random inputs to validate on (default: %(default)s)",
+    )
+    parser.add_argument("--logs", type=Path, help="the folder of records (default: tuning_logs)")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("dist"),
+        help="the folder to write the bundle in (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="end with one line of JSON that says what came out"
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 1")
+    return value
+
+
+def _as_json(result: FlowResult, candidates: int) -> dict[str, object]:
+    measurement = result.measurement
+    in_seconds = measurement.unit == "seconds"
+    return {
+        "bundle": str(result.bundle),
+        "latency_ms" if in_seconds else "instructions": (
+            measurement.median * 1e3 if in_seconds else round(measurement.median)
+        ),
+        "where": result.where,
+        "largest_error": result.largest_error,
+        "candidates": candidates,
+        "seconds": round(result.seconds, 1),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

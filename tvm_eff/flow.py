@@ -1,0 +1,209 @@
+"""The whole way on one screen: PyTorch model in, validated library for a target out."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from tvm_eff import data, frontend, models, numerics, targets, tune
+from tvm_eff.deploy import bundle, library
+from tvm_eff.deploy.validate import validate
+from tvm_eff.device import (
+    Device,
+    EmulatedDevice,
+    LocalDevice,
+    Measurement,
+    MeasureOptions,
+    RpcDevice,
+    TensorSpec,
+    parse_address,
+)
+from tvm_eff.errors import DeviceError
+from tvm_eff.targets import Target
+
+@dataclass(frozen=True)
+class FlowOptions:
+    """What to build, and how.
+
+    Attributes
+    ----------
+    target
+        A target's name or file.
+    model
+        A model's name.
+    rpc
+        ``HOST:PORT`` of a real board's RPC server; without it the host measures
+        itself, and a board is emulated.
+    key
+        The key the RPC server was started with.
+    logs
+        The folder of records.
+    output
+        The folder bundles are written to.
+    inputs
+        How many random inputs the library is validated on.
+    tune
+        How much to try.
+    """
+
+    target: str | Path
+    model: str
+    rpc: str | None = None
+    key: str = ""
+    logs: Path | None = None
+    output: Path = Path("dist")
+    inputs: int = 3
+    tune: tune.TuneOptions = field(default_factory=tune.TuneOptions)
+
+
+@dataclass(frozen=True)
+class FlowResult:
+    """What came out.
+
+    Attributes
+    ----------
+    target
+        What it was built for.
+    model
+        The model's name.
+    tasks
+        What was found for each kernel.
+    bundle
+        The folder written.
+    library_bytes
+        Size of the library.
+    where
+        The device of all figures, in words.
+    measurement
+        What an inference costs.
+    largest_error
+        Against PyTorch, as a fraction of the output's spread.
+    seconds
+        How long everything took.
+    """
+
+    target: Target
+    model: str
+    tasks: list[tune.TaskResult]
+    bundle: Path
+    library_bytes: int
+    where: str
+    measurement: Measurement
+    largest_error: float
+    seconds: float
+
+
+class Progress(tune.Progress):
+    """Hears which step the flow is at, and of every candidate."""
+
+    def step(self, what: str) -> None:
+        """A step begins."""
+
+
+def build(options: FlowOptions, progress: Progress) -> FlowResult:
+    """Tune a model for a target and write its validated bundle.
+
+    Raises
+    ------
+    Error
+        Anything a user can cause or meet: see :mod:`tvm_eff.errors`.
+    """
+    started = time.monotonic()
+    target, spec = targets.load(options.target), models.spec(options.model)
+
+    progress.step(f"importing {spec.name}")
+    model = models.create(spec.name)
+    examples = _examples(spec.input_shape, options.inputs)
+    network = frontend.lower(frontend.import_model(model, examples[0]))
+    tasks = tune.extract(network.mod)
+
+    progress.step(f"starting the {'emulated ' if _emulates(target, options) else ''}device")
+    with _device(target, options) as device, tempfile.TemporaryDirectory() as folder:
+        records = tune.RecordStore(options.logs or data.tuning_logs(), target, device.unit)
+        found = tune.tune(tasks, target, device, records, options.tune, progress)
+
+        progress.step("compiling the library")
+        path = Path(folder) / "model.so"
+        library.build_library(network, tasks, records.database, target, path)
+
+        progress.step(f"validating on {device.fingerprint.where}")
+        inputs = [[x.numpy() for x in example] for example in examples]
+        expected = [_run_pytorch(model, example) for example in examples]
+        error = validate(device, path, inputs, expected, numerics.TOLERANCE)
+        _, measurement = device.run(path, inputs[0], measure=MeasureOptions())
+        assert measurement is not None, "a measurement was asked for"
+
+        written = bundle.write(
+            options.output / f"{spec.name}-{target.name}",
+            path,
+            model=spec.name,
+            target=target,
+            golden=bundle.Golden(
+                dict(zip(network.inputs, inputs[0], strict=True)), _named_outputs(expected[0])
+            ),
+            validation=bundle.Validation(
+                numerics.TOLERANCE, error, len(inputs), device.fingerprint.where
+            ),
+            measurement=bundle.MeasuredCost(
+                measurement.unit,
+                measurement.values,
+                device.fingerprint.where,
+                date.today().isoformat(),
+            ),
+        )
+        return FlowResult(
+            target=target,
+            model=spec.name,
+            tasks=found,
+            bundle=written.folder,
+            library_bytes=path.stat().st_size,
+            where=device.fingerprint.where,
+            measurement=measurement,
+            largest_error=error,
+            seconds=time.monotonic() - started,
+        )
+
+
+def _emulates(target: Target, options: FlowOptions) -> bool:
+    return options.rpc is None and not target.is_host
+
+
+def _device(target: Target, options: FlowOptions) -> Device:
+    if options.rpc is not None:
+        host, port = parse_address(options.rpc)
+        return RpcDevice(host, port, options.key)
+    if target.is_host:
+        return LocalDevice(threads=target.hardware.cores)
+    if target.emulator is None:
+        raise DeviceError(
+            f"{target.path} names no [emulator], so {target.name} cannot be emulated here; "
+            "start tvm.exec.rpc_server on the board and give --rpc HOST:PORT"
+        )
+    return EmulatedDevice(target.emulator.arch, target.emulator.cpu)
+
+
+def _examples(shape: Sequence[int], count: int) -> list[list[torch.Tensor]]:
+    spec = TensorSpec(tuple(shape), "float32")
+    arrays = [numerics.random_inputs([spec], seed) for seed in range(count)]
+    return [[torch.from_numpy(x) for x in each] for each in arrays]
+
+
+def _run_pytorch(model: nn.Module, inputs: Sequence[torch.Tensor]) -> list[np.ndarray]:
+    with torch.no_grad():
+        output = model(*inputs)
+    outputs = output if isinstance(output, (tuple, list)) else [output]
+    return [each.numpy() for each in outputs]
+
+
+def _named_outputs(outputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    if len(outputs) == 1:
+        return {"output": outputs[0]}
+    return {f"output{number}": each for number, each in enumerate(outputs)}
