@@ -104,7 +104,8 @@ def _check_version(manifest: Manifest, library: Path) -> None:
 
 
 def _load(library: Path) -> Any:
-    from tvm.runtime import load_module
+    # Not TVM's own load_module, which resolves links.
+    from tvm_ffi import load_module
 
     # The system's loader takes a path that it has loaded before for the same library,
     # even if another file has been put there since: each loading has its own path.

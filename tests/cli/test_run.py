@@ -1,0 +1,78 @@
+"""How every command line ends: one message and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+from argparse import ArgumentTypeError
+from collections.abc import Sequence
+
+import pytest
+
+from tvm_eff.cli._arguments import one_of, positive
+from tvm_eff.cli._run import run
+from tvm_eff.errors import BundleError
+
+
+def raising(error: BaseException) -> object:
+    def main(argv: Sequence[str] | None) -> int | None:
+        raise error
+
+    return main
+
+
+def test_an_error_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(raising(BundleError("dist/x is damaged; build it again"))) == 2
+    assert capsys.readouterr() == ("", "error: dist/x is damaged; build it again\n")
+
+
+def test_an_interrupt_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(raising(KeyboardInterrupt())) == 130
+    assert capsys.readouterr() == ("", "interrupted; run the same command again to go on\n")
+
+
+def test_a_full_disk(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(raising(OSError(errno.ENOSPC, "No space left on device", "logs/a.json"))) == 2
+    expected = "error: no room on the disk for logs/a.json; free some and run it again\n"
+    assert capsys.readouterr() == ("", expected)
+
+
+@pytest.mark.parametrize("error", [ValueError("ours"), OSError(errno.EIO, "broken")])
+def test_a_defect_keeps_its_traceback(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        run(raising(error))
+
+
+def test_a_reader_that_leaves_is_no_noise() -> None:
+    script = (
+        "import sys\n"
+        "from tvm_eff.cli._run import run\n"
+        "sys.exit(run(lambda argv: [print('a line') for _ in range(100_000)] and None))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None and process.stderr is not None
+    assert process.stdout.readline() == b"a line\n"
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait(30) == 1
+
+
+@pytest.mark.parametrize(("returned", "code"), [(None, 0), (0, 0), (3, 3)])
+def test_exit_code_of_what_ends_well(returned: int | None, code: int) -> None:
+    assert run(lambda argv: returned, []) == code
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "many", "", "²"])
+def test_not_a_positive_number(text: str) -> None:
+    with pytest.raises(ArgumentTypeError, match="is not a whole number of at least 1"):
+        positive(text)
+
+
+def test_a_word_that_is_not_known() -> None:
+    read = one_of("model", ["squeezenet", "mobilenet"])
+    assert read("mobilenet") == "mobilenet"
+    with pytest.raises(ArgumentTypeError, match="unknown model 'squeezent'; did you mean 'squeeze"):
+        read("squeezent")

@@ -1,0 +1,197 @@
+"""A bundle is whole, undamaged and of this format, or it is refused with a reason."""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_bundles import MEASURED, VALIDATION, Maker, tensor
+
+from tvm_eff import targets
+from tvm_eff.deploy import bundle
+from tvm_eff.deploy.bundle import Golden
+from tvm_eff.errors import BundleError
+
+
+def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    path = folder / "manifest.json"
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_no_such_folder_names_the_bundles_beside_it(maker: Maker, tmp_path: Path) -> None:
+    maker.write(tmp_path / "scale-host")
+    with pytest.raises(BundleError, match=r"no bundle .*scale-hots.*scale-host$"):
+        bundle.read(tmp_path / "scale-hots")
+
+
+def test_a_folder_that_is_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"is not a bundle: it has no manifest\.json"):
+        bundle.read(tmp_path)
+
+
+def test_an_archive_is_to_be_unpacked_first(maker: Maker, tmp_path: Path) -> None:
+    maker.write(tmp_path / "b", archive=True)
+    with pytest.raises(BundleError, match=r"is a file.*tar xf .*b\.tar\.gz"):
+        bundle.read(tmp_path / "b.tar.gz")
+
+
+@pytest.mark.parametrize("name", ["model.so", "golden.npz"])
+def test_missing_file(maker: Maker, tmp_path: Path, name: str) -> None:
+    maker.write(tmp_path / "b")
+    (tmp_path / "b" / name).unlink()
+    with pytest.raises(BundleError, match=rf"b/{name}: No such file.*incomplete"):
+        bundle.read(tmp_path / "b")
+
+
+@pytest.mark.parametrize("name", ["model.so", "golden.npz"])
+def test_one_flipped_bit(maker: Maker, tmp_path: Path, name: str) -> None:
+    maker.write(tmp_path / "b")
+    path = tmp_path / "b" / name
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(BundleError, match=rf"b/{name} is damaged"):
+        bundle.load(tmp_path / "b")
+
+
+def test_truncated_manifest(maker: Maker, tmp_path: Path) -> None:
+    maker.write(tmp_path / "b")
+    path = tmp_path / "b" / "manifest.json"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(BundleError, match=r"manifest\.json is damaged"):
+        bundle.read(tmp_path / "b")
+
+
+def test_later_format(maker: Maker, tmp_path: Path) -> None:
+    maker.write(tmp_path / "b")
+    edit_manifest(tmp_path / "b", lambda data: data.update(format=2, what_comes=[]))
+    with pytest.raises(BundleError, match="has format 2, and this tvm_eff reads format 1"):
+        bundle.read(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda data: data.pop("format"), "the key 'format' is missing"),
+        (lambda data: data.update(format="1"), "'format' is '1'; expected an integer"),
+        (lambda data: data.update(modle="x"), "unknown key 'modle'; did you mean 'model'"),
+        (lambda data: data["target"].pop("triple"), "the key 'target.triple' is missing"),
+        (lambda data: data["inputs"][0].update(shape=[2, "3"]), r"'inputs\[0\].shape\[1\]' is '3'"),
+        (lambda data: data["inputs"][0].update(shape=[2, True]), "is True; expected an integer"),
+        (lambda data: data.update(outputs={}), "'outputs' is {}; expected a list"),
+        (lambda data: data.update(validation=None), "validation is None; expected an object"),
+        (lambda data: data["validation"].update(tolerance=float("nan")), "a finite number"),
+        (
+            lambda data: data["measurement"].update(unit="ms"),
+            "'measurement.unit' is 'ms'; expected \"seconds\" or \"instructions\"",
+        ),
+        (lambda data: data["files"].pop("model.so"), "has no hash of model.so"),
+    ],
+)
+def test_invalid_manifest(
+    maker: Maker, tmp_path: Path, change: Callable[[dict[str, Any]], object], expected: str
+) -> None:
+    maker.write(tmp_path / "b", measurement=MEASURED)
+    edit_manifest(tmp_path / "b", change)
+    with pytest.raises(BundleError, match=expected) as caught:
+        bundle.read(tmp_path / "b")
+    assert str(tmp_path / "b" / "manifest.json") in str(caught.value)
+
+
+def test_golden_tensors_that_the_manifest_does_not_describe(maker: Maker, tmp_path: Path) -> None:
+    written = maker.write(tmp_path / "b")
+    edit_manifest(tmp_path / "b", lambda data: data["outputs"][0].update(shape=[3, 2]))
+    with pytest.raises(BundleError, match=r"golden\.npz.*output 0 is \(2, 3\) float32"):
+        bundle.read(written.folder).golden()
+
+
+def test_failed_writing_keeps_the_bundle_that_was_there(maker: Maker, tmp_path: Path) -> None:
+    maker.write(tmp_path / "b")
+    before = files_of(tmp_path / "b")
+    with pytest.raises(BundleError, match=r"cannot write the bundle .*No such file"):
+        bundle.write(
+            tmp_path / "b",
+            tmp_path / "no_library.so",
+            model="scale",
+            target=targets.load("host"),
+            golden=Golden({"x": tensor()}, {"y": tensor()}),
+            validation=VALIDATION,
+        )
+    assert files_of(tmp_path / "b") == before
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_files_of_someone_elses_are_not_deleted(maker: Maker, tmp_path: Path) -> None:
+    notes = tmp_path / "b" / "notes.txt"
+    notes.parent.mkdir()
+    notes.write_text("mine")
+    with pytest.raises(BundleError, match=r"holds 'notes\.txt', which is no part of a bundle"):
+        maker.write(tmp_path / "b")
+    assert files_of(tmp_path / "b") == {"notes.txt": b"mine"}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_no_right_to_write(maker: Maker, tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(BundleError, match=r"Permission denied; check the right to write"):
+            maker.write(tmp_path / "b")
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_a_parent_that_is_a_file(maker: Maker, tmp_path: Path) -> None:
+    (tmp_path / "dist").write_text("")
+    with pytest.raises(BundleError, match=r"cannot write the bundle .*Not a directory"):
+        maker.write(tmp_path / "dist" / "b")
+
+
+def test_what_is_written_is_read(maker: Maker, tmp_path: Path) -> None:
+    written = maker.write(tmp_path / "new" / "b", "rasp4", measurement=MEASURED)
+    found = bundle.read(tmp_path / "new" / "b")
+    assert found == written
+    assert sorted(files_of(found.folder)) == ["golden.npz", "manifest.json", "model.so"]
+    target = found.manifest.target
+    assert (target.name, target.log_name, target.arch) == ("rasp4", "rasp4", "aarch64")
+    assert target.tvm == targets.load("rasp4").tvm
+    assert target.emulator is not None
+    assert found.manifest.measurement == MEASURED
+    assert found.size == sum(map(len, files_of(found.folder).values()))
+    np.testing.assert_array_equal(found.golden().inputs["x"], tensor())
+    np.testing.assert_array_equal(found.golden().outputs["y"], 2 * tensor())
+
+
+def test_features_a_processor_must_have(maker: Maker, tmp_path: Path) -> None:
+    a72 = maker.write(tmp_path / "rasp4", "rasp4").manifest.target.cpu_features
+    a76 = maker.write(tmp_path / "rasp5", "rasp5").manifest.target.cpu_features
+    assert a72 == ("asimd",)
+    assert {"asimd", "asimddp", "asimdhp", "atomics"} <= set(a76)
+
+
+def test_a_complete_bundle_replaces_the_last_one(maker: Maker, tmp_path: Path) -> None:
+    maker.write(tmp_path / "b")
+    (tmp_path / "b" / "model.so").write_bytes(b"damaged meanwhile")
+    maker.write(tmp_path / "b", factor=3.0)
+    np.testing.assert_array_equal(bundle.read(tmp_path / "b").golden().outputs["y"], 3 * tensor())
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_the_unpacked_archive_is_the_bundle(maker: Maker, tmp_path: Path) -> None:
+    written = maker.write(tmp_path / "b", archive=True)
+    with tarfile.open(bundle.archive_path(tmp_path / "b")) as packed:
+        packed.extractall(tmp_path / "elsewhere", filter="data")
+    unpacked = bundle.read(tmp_path / "elsewhere" / "b")
+    assert unpacked.manifest == written.manifest
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "b.tar.gz", "elsewhere"]

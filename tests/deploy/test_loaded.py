@@ -1,0 +1,149 @@
+"""What a loaded bundle accepts, computes and imports."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_bundles import Maker, tensor
+
+import tvm_eff
+from tvm_eff.errors import BundleError, ValidationError
+
+
+def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    path = folder / "manifest.json"
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+
+
+def test_bundle_of_another_architecture(maker: Maker, tmp_path: Path) -> None:
+    maker.write(tmp_path / "b", "rasp3-armv7")
+    with pytest.raises(
+        BundleError, match=r"made for rasp3-armv7 \(arm\); this machine is .*bench\.py .*--rpc"
+    ):
+        tvm_eff.load(tmp_path / "b")
+
+
+def test_bundle_that_needs_a_processor_feature_of_the_future(maker: Maker, tmp_path: Path) -> None:
+    maker.write(tmp_path / "b")
+    edit_manifest(tmp_path / "b", lambda data: data["target"]["cpu_features"].append("avx4096"))
+    with pytest.raises(BundleError, match="this machine's processor lacks avx4096"):
+        tvm_eff.load(tmp_path / "b")
+
+
+def test_bundle_of_another_tvm(maker: Maker, tmp_path: Path) -> None:
+    maker.write(tmp_path / "b")
+    edit_manifest(tmp_path / "b", lambda data: data["versions"].update(tvm="0.25.0"))
+    with pytest.raises(
+        BundleError, match=r"built with TVM 0\.25\.0.*pip install apache-tvm==0\.25\.0"
+    ):
+        tvm_eff.load(tmp_path / "b")
+
+
+def test_library_without_the_function(maker: Maker, tmp_path: Path) -> None:
+    maker.write(tmp_path / "b")
+    edit_manifest(tmp_path / "b", lambda data: data.update(function="mian"))
+    with pytest.raises(BundleError, match=r"model\.so cannot be loaded: .*mian"):
+        tvm_eff.load(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        ([], r"scale takes 1 inputs, not 0: x \(2 x 3 float32\)"),
+        ([tensor(), tensor()], "takes 1 inputs, not 2"),
+        ([tensor().T], r"input x \(2 x 3 float32\) was given with the shape \(3, 2\)"),
+        ([tensor().astype("float64")], r"given as float64; convert it: x\.astype\('float32'\)"),
+        ([tensor().tolist()], "given as builtins.list; give a numpy array"),
+    ],
+)
+def test_inputs_that_do_not_fit(
+    maker: Maker, tmp_path: Path, inputs: list[Any], expected: str
+) -> None:
+    maker.write(tmp_path / "b")
+    model = tvm_eff.load(tmp_path / "b")
+    with pytest.raises(BundleError, match=expected):
+        model(*inputs)
+    np.testing.assert_array_equal(model(tensor()), 2 * tensor())
+
+
+def test_wrong_golden_output_is_told(maker: Maker, tmp_path: Path) -> None:
+    maker.write(tmp_path / "b", factor=2.0, expected=2.001)
+    with pytest.raises(ValidationError, match=r"output 0 is wrong.*1\.0e-05 is allowed"):
+        tvm_eff.load(tmp_path / "b").check()
+
+
+def test_one_output(maker: Maker, tmp_path: Path) -> None:
+    maker.write(tmp_path / "b")
+    model = tvm_eff.load(str(tmp_path / "b"))
+    assert model.check() < 1e-6
+    for seed in (5, 6):
+        np.testing.assert_array_equal(model(tensor(seed)), 2 * tensor(seed))
+    assert repr(model) == "<scale for host: x (2 x 3 float32) -> y (2 x 3 float32)>"
+
+
+def test_several_inputs_and_outputs(maker: Maker, tmp_path: Path) -> None:
+    maker.write_pair(tmp_path / "b")
+    model = tvm_eff.load(tmp_path / "b")
+    model.check()
+    total, product = model(tensor(5), tensor(6))
+    np.testing.assert_array_equal(total, tensor(5) + tensor(6))
+    np.testing.assert_array_equal(product, tensor(5) * tensor(6))
+
+
+def test_input_that_is_a_view(maker: Maker, tmp_path: Path) -> None:
+    maker.write(tmp_path / "b")
+    wide = np.random.default_rng(0).standard_normal((3, 4)).astype("float32")
+    view = wide.T[::2]
+    assert not view.flags.c_contiguous
+    np.testing.assert_array_equal(tvm_eff.load(tmp_path / "b")(view), 2 * view)
+
+
+def test_results_outlive_the_next_call(maker: Maker, tmp_path: Path) -> None:
+    maker.write(tmp_path / "b")
+    model = tvm_eff.load(tmp_path / "b")
+    first = model(tensor(1))
+    model(tensor(2))
+    np.testing.assert_array_equal(first, 2 * tensor(1))
+
+
+def test_a_bundle_written_again_is_loaded_anew(maker: Maker, tmp_path: Path) -> None:
+    maker.write(tmp_path / "b", factor=2.0)
+    before = tvm_eff.load(tmp_path / "b")
+    maker.write(tmp_path / "b", factor=3.0)
+    after = tvm_eff.load(tmp_path / "b")
+    np.testing.assert_array_equal(after(tensor()), 3 * tensor())
+    np.testing.assert_array_equal(before(tensor()), 2 * tensor())
+
+
+def test_loading_imports_neither_torch_nor_the_tuner(maker: Maker, tmp_path: Path) -> None:
+    maker.write(tmp_path / "b")
+    script = """
+import sys
+import numpy as np
+import tvm_eff
+model = tvm_eff.load(sys.argv[1])
+model.check()
+model(np.ones((2, 3), "float32"))
+ours = ("tune", "frontend", "space", "build", "device", "models")
+heavy = {"torch", *(f"tvm_eff.{room}" for room in ours)}
+print(sorted(heavy & sys.modules.keys()))
+import torch
+print(torch.ones(2).sum().item())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "b")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["[]", "2.0"]
