@@ -6,17 +6,16 @@ import errno
 import subprocess
 import sys
 from argparse import ArgumentTypeError
-from collections.abc import Sequence
 
 import pytest
 
 from tvm_eff.cli._arguments import one_of, positive
-from tvm_eff.cli._run import run
+from tvm_eff.cli._run import Main, run
 from tvm_eff.errors import BundleError
 
 
-def raising(error: BaseException) -> object:
-    def main(argv: Sequence[str] | None) -> int | None:
+def raising(error: BaseException) -> Main:
+    def main(argv: list[str] | None) -> int | None:
         raise error
 
     return main

@@ -5,17 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from tvm_eff.errors import Error
 
-Main = Callable[[Sequence[str] | None], int | None]
+Main = Callable[[list[str] | None], int | None]
 
 USER_ERROR = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 
 
-def run(main: Main, argv: Sequence[str] | None = None) -> int:
+def run(main: Main, argv: list[str] | None = None) -> int:
     """Run a command line and return its exit code.
 
     An :class:`~tvm_eff.errors.Error` becomes one message and exit code 2, as with

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from tvm_eff.cli._arguments import positive
 from tvm_eff.cli._run import run
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     return run(_main, argv)
 
 
-def _main(argv: Sequence[str] | None) -> None:
+def _main(argv: list[str] | None) -> None:
     arguments = _parser().parse_args(argv)
     # Late, so that --help and a mistyped option need not wait for TVM.
     from tvm_eff.deploy.bench import Options, bench

@@ -45,8 +45,9 @@ class LoadedBundle:
             self._machine = VirtualMachine(_load(library), self._cpu)
             self._main = self._machine[manifest.function]
         except Exception as error:  # whatever the loader and TVM raise
+            reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
             raise BundleError(
-                f"{library} cannot be loaded: {str(error).strip().splitlines()[-1]}; it was built "
+                f"{library} cannot be loaded: {reason}; it was built "
                 f"for {manifest.target.triple} with glibc {manifest.target.glibc or '-'} and TVM "
                 f"{manifest.versions.tvm}: build it again for this machine"
             ) from error
