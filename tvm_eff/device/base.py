@@ -178,6 +178,8 @@ class Device(ABC):
             takes longer than the device's timeout; the device is well again.
         DeviceError
             The device is gone.
+        UsageError
+            The library cannot be read.
         """
 
     @abstractmethod
@@ -209,10 +211,8 @@ class Device(ABC):
 
         Raises
         ------
-        ExecutionError
+        ExecutionError, DeviceError, UsageError
             As for :meth:`call`.
-        DeviceError
-            The device is gone.
         """
 
     def __enter__(self) -> Self:

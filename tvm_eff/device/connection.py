@@ -175,11 +175,11 @@ class Connection:
             _shut(self._socket, close=False)
 
     @contextmanager
-    def uploaded(self, library: Path) -> Iterator[Any]:
-        """Yield `library` loaded on the other side; remove its file there at once."""
+    def uploaded(self, library: bytes) -> Iterator[Any]:
+        """Yield a shared library loaded on the other side; remove its file there at once."""
         # The loader knows a library by its path, so no two may share a name.
         name = f"{os.getpid()}_{next(_file_numbers)}.so"
-        self._session.upload(bytearray(library.read_bytes()), target=name)
+        self._session.upload(bytearray(library), target=name)
         try:
             module = self._session.load_module(name)
         except Exception:

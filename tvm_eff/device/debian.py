@@ -85,8 +85,15 @@ def unpack(
     work.mkdir(parents=True)
     keyring = _keyring(work / "keyring")
     apt = _Apt(work / "apt", architecture)
-    apt.use_sources([f"deb [signed-by={keyring}] {s.format(suite=suite)}" for s in _SOURCES])
-    apt.run("update")
+    sources = [f"deb [signed-by={keyring}] {source.format(suite=suite)}" for source in _SOURCES]
+    apt.use_sources(sources)
+    try:
+        apt.run("update")
+    except SetupError:
+        # Mirrors of the security archive are out of step at times; the release itself,
+        # signed just the same, has all the packages.
+        apt.use_sources(sources[:1])
+        apt.run("update")
     apt.run("install", "--download-only", "--yes", "--no-install-recommends", *names)
     archives = sorted((work / "apt" / "cache" / "archives").glob("*.deb"))
     return [_unpack_one(archive, target) for archive in archives]
@@ -99,14 +106,12 @@ class _Apt:
         (folder / "status").touch()
         self._folder = folder
         self._configuration = folder / "apt.conf"
-        self._configuration.write_text(
-            _CONFIGURATION.format(folder=folder, architecture=architecture)
-        )
+        self._settings = _CONFIGURATION.format(folder=folder, architecture=architecture)
+        self._configuration.write_text(self._settings)
 
     def use_sources(self, lines: Sequence[str]) -> None:
         (self._folder / "sources.list").write_text("\n".join(lines) + "\n")
-        with self._configuration.open("a") as file:
-            file.write(_OWN_SOURCES.format(folder=self._folder))
+        self._configuration.write_text(self._settings + _OWN_SOURCES.format(folder=self._folder))
 
     def run(self, *arguments: str) -> None:
         done = subprocess.run(

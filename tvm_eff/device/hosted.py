@@ -7,6 +7,7 @@ from abc import abstractmethod
 from tvm_eff.device.connection import Connection
 from tvm_eff.device.process import ServerProcess
 from tvm_eff.device.session import SessionDevice
+from tvm_eff.errors import DeviceError
 
 _CONNECT_SECONDS = 30.0
 
@@ -40,7 +41,12 @@ class HostedDevice(SessionDevice):
     def _reconnect(self, *, hung: bool) -> Connection:
         if hung:
             self._stop()
-        return self._connect()
+        try:
+            return self._connect()
+        except DeviceError:
+            # The server may have been about to die when it was asked.
+            self._stop()
+            return self._connect()
 
     def _stop(self) -> None:
         if self._server is not None:

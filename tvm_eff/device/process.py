@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
-from tvm_eff.errors import DeviceError
+from tvm_eff.errors import DeviceError, SetupError
 
+_PREFIX = "tvm_eff_device_"
 _running: weakref.WeakSet[ServerProcess] = weakref.WeakSet()
 
 
@@ -46,14 +50,36 @@ class ServerProcess:
         environment: Mapping[str, str],
         timeout: float = 60.0,
     ) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="tvm_eff_"))
+        if sys.platform == "win32":
+            raise SetupError(
+                "running code on this machine needs Linux or macOS: compiling works here, and a "
+                "real board can be measured with --rpc HOST:PORT"
+            )
+        _remove_abandoned()
+        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        self._lock = _lock(self.folder)
         port_file = self.folder / "port"
+        try:
+            self._process = self._spawn(command(self.folder, port_file), environment)
+        except BaseException:
+            self._remove_folder()
+            raise
+        _running.add(self)
+        try:
+            self.port = self._wait_for_port(port_file, timeout)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _spawn(
+        self, command: Sequence[str | Path], environment: Mapping[str, str]
+    ) -> subprocess.Popen[bytes]:
         work = self.folder / "work"
         work.mkdir()
         try:
             with (self.folder / "log").open("wb") as log:
-                self._process = subprocess.Popen(
-                    [str(part) for part in command(self.folder, port_file)],
+                return subprocess.Popen(
+                    [str(part) for part in command],
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=log,
@@ -62,14 +88,7 @@ class ServerProcess:
                     start_new_session=True,
                 )
         except OSError as error:
-            shutil.rmtree(self.folder, ignore_errors=True)
             raise DeviceError(f"cannot start the device's server: {error}") from error
-        _running.add(self)
-        try:
-            self.port = self._wait_for_port(port_file, timeout)
-        except BaseException:
-            self.stop()
-            raise
 
     @property
     def pid(self) -> int:
@@ -86,13 +105,17 @@ class ServerProcess:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._remove_folder()
 
     def forget(self) -> None:
         """Close this process' end of the server's standard input."""
         if self._process.stdin is not None:
             with suppress(OSError):
                 self._process.stdin.close()
+
+    def _remove_folder(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.close()
 
     def _wait_for_port(self, port_file: Path, timeout: float) -> int:
         end = time.monotonic() + timeout
@@ -113,10 +136,35 @@ class ServerProcess:
         return (self.folder / "log").read_text(errors="replace")[-2000:].strip()
 
 
+def _lock(folder: Path) -> IO[bytes]:
+    import fcntl  # not on Windows, where this module is imported but not used
+
+    file = (folder / "lock").open("wb")
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return file
+
+
+def _remove_abandoned() -> None:
+    """Remove the folders of processes that were killed before they could."""
+    for folder in Path(tempfile.gettempdir()).glob(_PREFIX + "*"):
+        # Whoever made one just now may not have locked it yet.
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime > 60:
+                _lock(folder).close()
+                shutil.rmtree(folder, ignore_errors=True)
+
+
 def _forget_in_child() -> None:
     # A forked worker would hold the server's standard input open after our death.
     for process in list(_running):
         process.forget()
+    _running.clear()
+
+
+@atexit.register
+def _stop_all() -> None:
+    for process in list(_running):
+        process.stop()
 
 
 if hasattr(os, "register_at_fork"):

@@ -14,7 +14,7 @@ from tvm import relax, rpc
 
 from tvm_eff.device.base import Device, Measurement, MeasureOptions, TensorSpec, Unit
 from tvm_eff.device.connection import Connection, SessionLost
-from tvm_eff.errors import DeviceError, ExecutionError
+from tvm_eff.errors import DeviceError, ExecutionError, UsageError
 
 Result = TypeVar("Result")
 Evaluate = Callable[[int, int], Sequence[float]]
@@ -79,9 +79,11 @@ class SessionDevice(Device):
         *,
         measure: MeasureOptions | None = None,
     ) -> tuple[list[np.ndarray], Measurement | None]:
+        content = _content(library)
+
         def work(session: rpc.RPCSession) -> tuple[list[np.ndarray], Measurement | None]:
             cpu = session.cpu()
-            with self._opened().uploaded(library) as module:
+            with self._opened().uploaded(content) as module:
                 function = module[symbol]
                 sent = [tvm.runtime.tensor(array, cpu) for array in inputs]
                 filled = [tvm.runtime.tensor(_unwritten(spec), cpu) for spec in outputs]
@@ -106,9 +108,11 @@ class SessionDevice(Device):
         function: str = "main",
         measure: MeasureOptions | None = None,
     ) -> tuple[list[np.ndarray], Measurement | None]:
+        content = _content(library)
+
         def work(session: rpc.RPCSession) -> tuple[list[np.ndarray], Measurement | None]:
             cpu = session.cpu()
-            with self._opened().uploaded(library) as module:
+            with self._opened().uploaded(content) as module:
                 machine = relax.VirtualMachine(module, cpu)
                 sent = [tvm.runtime.tensor(array, cpu) for array in inputs]
                 machine.set_input(function, *sent)
@@ -179,6 +183,13 @@ def wait_for(connect: Callable[[], Connection], seconds: float) -> Connection:
             if time.monotonic() > end:
                 raise
             time.sleep(0.05)
+
+
+def _content(library: Path) -> bytes:
+    try:
+        return library.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read the library {library}: {error.strerror}") from error
 
 
 def _unwritten(spec: TensorSpec) -> np.ndarray:

@@ -1,0 +1,37 @@
+"""What every test folder may use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tvm_eff.errors import SetupError
+
+
+@pytest.fixture(scope="session")
+def emulator() -> None:
+    """Make the emulated boards' parts; skip where they cannot be had, but never in CI."""
+    from tvm_eff.device import native_server
+    from tvm_eff.device.counter import plugin_library
+    from tvm_eff.device.emulator_image import emulator_command
+
+    try:
+        for arch in ("aarch64", "arm"):
+            emulator_command(arch)
+            native_server.build(arch)
+        plugin_library()
+    except SetupError as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def emulated_board(emulator: None) -> Iterator[object]:
+    """Lend one emulated Cortex-A72 to all tests; it is well again after each call."""
+    from tvm_eff.device import EmulatedDevice
+
+    with EmulatedDevice("aarch64", "cortex-a72") as board:
+        yield board

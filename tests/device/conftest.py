@@ -1,0 +1,43 @@
+"""Each kind of device, for the tests that run on all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from places import HOST, Libraries, Place, surviving_server
+
+from tvm_eff.device import Device, EmulatedDevice, LocalDevice, RpcDevice
+
+KINDS = ("local", "rpc", "emulated aarch64", "emulated arm")
+
+
+@pytest.fixture(scope="session")
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> Libraries:
+    return Libraries(tmp_path_factory.mktemp("libraries"))
+
+
+@pytest.fixture(params=KINDS)
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """Every kind of device in turn."""
+    with ExitStack() as stack:
+        yield _place(request.param, request, stack)
+
+
+def _place(kind: str, request: pytest.FixtureRequest, stack: ExitStack) -> Place:
+    if kind == "local":
+        return Place(HOST, lambda timeout: LocalDevice(threads=1, timeout=timeout))
+    if kind == "rpc":
+        port = stack.enter_context(surviving_server())
+        return Place(HOST, lambda timeout: RpcDevice("127.0.0.1", port, timeout=timeout))
+    request.getfixturevalue("emulator")
+    arch = kind.split()[1]
+    return Place(arch, lambda timeout: EmulatedDevice(arch, timeout=timeout))
+
+
+@pytest.fixture
+def device(place: Place) -> Iterator[Device]:
+    """Lend an open device of every kind."""
+    with place.make(30.0) as opened:
+        yield opened
