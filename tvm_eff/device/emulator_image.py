@@ -214,7 +214,6 @@ def _hide_host_libraries(folder: Path) -> None:
     # The guest's loader would otherwise read the list of this machine's libraries.
     (folder / "etc").mkdir(exist_ok=True)
     (folder / "etc/ld.so.cache").write_bytes(b"")
-    for name in ("share", "lib/{}/gconv"):
-        for found in (folder / "usr").glob(name.format("*")):
-            shutil.rmtree(found, ignore_errors=True)
     shutil.rmtree(folder / "usr/share", ignore_errors=True)
+    for conversions in (folder / "usr/lib").glob("*/gconv"):
+        shutil.rmtree(conversions, ignore_errors=True)
