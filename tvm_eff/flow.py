@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from tvm_eff.device import (
 )
 from tvm_eff.errors import DeviceError
 from tvm_eff.targets import Target
+
 
 @dataclass(frozen=True)
 class FlowOptions:
@@ -101,7 +103,7 @@ class FlowResult:
     seconds: float
 
 
-class Progress(tune.Progress):
+class Progress(tune.Progress, Protocol):
     """Hears which step the flow is at, and of every candidate."""
 
     def step(self, what: str) -> None:

@@ -53,7 +53,12 @@ def run(arguments: Sequence[str | Path]) -> None:
 
 
 def compile_shared(
-    inputs: Sequence[Path], output: Path, triple: str, *, cpp: bool = False, flags: Sequence[str] = ()
+    inputs: Sequence[Path],
+    output: Path,
+    triple: str,
+    *,
+    cpp: bool = False,
+    flags: Sequence[str] = (),
 ) -> None:
     """Compile and link sources or objects into a shared library.
 
@@ -70,7 +75,19 @@ def compile_shared(
     flags
         Further compiler flags.
     """
-    run(["c++" if cpp else "cc", "-target", triple, "-shared", "-fPIC", *flags, *inputs, "-o", output])
+    run(
+        [
+            "c++" if cpp else "cc",
+            "-target",
+            triple,
+            "-shared",
+            "-fPIC",
+            *flags,
+            *inputs,
+            "-o",
+            output,
+        ]
+    )
 
 
 def link_shared(objects: Sequence[Path], output: Path) -> None:

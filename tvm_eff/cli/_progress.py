@@ -84,7 +84,7 @@ class ConsoleProgress:
         self.measured_now += 1
         self.failed_now += record.failure is not None
         if self._candidates is not None:
-            self._bar.update(self._candidates, advance=1, description=task.name)
+            self._bar.update(self._candidates, advance=1, description=task.label)
         if not console.is_terminal and task.name != self._kernel:
-            console.print(f"measuring {task.name}", highlight=False)
+            console.print(f"measuring {task.label}", highlight=False)
         self._kernel = task.name

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
 from tvm_eff.device import Unit
 from tvm_eff.flow import FlowResult
+from tvm_eff.space import Candidate
 from tvm_eff.tune import TaskResult
 
 console = Console()
@@ -36,38 +38,43 @@ def print_summary(result: FlowResult, measured: int, failed: int) -> None:
 
 
 def _kernels(result: FlowResult, unit: Unit) -> Table:
-    table = Table(title=f"{result.model} for {result.target.name}, by kernel")
-    for heading, justify in (
-        ("kernel", "left"),
-        ("calls", "right"),
-        ("before", "right"),
-        ("after", "right"),
-        ("ratio", "right"),
-        ("tried", "right"),
-        ("failed", "right"),
-        ("schedule", "left"),
-    ):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    scale = "ms" if unit == "seconds" else "M instructions"
+    table = Table(
+        title=f"{result.model} for {result.target.name}: all calls of each kernel, {scale}",
+        box=SIMPLE,
+    )
+    table.add_column("kernel", no_wrap=True, overflow="ellipsis")
+    for heading in ("calls", "before", "after", "ratio", "tried", "failed"):
+        table.add_column(heading, justify="right", no_wrap=True, min_width=len(heading))
+    table.add_column("schedule", no_wrap=True, overflow="ellipsis")
     for each in sorted(result.tasks, key=_cost, reverse=True):
         table.add_row(
-            each.task.name,
+            each.task.label,
             str(each.task.calls),
-            _show(each.before.value * each.task.calls, unit),
-            _show(_cost(each), unit),
+            _number(each.before.value * each.task.calls, unit),
+            _number(_cost(each), unit),
             f"{each.before.value / each.best.value:.1f}",
             str(each.measured),
             str(each.failed),
-            str(each.best.candidate),
+            _brief(each.best.candidate),
         )
     return table
+
+
+def _brief(candidate: Candidate) -> str:
+    return " ".join([candidate.rule, *(str(value) for _, value in candidate.decisions)])
 
 
 def _cost(each: TaskResult) -> float:
     return each.best.value * each.task.calls
 
 
+def _number(value: float, unit: Unit) -> str:
+    return f"{value * 1e3:.3f}" if unit == "seconds" else f"{value / 1e6:.2f}"
+
+
 def _show(value: float, unit: Unit) -> str:
-    return f"{value * 1e3:.3f} ms" if unit == "seconds" else f"{value / 1e6:.2f} M instructions"
+    return f"{_number(value, unit)} {'ms' if unit == 'seconds' else 'million instructions'}"
 
 
 def _caveat(unit: Unit) -> str:

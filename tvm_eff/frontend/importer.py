@@ -68,9 +68,7 @@ def _import(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Imported:
             exported, keep_params_as_input=True, unwrap_unit_return_tuple=True
         )
     except Exception as error:  # TVM raises assertions and its own types
-        raise ModelError(
-            f"the model cannot be imported to Relax: {_first_line(error)}"
-        ) from error
+        raise ModelError(f"the model cannot be imported to Relax: {_first_line(error)}") from error
     mod, params = relax.frontend.detach_params(mod)
     count = int(mod["main"].attrs["num_input"])
     return Imported(

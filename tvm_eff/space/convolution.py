@@ -128,7 +128,9 @@ def _orders(work: Contraction, target: Target) -> list[int]:
     for axis in work.reduction:
         weights *= work.extents[axis]
     inputs = outer * work.width * work.depth
-    return [CHANNELS_OUTER, CHANNELS_INNER] if weights > inputs else [CHANNELS_INNER, CHANNELS_OUTER]
+    return (
+        [CHANNELS_OUTER, CHANNELS_INNER] if weights > inputs else [CHANNELS_INNER, CHANNELS_OUTER]
+    )
 
 
 def _tiles(work: Contraction, target: Target) -> list[Tile]:

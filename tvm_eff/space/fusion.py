@@ -45,6 +45,9 @@ def spread(sch: Schedule, block: Any, lanes: int) -> None:
     if length > 1:
         inner, vector = sch.split(inner, [None, length])
         sch.vectorize(vector)
+        # Splits the loop where a condition on it turns, as between the inputs of a
+        # concatenation: a vector must not fall on both sides.
+        sch.annotate(inner, "pragma_loop_partition_hint", 1)
     if outer:
         sch.parallel(sch.fuse(*outer))
     else:

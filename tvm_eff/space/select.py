@@ -69,7 +69,9 @@ def packing(func: PrimFunc, candidate: Candidate) -> Packing | None:
 def _rule(candidate: Candidate) -> Rule:
     rule = next((r for r in RULES if r.name == candidate.rule), None)
     if rule is None:
-        raise SpaceError(f"no rule is called '{candidate.rule}'; the record is from another version")
+        raise SpaceError(
+            f"no rule is called '{candidate.rule}'; the record is from another version"
+        )
     return rule
 
 

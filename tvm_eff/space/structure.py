@@ -192,7 +192,9 @@ def _roles(func: PrimFunc, block: Any, operands: tuple[Any, Any]) -> Contraction
     )
 
 
-def _weight_operand(used: list[list[set[int]]], reduction: set[int], spatial: list[int]) -> int | None:
+def _weight_operand(
+    used: list[list[set[int]]], reduction: set[int], spatial: list[int]
+) -> int | None:
     """The operand that depends on the output channel but on no output position."""
     for operand in (1, 0):
         axes = set().union(*used[operand])

@@ -18,9 +18,11 @@ line that cannot be read is an error that names file and line.
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -115,6 +117,7 @@ class RecordStore:
         self._records: dict[tuple[str, Candidate], Record] = {}
         for record in self._read():
             self._remember(record)
+        self._workloads = [json.loads(line)[0] for line in _lines(self.folder / WORKLOADS)]
         self._database = self._open_database()
 
     def find(self, workload: str, candidate: Candidate) -> Record | None:
@@ -148,27 +151,25 @@ class RecordStore:
         RecordError
             It cannot be written.
         """
-        try:
-            workload = self._database.commit_workload(task.module)
-            self._database.commit_tuning_record(
-                ms.database.TuningRecord(
-                    sch.trace,
-                    workload,
-                    run_secs=[record.value],
-                    target=self._target.tvm_target(),
-                    args_info=ms.arg_info.ArgInfo.from_prim_func(task.func),
-                )
-            )
-            for name in (WORKLOADS, RECORDS):
-                _sync(self.folder / name)
-        except (OSError, RuntimeError) as error:
-            raise _unwritable(self.folder / RECORDS, error) from error
+        workload = self._database.commit_workload(task.module)
+        winner = ms.database.TuningRecord(
+            sch.trace,
+            workload,
+            run_secs=[record.value],
+            target=self._target.tvm_target(),
+            args_info=ms.arg_info.ArgInfo.from_prim_func(task.func),
+        )
+        lines = database_lines(winner)
+        if task.workload not in self._workloads:
+            _append(self.folder / WORKLOADS, json.dumps(lines.workload))
+            self._workloads.append(task.workload)
+        number = self._workloads.index(task.workload)
+        _append(self.folder / RECORDS, json.dumps([number, lines.record]))
+        self._database.commit_tuning_record(winner)
 
     def committed(self, task: Task) -> float:
         """Return the best value the database holds for a task; infinite if none."""
-        record = self._database.query_tuning_record(
-            task.module, self._target.tvm_target(), "main"
-        )
+        record = self._database.query_tuning_record(task.module, self._target.tvm_target(), "main")
         return float(record.run_secs[0]) if record is not None else float("inf")
 
     @property
@@ -179,9 +180,11 @@ class RecordStore:
     def _remember(self, record: Record) -> None:
         self._records[record.workload, record.candidate] = record
 
-    def _open_database(self) -> ms.database.JSONDatabase:
+    def _open_database(self) -> ms.Database:
+        """Read the winners; they are written line by line in :meth:`commit`."""
+        database = ms.database.MemoryDatabase()
         try:
-            return ms.database.JSONDatabase(
+            stored = ms.database.JSONDatabase(
                 str(self.folder / WORKLOADS), str(self.folder / RECORDS)
             )
         except Exception as error:  # TVM raises its own types, all of them below Exception
@@ -189,6 +192,10 @@ class RecordStore:
                 f"{self.folder / RECORDS}: MetaSchedule cannot read it together with {WORKLOADS} "
                 f"({error}); move both files away to start afresh"
             ) from error
+        for record in stored.get_all_tuning_records():
+            database.commit_workload(record.workload.mod)
+            database.commit_tuning_record(record)
+        return database
 
     def _read(self) -> Iterator[Record]:
         path = self.folder / MEASUREMENTS
@@ -210,6 +217,40 @@ class RecordStore:
         candidate = Candidate.of(decisions.pop("rule"), decisions)
         values = tuple(float(v) for v in line.pop("values"))
         return Record(candidate=candidate, values=values, **line)
+
+
+@dataclass(frozen=True)
+class DatabaseLines:
+    """A record in the parsed lines of MetaSchedule's two files."""
+
+    workload: list[str]
+    record: Any
+
+
+def database_lines(record: ms.database.TuningRecord) -> DatabaseLines:
+    """Return `record` as MetaSchedule writes it, with the module's JSON compact.
+
+    TVM indents the JSON of a module, which makes a kernel of 100 lines 75 kB.
+    """
+    with tempfile.TemporaryDirectory(prefix="tvm_eff-") as folder:
+        paths = [Path(folder) / name for name in (WORKLOADS, RECORDS)]
+        database = ms.database.JSONDatabase(*map(str, paths))
+        workload = database.commit_workload(record.workload.mod)
+        database.commit_tuning_record(
+            ms.database.TuningRecord(
+                record.trace, workload, record.run_secs, record.target, record.args_info
+            )
+        )
+        written = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    name, encoded = written[0]
+    return DatabaseLines([name, _compact(encoded)], written[1][1])
+
+
+def _compact(encoded: str) -> str:
+    """Take the white space out of JSON in base64 behind its length in eight bytes."""
+    text = base64.b64decode(encoded)[8:]
+    compact = json.dumps(json.loads(text), separators=(",", ":")).encode()
+    return base64.b64encode(len(compact).to_bytes(8, "little") + compact).decode()
 
 
 def _make_writable(folder: Path) -> None:
@@ -281,11 +322,6 @@ def _append_raw(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise _unwritable(path, error) from error
-
-
-def _sync(path: Path) -> None:
-    with path.open("ab") as file:
-        os.fsync(file.fileno())
 
 
 def _unwritable(path: Path, error: Exception) -> RecordError:

@@ -36,14 +36,15 @@ class TuneOptions:
     Attributes
     ----------
     trials
-        Candidates measured of each task, at most.
+        Candidates measured of each task, at most; by default 16 in seconds, and 8 in
+        instructions, which loop order hardly changes.
     workers
         Builder processes; the number of cores by default.
     build_timeout
         Seconds a candidate may take to build.
     """
 
-    trials: int = 16
+    trials: int | None = None
     workers: int | None = None
     build_timeout: float = 60.0
 
@@ -132,7 +133,8 @@ def tune(
         A record cannot be written.
     """
     options, progress = options or TuneOptions(), progress or Silent()
-    plan = {task.name: _plan(task, target, options) for task in tasks}
+    trials = options.trials or (16 if device.unit == "seconds" else 8)
+    plan = {task.name: _plan(task, target, trials) for task in tasks}
     missing = {
         task.name: [c for c in plan[task.name] if records.find(task.workload, c) is None]
         for task in tasks
@@ -140,16 +142,26 @@ def tune(
     progress.started(sum(map(len, plan.values())), sum(map(len, missing.values())))
     waiting = [task for task in tasks if missing[task.name]]
     if waiting:
-        with tempfile.TemporaryDirectory(prefix="tvm_eff-") as folder, Builder(
-            options.workers, options.build_timeout
-        ) as builder:
+        with (
+            tempfile.TemporaryDirectory(prefix="tvm_eff-") as folder,
+            Builder(options.workers, options.build_timeout) as builder,
+        ):
             session = _Session(target, device, records, builder, Path(folder), progress)
             session.run([(task, missing[task.name]) for task in waiting])
-    return [_result(task, plan[task.name], records) for task in tasks]
+    results = [_result(task, plan[task.name], records) for task in tasks]
+    for result in results:
+        # Here as well as after each measurement: a crash may fall between the two.
+        _commit(result.task, result.best, target, records)
+    return results
 
 
-def _plan(task: Task, target: Target, options: TuneOptions) -> list[Candidate]:
-    return [space.UNSCHEDULED, *space.candidates(task.func, target)[: options.trials]]
+def _commit(task: Task, record: Record, target: Target, records: RecordStore) -> None:
+    if record.failure is None and record.value < records.committed(task):
+        records.commit(task, record, space.apply(task.func, record.candidate, target))
+
+
+def _plan(task: Task, target: Target, trials: int) -> list[Candidate]:
+    return [space.UNSCHEDULED, *space.candidates(task.func, target)[:trials]]
 
 
 def _result(task: Task, plan: Sequence[Candidate], records: RecordStore) -> TaskResult:
@@ -197,7 +209,9 @@ class _Session:
         for number, candidate in enumerate(candidates):
             library = self.folder / f"{task.name}-{number}.so"
             job = worker.BuildJob(module, candidate, self.target, library)
-            pending.append(_Pending(task, candidate, library, self.builder.submit(worker.build, job)))
+            pending.append(
+                _Pending(task, candidate, library, self.builder.submit(worker.build, job))
+            )
         return task, pending, reference
 
     def _measure_batch(
@@ -211,7 +225,7 @@ class _Session:
         for each in pending:
             record = self._measure(each, inputs, expected)
             self.records.add(record)
-            self._commit_winner(task, record)
+            _commit(task, record, self.target, self.records)
             each.library.unlink(missing_ok=True)
             self.progress.measured(task, record, self.records.best(task.workload))
 
@@ -239,7 +253,3 @@ class _Session:
             device=self.device.fingerprint.as_dict(),
             versions={"tvm_eff": __version__, "tvm": tvm.__version__},
         )
-
-    def _commit_winner(self, task: Task, record: Record) -> None:
-        if record.failure is None and record.value < self.records.committed(task):
-            self.records.commit(task, record, space.apply(task.func, record.candidate, self.target))

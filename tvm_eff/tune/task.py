@@ -34,6 +34,22 @@ class Task:
     calls: int = 1
 
     @cached_property
+    def label(self) -> str:
+        """What the kernel computes, for people: ``conv 3x3, 64 -> 256, 13x13``."""
+        shape = "x".join(str(n) for n in self.outputs[0].shape[1:])
+        work = structure.contraction(self.func)
+        if work is None:
+            # TVM numbers the kernels of one kind.
+            return f"{self.name.removeprefix('fused_').rstrip('0123456789')}, {shape}"
+        *kernel, depth = (work.extents[axis] for axis in work.reduction)
+        if not kernel:
+            return f"dense, {depth} -> {work.channels}"
+        kind = "depthwise" if work.depthwise else "conv"
+        size = "x".join(str(n) for n in kernel)
+        places = "x".join(str(work.extents[axis]) for axis in work.positions[1:])
+        return f"{kind} {size}, {depth * work.groups} -> {work.channels}, {places}"
+
+    @cached_property
     def module(self) -> tvm.IRModule:
         """The function alone, as MetaSchedule keys its records."""
         return tvm.IRModule({"main": self.func.with_attr("global_symbol", "main")})
