@@ -1,0 +1,103 @@
+"""Kernels of small networks, and what it takes to build and run their candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+import tvm
+from torch import nn
+
+from tvm_eff import frontend, space, targets, tune
+from tvm_eff.device import Device
+from tvm_eff.frontend import Imported
+from tvm_eff.numerics import random_inputs, relative_error
+from tvm_eff.space import Candidate, structure
+from tvm_eff.targets import Target
+from tvm_eff.tune import Task, worker
+from tvm_eff.tune.builder import Builder
+from tvm_eff.tune.worker import BuildJob
+
+HOST = targets.load("host")
+
+
+def lowered(model: nn.Module, *shapes: Sequence[int]) -> Imported:
+    """Return a network as fused kernels."""
+    examples = [torch.zeros(*shape) for shape in shapes]
+    return frontend.lower(frontend.import_model(model.eval(), examples))
+
+
+def tasks_of(model: nn.Module, *shapes: Sequence[int]) -> list[Task]:
+    """Return the kernels of a network, the most work first."""
+    return tune.extract(lowered(model, *shapes).mod)
+
+
+@lru_cache(maxsize=1)
+def small_convolution() -> Task:
+    """Return a 3x3 convolution with bias and ReLU that takes no time."""
+    model = nn.Sequential(nn.Conv2d(8, 16, 3, padding=1), nn.ReLU())
+    return next(t for t in tasks_of(model, (1, 8, 6, 6)) if structure.contraction(t.func))
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Builds candidates in the tuner's own workers and runs them on a device.
+
+    Attributes
+    ----------
+    builder
+        Where they are built.
+    device
+        Where they run.
+    target
+        What code is generated for; schedules may be another target's.
+    folder
+        Where the libraries go.
+    """
+
+    builder: Builder
+    device: Device
+    target: Target
+    folder: Path
+
+    def errors(self, task: Task, candidates: Sequence[Candidate], target: Target) -> list[float]:
+        """Return each candidate's error against the unscheduled kernel."""
+        libraries = self._build(task, candidates, target)
+        module = tvm.ir.save_json(task.module)
+        expected = worker.reference(module, task.inputs, task.outputs)
+        inputs = random_inputs(task.inputs)
+        found = []
+        for candidate, library in zip(candidates, libraries, strict=True):
+            packed = space.pack_inputs(space.packing(task.func, candidate), inputs)
+            outputs, _ = self.device.call(library, "main", packed, task.outputs)
+            pairs = zip(outputs, expected, strict=True)
+            found.append(max(relative_error(actual, wanted) for actual, wanted in pairs))
+        return found
+
+    def _build(self, task: Task, candidates: Sequence[Candidate], target: Target) -> list[Path]:
+        jobs = [
+            self.builder.submit(
+                _build_scheduled_for,
+                BuildJob(
+                    tvm.ir.save_json(task.module),
+                    candidate,
+                    self.target,
+                    self.folder / f"{number}.so",
+                ),
+                target,
+            )
+            for number, candidate in enumerate(candidates)
+        ]
+        return [self.builder.result(job) for job in jobs]
+
+
+def _build_scheduled_for(job: BuildJob, scheduled_for: Target) -> Path:
+    """Build a candidate of one target's design space as code of another."""
+    from tvm_eff.build import build_kernel
+
+    func = tvm.ir.load_json(job.module)["main"]
+    build_kernel(space.apply(func, job.candidate, scheduled_for), job.target, job.library)
+    return job.library

@@ -1,0 +1,31 @@
+"""A rule as a newcomer would write it: one file, which knows one operator."""
+
+from __future__ import annotations
+
+from tvm.s_tir import Schedule
+from tvm.tirx import PrimFunc
+
+from tvm_eff.space import Candidate, Packing, structure
+from tvm_eff.space.rule import sample
+from tvm_eff.targets import Target
+
+
+class Softmax:
+    """Spreads the rows of a softmax over the cores, the last loop unrolled."""
+
+    name = "softmax"
+
+    def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
+        if len(structure.reductions(structure.inspect(func))) != 2:
+            return []
+        return [Candidate.of(self.name, {"unroll": unroll}) for unroll in (1, 4)]
+
+    def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
+        return None
+
+    def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
+        last = structure.blocks(sch)[-1]
+        rows, columns = sch.get_loops(last)
+        _, inner = sch.split(columns, [None, sample(sch, [1, 4], candidate["unroll"])])
+        sch.unroll(inner)
+        sch.parallel(rows)
