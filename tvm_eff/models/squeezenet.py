@@ -8,7 +8,9 @@ convolution, pooling moved towards the input.
 
 What the paper leaves open: the pooling is ceil-mode (as in the released Caffe
 model), the first convolution has no padding (224 becomes 109 in 1.0), and the
-weights' initialisation, for which Kaiming's uniform is used here.
+weights' initialisation, for which Kaiming's uniform for ReLU is used here: under
+PyTorch's default one the output hardly depends on the image, and a library with
+any mistake in it would still seem to agree.
 """
 
 from __future__ import annotations
@@ -102,6 +104,9 @@ class SqueezeNet(nn.Module):
         self.classifier = nn.Sequential(
             nn.Dropout(0.5), nn.Conv2d(512, classes, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
         )
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map images (N, 3, H, W) to class scores (N, classes)."""
