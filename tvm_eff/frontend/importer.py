@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -51,10 +54,7 @@ def import_model(model: nn.Module, inputs: Sequence[torch.Tensor]) -> Imported:
         The model rejects the inputs, cannot be traced, or uses an operator that
         cannot be imported.
     """
-    with warnings.catch_warnings():
-        # torch warns of its own deprecations inside torch.export.
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
+    with _quiet():
         return _import(model, tuple(inputs))
 
 
@@ -76,6 +76,20 @@ def _import(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Imported:
         params=[param.numpy() for param in params["main"]],
         inputs=tuple(str(v.name) for v in mod["main"].params[:count]),
     )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep to itself what torch.export says besides raising: deprecations, logs, listings."""
+    disabled = logging.root.manager.disable
+    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        logging.disable(logging.ERROR)
+        try:
+            yield
+        finally:
+            logging.disable(disabled)
 
 
 def _first_line(error: Exception) -> str:
