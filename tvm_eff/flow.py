@@ -124,7 +124,7 @@ def build(options: FlowOptions, progress: Progress) -> FlowResult:
     progress.step(f"importing {spec.name}")
     model = models.create(spec.name)
     examples = _examples(spec.input_shape, options.inputs)
-    network = frontend.lower(frontend.import_model(model, examples[0]))
+    network = frontend.lower(frontend.import_model(model, examples[0]), target)
     tasks = tune.extract(network.mod)
 
     progress.step(f"starting the {'emulated ' if _emulates(target, options) else ''}device")

@@ -9,16 +9,18 @@ from tvm.relax import transform
 
 from tvm_eff.frontend.importer import Imported
 from tvm_eff.frontend.parameters import evaluate_parameters
+from tvm_eff.frontend.passes.pad_channels import pad_channels
+from tvm_eff.targets import Target
 
 CHANNELS_LAST = {"relax.nn.conv2d": ["NHWC", "OHWI"]}
 
 
-def lower(network: Imported) -> Imported:
+def lower(network: Imported, target: Target) -> Imported:
     """Rewrite a network into calls of fused kernels.
 
-    Activations become channels-last, whatever depends on parameters alone is
-    computed now, and operators are fused. The kernels mark the parameters whose
-    layout a schedule may choose.
+    Activations become channels-last, output channels whole vectors of the target,
+    whatever depends on parameters alone is computed now, and operators are fused.
+    The kernels mark the parameters whose layout a schedule may choose.
 
     Returns
     -------
@@ -36,6 +38,7 @@ def lower(network: Imported) -> Imported:
         transform.Normalize(),
         transform.CanonicalizeBindings(),
         transform.DeadCodeElimination(),
+        pad_channels(target.hardware.lanes),
         transform.LiftTransformParams(),
     )
     mod, params = evaluate_parameters(mod, network.params)

@@ -1,0 +1,1 @@
+"""Graph passes, one a file; :mod:`tvm_eff.frontend.pipeline` shows their order."""
