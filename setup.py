@@ -48,6 +48,7 @@ setup(
         "rich>=13.7",
         "tomli>=2.0; python_version < '3.11'",
         "tornado>=6.4",
+        "typing_extensions>=4.10",
         "ziglang==0.17.1",
     ],
     extras_require={

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ from tvm_eff.device import (
     TensorSpec,
     parse_address,
 )
-from tvm_eff.errors import DeviceError
+from tvm_eff.errors import DeviceError, RecordError
 from tvm_eff.targets import Target
 
 
@@ -109,6 +110,9 @@ class Progress(tune.Progress, Protocol):
     def step(self, what: str) -> None:
         """A step begins."""
 
+    def advanced(self, what: str, done: int, count: int) -> None:
+        """`done` of `count` parts of something long are done."""
+
 
 def build(options: FlowOptions, progress: Progress) -> FlowResult:
     """Tune a model for a target and write its validated bundle.
@@ -127,9 +131,8 @@ def build(options: FlowOptions, progress: Progress) -> FlowResult:
     network = frontend.lower(frontend.import_model(model, examples[0]), target)
     tasks = tune.extract(network.mod)
 
-    progress.step(f"starting the {'emulated ' if _emulates(target, options) else ''}device")
-    with _device(target, options) as device, tempfile.TemporaryDirectory() as folder:
-        records = tune.RecordStore(options.logs or data.tuning_logs(), target, device.unit)
+    with _device(target, options, progress) as device, tempfile.TemporaryDirectory() as folder:
+        records = tune.RecordStore(options.logs or _default_logs(target), target, device.unit)
         found = tune.tune(tasks, target, device, records, options.tune, progress)
 
         progress.step("compiling the library")
@@ -174,22 +177,40 @@ def build(options: FlowOptions, progress: Progress) -> FlowResult:
         )
 
 
-def _emulates(target: Target, options: FlowOptions) -> bool:
-    return options.rpc is None and not target.is_host
-
-
-def _device(target: Target, options: FlowOptions) -> Device:
+def _device(target: Target, options: FlowOptions, progress: Progress) -> Device:
     if options.rpc is not None:
+        progress.step(f"connecting to {options.rpc}")
         host, port = parse_address(options.rpc)
         return RpcDevice(host, port, options.key)
     if target.is_host:
+        progress.step("starting a server on this machine")
         return LocalDevice(threads=target.hardware.cores)
     if target.emulator is None:
         raise DeviceError(
             f"{target.path} names no [emulator], so {target.name} cannot be emulated here; "
             "start tvm.exec.rpc_server on the board and give --rpc HOST:PORT"
         )
-    return EmulatedDevice(target.emulator.arch, target.emulator.cpu)
+    progress.step(f"starting the emulated {target.emulator.cpu}")
+    return EmulatedDevice(
+        target.emulator.arch,
+        target.emulator.cpu,
+        on_progress=lambda done, count: progress.advanced("building its server", done, count),
+    )
+
+
+def _default_logs(target: Target) -> Path:
+    """The user's folder of records; an installed package's own records are copied there first."""
+    logs = data.tuning_logs()
+    shipped = data.folder("tuning_logs") / target.log_name
+    own = logs / target.log_name
+    if shipped.is_dir() and not own.exists():
+        try:
+            shutil.copytree(shipped, own)
+        except OSError as error:
+            raise RecordError(
+                f"cannot write the records to {own}: {error}; name a folder with --logs FOLDER"
+            ) from error
+    return logs
 
 
 def _examples(shape: Sequence[int], count: int) -> list[list[torch.Tensor]]:

@@ -49,6 +49,7 @@ class ConsoleProgress:
         )
         self._candidates: TaskID | None = None
         self._kernel: str | None = None
+        self._long: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
         self._handler = RichHandler(console=console, show_time=False, show_path=False)
@@ -68,6 +69,13 @@ class ConsoleProgress:
     def step(self, what: str) -> None:
         """Print the step that begins."""
         console.print(f"[bold]{what}[/bold]", highlight=False)
+
+    def advanced(self, what: str, done: int, count: int) -> None:
+        """Move the bar of something long; say that it begins where there is no terminal."""
+        if what not in self._long:
+            console.print(f"{what}, once for this machine: {count} parts", highlight=False)
+            self._long[what] = self._bar.add_task(what, total=count)
+        self._bar.update(self._long[what], completed=done, visible=done < count)
 
     def started(self, total: int, to_measure: int) -> None:
         """Print how much is to be measured and start the bar."""

@@ -34,10 +34,17 @@ class EmulatedDevice(HostedDevice):
         qemu's name of the processor.
     timeout
         How long one call may take, upload and measurement included, in seconds.
+    on_progress
+        Told the parts done and their count while the board's server is built, which
+        happens once for a machine and takes two minutes.
     """
 
     def __init__(
-        self, arch: str = "aarch64", cpu: str | None = None, timeout: float = 120.0
+        self,
+        arch: str = "aarch64",
+        cpu: str | None = None,
+        timeout: float = 120.0,
+        on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
         if arch not in _CPUS:
             raise UsageError(f"'{arch}' cannot be emulated{nearest(arch, _CPUS)}")
@@ -45,6 +52,7 @@ class EmulatedDevice(HostedDevice):
         self._arch = arch
         self._cpu = cpu or _CPUS[arch]
         self._counter: Counter | None = None
+        self._on_progress = on_progress
 
     @property
     def unit(self) -> Unit:
@@ -65,12 +73,13 @@ class EmulatedDevice(HostedDevice):
         # It is a program too, which python -m would find imported already.
         from tvm_eff.device import native_server
 
-        server = native_server.build(self._arch)
+        emulator = emulator_image.emulator_command(self._arch)
+        server = native_server.build(self._arch, on_progress=self._on_progress)
 
         def command(folder: Path, port_file: Path) -> list[str | Path]:
             self._counter = Counter(folder / "counter")
             return [
-                *emulator_image.emulator_command(self._arch),
+                *emulator,
                 *("-cpu", self._cpu),
                 *("-plugin", self._counter.plugin_option()),
                 server,
