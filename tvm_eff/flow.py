@@ -103,6 +103,16 @@ class FlowResult:
     largest_error: float
     seconds: float
 
+    @property
+    def kernels_before(self) -> float:
+        """What all kernels together cost unscheduled, in the measurement's unit."""
+        return sum(each.before.value * each.task.calls for each in self.tasks)
+
+    @property
+    def kernels_after(self) -> float:
+        """What all kernels together cost now, in the measurement's unit."""
+        return sum(each.best.value * each.task.calls for each in self.tasks)
+
 
 class Progress(tune.Progress, Protocol):
     """Hears which step the flow is at, and of every candidate."""

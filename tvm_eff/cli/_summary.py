@@ -18,13 +18,11 @@ def print_summary(result: FlowResult, measured: int, failed: int) -> None:
     """Print the kernels, the totals, and how to go on."""
     unit = result.measurement.unit
     console.print(_kernels(result, unit))
-    before = sum(each.before.value * each.task.calls for each in result.tasks)
-    kernels = sum(each.best.value * each.task.calls for each in result.tasks)
     lines = [
         f"kernels      {len(result.tasks)} distinct; this run measured {measured} candidates, "
         f"{failed} of them failed",
-        f"before       {_show(before, unit)} in all kernels unscheduled",
-        f"after        {_show(kernels, unit)} in all kernels; "
+        f"before       {_show(result.kernels_before, unit)} in all kernels unscheduled",
+        f"after        {_show(result.kernels_after, unit)} in all kernels; "
         f"{_show(result.measurement.median, unit)} for an inference from end to end",
         f"measured     on {result.where}{_caveat(unit)}",
         f"error        at most {result.largest_error:.2g} of the spread of PyTorch's output",

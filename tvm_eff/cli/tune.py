@@ -95,6 +95,7 @@ def _as_json(result: FlowResult, candidates: int) -> dict[str, object]:
         "latency_ms" if in_seconds else "instructions": (
             measurement.median * 1e3 if in_seconds else round(measurement.median)
         ),
+        "kernels_before": result.kernels_before * (1e3 if in_seconds else 1),
         "where": result.where,
         "largest_error": result.largest_error,
         "candidates": candidates,
