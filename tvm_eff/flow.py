@@ -28,7 +28,7 @@ from tvm_eff.device import (
     TensorSpec,
     parse_address,
 )
-from tvm_eff.errors import DeviceError, RecordError
+from tvm_eff.errors import BundleError, DeviceError, RecordError
 from tvm_eff.targets import Target
 
 
@@ -134,6 +134,7 @@ def build(options: FlowOptions, progress: Progress) -> FlowResult:
     """
     started = time.monotonic()
     target, spec = targets.load(options.target), models.spec(options.model)
+    _require_writable(options.output)
 
     progress.step(f"importing {spec.name}")
     model = models.create(spec.name)
@@ -185,6 +186,19 @@ def build(options: FlowOptions, progress: Progress) -> FlowResult:
             largest_error=error,
             seconds=time.monotonic() - started,
         )
+
+
+def _require_writable(folder: Path) -> None:
+    """Find out before the search that its result can be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise BundleError(
+            f"cannot write to the output folder {folder}: {error.strerror}; "
+            "name another with --output FOLDER"
+        ) from error
 
 
 def _device(target: Target, options: FlowOptions, progress: Progress) -> Device:
