@@ -24,15 +24,15 @@ from tvm_eff.tune.worker import BuildJob
 HOST = targets.load("host")
 
 
-def lowered(model: nn.Module, *shapes: Sequence[int]) -> Imported:
+def lowered(model: nn.Module, *shapes: Sequence[int], target: Target = HOST) -> Imported:
     """Return a network as fused kernels."""
     examples = [torch.zeros(*shape) for shape in shapes]
-    return frontend.lower(frontend.import_model(model.eval(), examples))
+    return frontend.lower(frontend.import_model(model.eval(), examples), target)
 
 
-def tasks_of(model: nn.Module, *shapes: Sequence[int]) -> list[Task]:
+def tasks_of(model: nn.Module, *shapes: Sequence[int], target: Target = HOST) -> list[Task]:
     """Return the kernels of a network, the most work first."""
-    return tune.extract(lowered(model, *shapes).mod)
+    return tune.extract(lowered(model, *shapes, target=target).mod)
 
 
 @lru_cache(maxsize=1)

@@ -169,7 +169,7 @@ def unmatched_and_wrong(
     torch.manual_seed(0)
     make, shapes = case
     unmatched, wrong = [], []
-    for task in tasks_of(make(), *shapes):
+    for task in tasks_of(make(), *shapes, target=target):
         tried = space.candidates(task.func, target)[:first]
         if not tried:
             unmatched.append(task.name)

@@ -39,7 +39,7 @@ def bench(
 @pytest.mark.parametrize("name", KERNELS)
 def test_schedules_are_right_on_the_board(name: str, bench: Bench) -> None:
     model, shape = KERNELS[name]
-    for task in tasks_of(model, shape):
+    for task in tasks_of(model, shape, target=bench.target):
         tried = space.candidates(task.func, bench.target)[:3]
         assert tried, task.name
         assert max(bench.errors(task, tried, bench.target)) <= TOLERANCE, task.name

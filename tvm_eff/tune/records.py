@@ -18,15 +18,11 @@ line that cannot be read is an error that names file and line.
 
 from __future__ import annotations
 
-import base64
-import json
-import logging
+import math
 import os
-import tempfile
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from tvm.s_tir import Schedule
 from tvm.s_tir import meta_schedule as ms
@@ -35,13 +31,11 @@ from tvm_eff.device import Unit
 from tvm_eff.errors import RecordError
 from tvm_eff.space import Candidate
 from tvm_eff.targets import Target
+from tvm_eff.tune import _database, _lines
+from tvm_eff.tune._database import RECORDS, WORKLOADS
 from tvm_eff.tune.task import Task
 
-logger = logging.getLogger(__name__)
-
 MEASUREMENTS = "measurements.jsonl"
-WORKLOADS = "database_workload.json"
-RECORDS = "database_tuning_record.json"
 
 
 @dataclass(frozen=True)
@@ -112,13 +106,12 @@ class RecordStore:
         self._target = target
         self._unit = unit
         _make_writable(self.folder)
-        for name in (MEASUREMENTS, WORKLOADS, RECORDS):
-            _repair(self.folder / name)
-        self._records: dict[tuple[str, Candidate], Record] = {}
-        for record in self._read():
-            self._remember(record)
-        self._workloads = [json.loads(line)[0] for line in _lines(self.folder / WORKLOADS)]
-        self._database = self._open_database()
+        with _lines.locked(self.folder):
+            for name in (MEASUREMENTS, WORKLOADS, RECORDS):
+                _lines.repair(self.folder / name)
+            found = _lines.read(self.folder / MEASUREMENTS, "a measurement", self._parse)
+            self._database = _database.read(self.folder)
+        self._records = {(record.workload, record.candidate): record for record in found}
 
     def find(self, workload: str, candidate: Candidate) -> Record | None:
         """Return what was measured of a candidate, or None."""
@@ -140,8 +133,9 @@ class RecordStore:
         """
         line = {"target": self._target.log_name, **asdict(record)}
         line["candidate"] = {"rule": record.candidate.rule, **record.candidate.as_dict()}
-        _append(self.folder / MEASUREMENTS, json.dumps(line))
-        self._remember(record)
+        with _lines.locked(self.folder):
+            _lines.append(self.folder / MEASUREMENTS, line)
+        self._records[record.workload, record.candidate] = record
 
     def commit(self, task: Task, record: Record, sch: Schedule) -> None:
         """Append the schedule of a winner to the MetaSchedule database.
@@ -159,12 +153,7 @@ class RecordStore:
             target=self._target.tvm_target(),
             args_info=ms.arg_info.ArgInfo.from_prim_func(task.func),
         )
-        lines = database_lines(winner)
-        if task.workload not in self._workloads:
-            _append(self.folder / WORKLOADS, json.dumps(lines.workload))
-            self._workloads.append(task.workload)
-        number = self._workloads.index(task.workload)
-        _append(self.folder / RECORDS, json.dumps([number, lines.record]))
+        _database.append(self.folder, winner)
         self._database.commit_tuning_record(winner)
 
     def committed(self, task: Task) -> float:
@@ -177,80 +166,49 @@ class RecordStore:
         """The winners, as MetaSchedule's database."""
         return self._database
 
-    def _remember(self, record: Record) -> None:
-        self._records[record.workload, record.candidate] = record
-
-    def _open_database(self) -> ms.Database:
-        """Read the winners; they are written line by line in :meth:`commit`."""
-        database = ms.database.MemoryDatabase()
-        try:
-            stored = ms.database.JSONDatabase(
-                str(self.folder / WORKLOADS), str(self.folder / RECORDS)
-            )
-        except Exception as error:  # TVM raises its own types, all of them below Exception
-            raise RecordError(
-                f"{self.folder / RECORDS}: MetaSchedule cannot read it together with {WORKLOADS} "
-                f"({error}); move both files away to start afresh"
-            ) from error
-        for record in stored.get_all_tuning_records():
-            database.commit_workload(record.workload.mod)
-            database.commit_tuning_record(record)
-        return database
-
-    def _read(self) -> Iterator[Record]:
-        path = self.folder / MEASUREMENTS
-        for number, line in enumerate(_lines(path), start=1):
-            try:
-                yield self._parse(json.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise RecordError(
-                    f"{path}, line {number}: not a measurement ({error}); remove the line, "
-                    "or move the file away to start afresh"
-                ) from error
-
     def _parse(self, line: dict[str, Any]) -> Record:
         if line.pop("target") != self._target.log_name:
             raise ValueError(f"it is of another target than {self._target.log_name}")
-        if line["unit"] != self._unit or line["unit"] not in get_args(Unit):
+        if line.pop("unit") != self._unit:
             raise ValueError(f"its unit is not {self._unit}")
-        decisions = dict(line.pop("candidate"))
-        candidate = Candidate.of(decisions.pop("rule"), decisions)
-        values = tuple(float(v) for v in line.pop("values"))
-        return Record(candidate=candidate, values=values, **line)
-
-
-@dataclass(frozen=True)
-class DatabaseLines:
-    """A record in the parsed lines of MetaSchedule's two files."""
-
-    workload: list[str]
-    record: Any
-
-
-def database_lines(record: ms.database.TuningRecord) -> DatabaseLines:
-    """Return `record` as MetaSchedule writes it, with the module's JSON compact.
-
-    TVM indents the JSON of a module, which makes a kernel of 100 lines 75 kB.
-    """
-    with tempfile.TemporaryDirectory(prefix="tvm_eff-") as folder:
-        paths = [Path(folder) / name for name in (WORKLOADS, RECORDS)]
-        database = ms.database.JSONDatabase(*map(str, paths))
-        workload = database.commit_workload(record.workload.mod)
-        database.commit_tuning_record(
-            ms.database.TuningRecord(
-                record.trace, workload, record.run_secs, record.target, record.args_info
-            )
+        decisions = _typed(line.pop("candidate"), dict)
+        rule = _typed(decisions.pop("rule"), str)
+        for value in decisions.values():
+            _typed(value, int)
+        failure, error = line.pop("failure"), line.pop("error")
+        record = Record(
+            workload=_typed(line.pop("workload"), str),
+            task=_typed(line.pop("task"), str),
+            candidate=Candidate.of(rule, decisions),
+            unit=self._unit,
+            values=tuple(_positive(value) for value in _typed(line.pop("values"), list)),
+            failure=None if failure is None else _typed(failure, str),
+            error=None if error is None else float(_typed(error, int, float)),
+            device=_texts(line.pop("device")),
+            versions=_texts(line.pop("versions")),
         )
-        written = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    name, encoded = written[0]
-    return DatabaseLines([name, _compact(encoded)], written[1][1])
+        if line:
+            raise ValueError(f"unknown field {', '.join(line)}")
+        if not record.values and record.failure is None:
+            raise ValueError("it has no values")
+        return record
 
 
-def _compact(encoded: str) -> str:
-    """Take the white space out of JSON in base64 behind its length in eight bytes."""
-    text = base64.b64decode(encoded)[8:]
-    compact = json.dumps(json.loads(text), separators=(",", ":")).encode()
-    return base64.b64encode(len(compact).to_bytes(8, "little") + compact).decode()
+def _typed(value: Any, *kinds: type) -> Any:
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise TypeError(f"{value!r} is no {kinds[-1].__name__}")
+    return value
+
+
+def _positive(value: Any) -> float:
+    number = float(_typed(value, int, float))
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(f"{value} cannot be measured")
+    return number
+
+
+def _texts(value: Any) -> dict[str, str]:
+    return {_typed(k, str): _typed(v, str) for k, v in _typed(value, dict).items()}
 
 
 def _make_writable(folder: Path) -> None:
@@ -265,68 +223,3 @@ def _make_writable(folder: Path) -> None:
         raise RecordError(
             f"the log folder {folder} is not writable; name another with --logs FOLDER"
         )
-
-
-def _lines(path: Path) -> list[str]:
-    if not path.exists():
-        return []
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecordError(
-            f"{path} cannot be read: {error}; move it away to start afresh"
-        ) from error
-
-
-def _repair(path: Path) -> None:
-    """Drop a last line that was cut short; anything else that is wrong is an error."""
-    if not path.exists():
-        return
-    content = path.read_bytes()
-    complete = content[: content.rfind(b"\n") + 1]
-    torn = content[len(complete) :]
-    for number, line in enumerate(complete.splitlines(), start=1):
-        if not _is_json(line):
-            raise RecordError(
-                f"{path}, line {number}: not JSON; remove the line, "
-                "or move the file away to start afresh"
-            )
-    if not torn:
-        return
-    if _is_json(torn):
-        _append_raw(path, b"\n")
-        return
-    logger.warning("%s: the last line was cut short and is dropped", path)
-    with path.open("r+b") as file:
-        file.truncate(len(complete))
-        os.fsync(file.fileno())
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True
-
-
-def _append(path: Path, line: str) -> None:
-    _append_raw(path, line.encode() + b"\n")
-
-
-def _append_raw(path: Path, content: bytes) -> None:
-    try:
-        with path.open("ab") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _unwritable(path: Path, error: Exception) -> RecordError:
-    reason = error.strerror if isinstance(error, OSError) else str(error)
-    return RecordError(
-        f"cannot write {path}: {reason}; make room or give the right to write, and run the "
-        "same command again: nothing that was measured before is lost"
-    )
