@@ -20,6 +20,7 @@ from tvm.s_tir import Schedule
 from tvm.tirx import PrimFunc
 
 from tvm_eff.space import fusion
+from tvm_eff.space.contraction import packing_of, separate
 from tvm_eff.space.packing import Packing
 from tvm_eff.space.rule import Candidate, divisors, sample, vector_length
 from tvm_eff.space.structure import Contraction, contraction
@@ -102,13 +103,7 @@ class RegisterTile:
         """Schedule ``main`` as one register tile inside parallel loops."""
         work = contraction(sch.mod["main"])
         assert work is not None, "the workload was matched when the candidate was made"
-        main = sch.get_sblock(work.block)
-        for padding in fusion.inline_copies(sch, main):
-            fusion.spread(sch, padding, target.hardware.lanes)
-        last = fusion.inline_epilogue(sch, main)
-        pack_weight(sch, main, work, packing_of(work, candidate["columns"]))
-        if last is None:
-            last = sch.cache_write(main, 0, "global")
+        main, last = separate(sch, work, candidate["columns"], target)
         _schedule_tile(sch, main, last, work, candidate, target)
 
 
@@ -207,28 +202,6 @@ def _tile_cost(tile: Tile, rows: int, target: Target) -> float:
     stall = max(1.0, in_flight / (rows * vectors))
     used = tile.columns / (vectors * target.hardware.lanes)
     return max(stall, 1 + (input_loads + weight_loads + loop) / multiplies) / used
-
-
-def packing_of(work: Contraction, columns: int) -> Packing | None:
-    """Return the weight's layout for tiles of `columns` channels, if it is ours to choose."""
-    if work.weight_parameter is None:
-        return None
-    return Packing(
-        parameter=work.weight_parameter,
-        channel=work.weight_axes.index(work.channel),
-        order=tuple(work.weight_axes.index(axis) for axis in work.reduction),
-        block=columns,
-    )
-
-
-def pack_weight(sch: Schedule, main: Any, work: Contraction, packing: Packing | None) -> None:
-    """Have `main` read its weight from a packed copy."""
-    if packing is None:
-        return
-    copy = sch.cache_read(main, work.weight_read, "global")
-    sch.transform_layout(main, ("read", work.weight_read), packing.index)
-    # What MetaSchedule's own layout rewrite leaves: the copy becomes a constant.
-    sch.annotate(copy, "meta_schedule.layout_rewrite_preproc", True)
 
 
 def _schedule_tile(

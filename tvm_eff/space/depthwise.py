@@ -11,7 +11,7 @@ from tvm.s_tir import Schedule
 from tvm.tirx import PrimFunc
 
 from tvm_eff.space import fusion
-from tvm_eff.space.convolution import pack_weight, packing_of
+from tvm_eff.space.contraction import packing_of, separate
 from tvm_eff.space.packing import Packing
 from tvm_eff.space.rule import Candidate, divisors, sample, vector_length
 from tvm_eff.space.structure import contraction
@@ -55,14 +55,7 @@ class Depthwise:
         """Schedule ``main`` as one register tile a row of the output."""
         work = contraction(sch.mod["main"])
         assert work is not None, "the workload was matched when the candidate was made"
-        main = sch.get_sblock(work.block)
-        for padding in fusion.inline_copies(sch, main):
-            fusion.spread(sch, padding, target.hardware.lanes)
-        last = fusion.inline_epilogue(sch, main)
-        pack_weight(sch, main, work, packing_of(work, candidate["columns"]))
-        if last is None:
-            last = sch.cache_write(main, 0, "global")
-
+        main, last = separate(sch, work, candidate["columns"], target)
         loops = sch.get_loops(main)
         rows = sample(sch, [1, 2, 4, 8], candidate["rows"])
         columns = sample(sch, [target.hardware.lanes], candidate["columns"])
