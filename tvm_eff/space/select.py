@@ -52,6 +52,8 @@ def apply(func: PrimFunc, candidate: Candidate, target: Target) -> Schedule:
     """
     sch = structure.schedule(func)
     if candidate == UNSCHEDULED:
+        # MetaSchedule takes a record with an empty trace for none at all.
+        sch.get_sblock("root")
         return sch
     rule = _rule(candidate)
     try:

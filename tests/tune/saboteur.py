@@ -1,0 +1,86 @@
+"""A design space full of traps, tuned as any other: ``python saboteur.py LOGS``.
+
+A module that adds a rule to the table is all it takes: the builder's processes
+import the main module too. It prints what won as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from kernels import HOST, small_convolution
+from tvm import tirx
+from tvm.s_tir import SBlock, Schedule
+from tvm.tirx import PrimFunc
+
+from tvm_eff import tune
+from tvm_eff.device import LocalDevice
+from tvm_eff.space import Candidate, Packing, select
+from tvm_eff.space.convolution import RegisterTile
+from tvm_eff.targets import Target
+
+COMPUTES_NOTHING, ABORTS, HANGS, LACKS_A_SYMBOL, DOES_NOT_APPLY, KILLS_BUILD, HANGS_BUILD = range(7)
+TRAPS = 7
+EXTERNAL = {ABORTS: "abort", HANGS: "pause", LACKS_A_SYMBOL: "no_such_function"}
+
+
+class Saboteur:
+    """Register tiles, the most promising candidates of which are traps."""
+
+    name = "saboteur"
+
+    def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
+        """Return one candidate a trap, then two that are right."""
+        right = RegisterTile().candidates(func, target)[:2]
+        return [
+            *(Candidate.of(self.name, {**right[0].as_dict(), "trap": n}) for n in range(TRAPS)),
+            *(Candidate.of(self.name, {**each.as_dict(), "trap": TRAPS}) for each in right),
+        ]
+
+    def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
+        """Return the weight's layout."""
+        return RegisterTile().packing(func, candidate)
+
+    def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
+        """Schedule ``main``, and set the trap."""
+        RegisterTile().apply(sch, candidate, target)
+        trap = candidate["trap"]
+        if trap == DOES_NOT_APPLY:
+            raise RuntimeError("the loop is not there")
+        if trap == KILLS_BUILD:
+            os.abort()
+        if trap == HANGS_BUILD:
+            time.sleep(1000)
+        if trap < TRAPS:
+            _replace_work(sch, EXTERNAL.get(trap))
+
+
+def _replace_work(sch: Schedule, function: str | None) -> None:
+    """Have the innermost block call a C function instead, or do nothing: fast, and wrong."""
+    update = sch.get_sblock("conv2d_nhwc_update")
+    block = sch.get(update)
+    call = tirx.call_extern("int32", function) if function else tirx.IntImm("int32", 0)
+    idle = SBlock(block.iter_vars, [], [], block.name_hint, tirx.Evaluate(call))
+    sch.state.replace(sch.get_sref(update), idle, {block: idle})
+
+
+select.RULES = (Saboteur(), *select.RULES)
+
+
+def main(logs: Path) -> None:
+    """Tune one convolution and print what won."""
+    task = small_convolution()
+    with LocalDevice(threads=1, timeout=3.0) as device:
+        records = tune.RecordStore(logs, HOST, device.unit)
+        options = tune.TuneOptions(trials=TRAPS + 2, workers=2, build_timeout=10.0)
+        (result,) = tune.tune([task], HOST, device, records, options)
+    best = result.best
+    print(json.dumps({"trap": best.candidate["trap"], "failed": result.failed}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,248 @@
+"""A session: nothing measured twice, nothing wrong wins, nothing is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from kernels import HOST, lowered
+from torch import nn
+
+from tvm_eff import space, tune
+from tvm_eff.deploy.library import build_library
+from tvm_eff.device import Device, LocalDevice
+from tvm_eff.errors import BuildError
+from tvm_eff.frontend import Imported
+from tvm_eff.numerics import TOLERANCE, relative_error
+from tvm_eff.tune import Record, RecordStore, Task, TaskResult, TuneOptions
+from tvm_eff.tune.records import MEASUREMENTS, RECORDS, WORKLOADS
+
+OPTIONS = TuneOptions(trials=2, workers=2)
+
+
+class Listener:
+    """Counts what it hears; interrupts after some candidates if asked to."""
+
+    def __init__(self, interrupt_after: int | None = None) -> None:
+        self.total = self.to_measure = -1
+        self.heard: list[Record] = []
+        self._interrupt_after = interrupt_after
+
+    def started(self, total: int, to_measure: int) -> None:
+        self.total, self.to_measure = total, to_measure
+
+    def measured(self, task: Task, record: Record, best: Record | None) -> None:
+        self.heard.append(record)
+        if len(self.heard) == self._interrupt_after:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(8, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 8, 1),
+        nn.Flatten(),
+        nn.Softmax(1),  # no rule matches it
+    ).eval()
+
+
+@pytest.fixture(scope="module")
+def network(model: nn.Module) -> Imported:
+    return lowered(model, (1, 8, 12, 12))
+
+
+@pytest.fixture(scope="module")
+def tasks(network: Imported) -> list[Task]:
+    return tune.extract(network.mod)
+
+
+@pytest.fixture
+def device() -> Iterator[LocalDevice]:
+    with LocalDevice(threads=1) as opened:
+        yield opened
+
+
+def tuned(
+    tasks: list[Task], logs: Path, device: Device, listener: Listener | None = None
+) -> list[TaskResult]:
+    store = RecordStore(logs, HOST, "seconds")
+    return tune.tune(tasks, HOST, device, store, OPTIONS, listener)
+
+
+def lines(logs: Path) -> Counter[str]:
+    """Count the measurements of each candidate of each kernel."""
+    (path,) = logs.glob(f"*/seconds/{MEASUREMENTS}")
+    records = map(json.loads, path.read_text().splitlines())
+    return Counter(f"{each['workload']} {each['candidate']}" for each in records)
+
+
+def builders() -> list[psutil.Process]:
+    """Return the builder processes: children of the server they are forked from."""
+    return [
+        grandchild
+        for child in psutil.Process().children()
+        if "forkserver" in " ".join(child.cmdline())
+        for grandchild in child.children(recursive=True)
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(
+    tasks: list[Task], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Listener, Listener]:
+    """A session that was interrupted in its third candidate, then resumed to the end."""
+    logs = tmp_path_factory.mktemp("logs")
+    first, second = Listener(interrupt_after=3), Listener()
+    with LocalDevice(threads=1) as device:
+        with pytest.raises(KeyboardInterrupt):
+            tuned(tasks, logs, device, first)
+        assert builders() == []
+        tuned(tasks, logs, device, second)
+        assert builders() == []
+    return logs, first, second
+
+
+def test_nothing_is_measured_twice(finished: tuple[Path, Listener, Listener]) -> None:
+    logs, first, second = finished
+    assert first.to_measure == first.total == second.total
+    assert second.to_measure == second.total - 3 == len(second.heard)
+    assert set(lines(logs).values()) == {1}
+    assert sum(lines(logs).values()) == second.total
+
+
+def test_complete_records_are_not_measured_again(
+    finished: tuple[Path, Listener, Listener], tasks: list[Task]
+) -> None:
+    logs = finished[0]
+    before = {path: path.read_bytes() for path in logs.rglob("*.json*")}
+    listener = Listener()
+    # Never opened: the session has nothing to ask it.
+    results = tuned(tasks, logs, LocalDevice(), listener)
+    assert (listener.to_measure, listener.heard) == (0, [])
+    assert {path: path.read_bytes() for path in logs.rglob("*.json*")} == before
+    for result in results:
+        assert result.best.value <= result.before.value
+        assert result.failed == 0
+
+
+def test_more_trials_measure_only_what_is_new(
+    finished: tuple[Path, Listener, Listener], tasks: list[Task], tmp_path: Path
+) -> None:
+    logs, _, second = finished
+    for path in logs.rglob("*.json*"):
+        copy = tmp_path / path.relative_to(logs)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    listener = Listener()
+    store = RecordStore(tmp_path, HOST, "seconds")
+    with LocalDevice(threads=1) as device:
+        tune.tune(tasks, HOST, device, store, TuneOptions(trials=3, workers=2), listener)
+    assert 0 < listener.to_measure == listener.total - second.total
+    assert set(lines(tmp_path).values()) == {1}
+
+
+@pytest.mark.parametrize("lost", [[RECORDS], [WORKLOADS, RECORDS]], ids=["winners", "both"])
+def test_winner_that_was_measured_but_not_committed(
+    lost: list[str],
+    finished: tuple[Path, Listener, Listener],
+    tasks: list[Task],
+    network: Imported,
+    tmp_path: Path,
+) -> None:
+    # As a crash between the two appends leaves it, for every kernel at once.
+    (path,) = finished[0].glob(f"*/seconds/{MEASUREMENTS}")
+    folder = tmp_path / path.relative_to(finished[0]).parent
+    folder.mkdir(parents=True)
+    for kept in {MEASUREMENTS, WORKLOADS} - set(lost):
+        (folder / kept).write_bytes(path.with_name(kept).read_bytes())
+    store = RecordStore(tmp_path, HOST, "seconds")
+    assert store.committed(tasks[0]) == float("inf")
+
+    results = tune.tune(tasks, HOST, LocalDevice(), store, OPTIONS)
+
+    reopened = RecordStore(tmp_path, HOST, "seconds")
+    for result in results:
+        assert reopened.committed(result.task) == result.best.value
+    build_library(network, tasks, reopened.database, HOST, tmp_path / "model.so")
+
+
+def test_the_library_computes_what_pytorch_computes(
+    finished: tuple[Path, Listener, Listener],
+    tasks: list[Task],
+    network: Imported,
+    model: nn.Module,
+    device: LocalDevice,
+    tmp_path: Path,
+) -> None:
+    library = tmp_path / "model.so"
+    store = RecordStore(finished[0], HOST, "seconds")
+    build_library(network, tasks, store.database, HOST, library)
+    x = np.random.default_rng(0).standard_normal((1, 8, 12, 12)).astype("float32")
+    with torch.no_grad():
+        wanted = model(torch.from_numpy(x)).numpy()
+    (actual,), _ = device.run(library, [x])
+    assert relative_error(actual, wanted) <= TOLERANCE
+
+
+def test_kernel_without_a_record_is_named(
+    tasks: list[Task], network: Imported, tmp_path: Path
+) -> None:
+    store = RecordStore(tmp_path, HOST, "seconds")
+    only = tasks[0]
+    record = Record(only.workload, only.name, space.UNSCHEDULED, "seconds", (1.0,))
+    store.add(record)
+    store.commit(only, record, space.apply(only.func, space.UNSCHEDULED, HOST))
+    with pytest.raises(BuildError, match="were not applied") as caught:
+        build_library(network, tasks, store.database, HOST, tmp_path / "model.so")
+    for task in tasks:
+        assert (task.name in str(caught.value)) == (task is not only)
+    assert not (tmp_path / "model.so").exists()
+
+
+def test_traps_are_failures_with_their_reason_and_never_win(tmp_path: Path) -> None:
+    reasons = [
+        "wrong result: it differs from the reference by ",
+        "it crashed",
+        "no answer within 3 s",
+        "it crashed",
+        "does not apply: the loop is not there",
+        "the build crashed",
+        "the build took longer than 10 s",
+    ]
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("saboteur.py"), tmp_path],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"trap": len(reasons), "failed": len(reasons)}
+
+    (path,) = tmp_path.glob(f"*/seconds/{MEASUREMENTS}")
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    traps = {each["candidate"].get("trap"): each for each in records if each["failure"]}
+    assert sorted(traps) == list(range(len(reasons)))
+    for trap, reason in enumerate(reasons):
+        assert reason in traps[trap]["failure"]
+        assert traps[trap]["values"] == []
+    # None of them is in what the product is built from.
+    (winners,) = tmp_path.glob(f"*/seconds/{RECORDS}")
+    values = [json.loads(line)[1][1][0] for line in winners.read_text().splitlines()]
+    measured = [sorted(each["values"])[2] for each in records if not each["failure"]]
+    assert set(values) <= set(measured)
+    assert min(values) == min(measured)
