@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import pytest
@@ -36,13 +37,18 @@ class Applied(nn.Module):
     ids=["svd", "fft", "data_dependent", "wrong_channels", "too_small", "wrong_features"],
 )
 def test_what_cannot_be_imported(
-    model: nn.Module, shape: tuple[int, ...], reason: str, capfd: pytest.CaptureFixture[str]
+    model: nn.Module,
+    shape: tuple[int, ...],
+    reason: str,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with pytest.raises(ModelError, match=f"the model cannot be {reason}") as caught:
         frontend.import_model(model, [torch.zeros(shape)])
     assert "\n" not in str(caught.value)
     # torch.export logs tracebacks and prints listings of its own.
     assert capfd.readouterr() == ("", "")
+    assert [each for each in caplog.records if each.levelno >= logging.WARNING] == []
 
 
 def test_missing_input() -> None:
