@@ -134,7 +134,10 @@ def build(options: FlowOptions, progress: Progress) -> FlowResult:
     """
     started = time.monotonic()
     target, spec = targets.load(options.target), models.spec(options.model)
+    folder = options.output / f"{spec.name}-{target.name}"
     _require_writable(options.output)
+    bundle.require_replaceable(folder)
+    device = _device(target, options, progress)
 
     progress.step(f"importing {spec.name}")
     model = models.create(spec.name)
@@ -142,50 +145,60 @@ def build(options: FlowOptions, progress: Progress) -> FlowResult:
     network = frontend.lower(frontend.import_model(model, examples[0]), target)
     tasks = tune.extract(network.mod)
 
-    with _device(target, options, progress) as device, tempfile.TemporaryDirectory() as folder:
+    progress.step(_opening(target, options))
+    with device, tempfile.TemporaryDirectory(prefix="tvm_eff-") as scratch:
         records = tune.RecordStore(options.logs or _default_logs(target), target, device.unit)
         found = tune.tune(tasks, target, device, records, options.tune, progress)
 
         progress.step("compiling the library")
-        path = Path(folder) / "model.so"
+        path = Path(scratch) / "model.so"
         library.build_library(network, tasks, records.database, target, path)
 
         progress.step(f"validating on {device.fingerprint.where}")
-        inputs = [[x.numpy() for x in example] for example in examples]
-        expected = [_run_pytorch(model, example) for example in examples]
-        error = validate(device, path, inputs, expected, numerics.TOLERANCE)
-        _, measurement = device.run(path, inputs[0], measure=MeasureOptions())
+        golden, validation = _validate(model, examples, network.inputs, device, path)
+        _, measurement = device.run(path, list(golden.inputs.values()), measure=MeasureOptions())
         assert measurement is not None, "a measurement was asked for"
-
-        written = bundle.write(
-            options.output / f"{spec.name}-{target.name}",
+        where = device.fingerprint.where
+        cost = bundle.MeasuredCost(
+            measurement.unit, measurement.values, where, date.today().isoformat()
+        )
+        bundle.write(
+            folder,
             path,
             model=spec.name,
             target=target,
-            golden=bundle.Golden(
-                dict(zip(network.inputs, inputs[0], strict=True)), _named_outputs(expected[0])
-            ),
-            validation=bundle.Validation(
-                numerics.TOLERANCE, error, len(inputs), device.fingerprint.where
-            ),
-            measurement=bundle.MeasuredCost(
-                measurement.unit,
-                measurement.values,
-                device.fingerprint.where,
-                date.today().isoformat(),
-            ),
+            golden=golden,
+            validation=validation,
+            measurement=cost,
         )
         return FlowResult(
             target=target,
             model=spec.name,
             tasks=found,
-            bundle=written.folder,
+            bundle=folder,
             library_bytes=path.stat().st_size,
-            where=device.fingerprint.where,
+            where=where,
             measurement=measurement,
-            largest_error=error,
+            largest_error=validation.largest_error,
             seconds=time.monotonic() - started,
         )
+
+
+def _validate(
+    model: nn.Module,
+    examples: Sequence[Sequence[torch.Tensor]],
+    names: Sequence[str],
+    device: Device,
+    path: Path,
+) -> tuple[bundle.Golden, bundle.Validation]:
+    """Compare a library with PyTorch; the first example becomes the golden one."""
+    inputs = [[x.numpy() for x in example] for example in examples]
+    expected = [_run_pytorch(model, example) for example in examples]
+    error = validate(device, path, inputs, expected, numerics.TOLERANCE)
+    return (
+        bundle.Golden(dict(zip(names, inputs[0], strict=True)), _named_outputs(expected[0])),
+        bundle.Validation(numerics.TOLERANCE, error, len(inputs), device.fingerprint.where),
+    )
 
 
 def _require_writable(folder: Path) -> None:
@@ -201,20 +214,25 @@ def _require_writable(folder: Path) -> None:
         ) from error
 
 
+def _opening(target: Target, options: FlowOptions) -> str:
+    if options.rpc is not None:
+        return f"connecting to {options.rpc}"
+    if target.emulator is None:
+        return "starting a server on this machine"
+    return f"starting the emulated {target.emulator.cpu}"
+
+
 def _device(target: Target, options: FlowOptions, progress: Progress) -> Device:
     if options.rpc is not None:
-        progress.step(f"connecting to {options.rpc}")
         host, port = parse_address(options.rpc)
         return RpcDevice(host, port, options.key)
     if target.is_host:
-        progress.step("starting a server on this machine")
         return LocalDevice(threads=target.hardware.cores)
     if target.emulator is None:
         raise DeviceError(
             f"{target.path} names no [emulator], so {target.name} cannot be emulated here; "
             "start tvm.exec.rpc_server on the board and give --rpc HOST:PORT"
         )
-    progress.step(f"starting the emulated {target.emulator.cpu}")
     return EmulatedDevice(
         target.emulator.arch,
         target.emulator.cpu,

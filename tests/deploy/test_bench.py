@@ -134,6 +134,7 @@ def test_help_does_not_wait_for_tvm(tmp_path: Path) -> None:
     script = (
         "import runpy, sys\n"
         "sys.argv = ['bench.py', '--help']\n"
+        f"sys.path.insert(0, {str(SCRIPT.parent)!r})\n"
         "try:\n"
         f"    runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
         "finally:\n"

@@ -68,6 +68,8 @@ def _cost(each: TaskResult) -> float:
 
 
 def _number(value: float, unit: Unit) -> str:
+    if value == float("inf"):
+        return "failed"
     return f"{value * 1e3:.3f}" if unit == "seconds" else f"{value / 1e6:.2f}"
 
 

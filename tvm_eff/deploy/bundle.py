@@ -127,7 +127,7 @@ def write(
     BundleError
         The folder holds something else, or it cannot be written.
     """
-    _refuse_foreign(folder)
+    require_replaceable(folder)
     described = Manifest(
         format=manifest.FORMAT,
         model=model,
@@ -244,7 +244,7 @@ def _versions() -> Versions:
     return Versions(__version__, *(metadata.version(package) for package in packages))
 
 
-def _refuse_foreign(folder: Path) -> None:
+def require_replaceable(folder: Path) -> None:
     """Refuse to replace what no bundle holds; nobody's files are deleted."""
     if not folder.exists():
         return

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -16,6 +17,37 @@ from tvm_eff.errors import BuildError, Error
 
 # LLVM and TVM keep some memory of every build: a process is replaced after so many.
 BUILDS_PER_PROCESS = 500
+
+
+@dataclass(frozen=True)
+class Job:
+    """Work under way in a builder process, and how many seconds it may take."""
+
+    future: Future[Any]
+    timeout: float
+
+    def wait(self) -> None:
+        """Wait until it is done, well or not."""
+        self.future.exception()
+
+    def result(self) -> Any:
+        """Wait for it and return what it returned.
+
+        Raises
+        ------
+        BuildError
+            It failed, crashed or took too long; the message says which.
+        """
+        try:
+            return self.future.result()
+        except TimeoutError as error:
+            raise BuildError(f"the build took longer than {self.timeout:g} s") from error
+        except ProcessExpired as error:
+            raise BuildError(f"the build crashed (exit code {error.exitcode})") from error
+        except Error as error:
+            raise BuildError(str(error)) from error
+        except Exception as error:  # whatever TVM raised in the worker
+            raise BuildError(f"{type(error).__name__}: {error}") from error
 
 
 class Builder:
@@ -58,26 +90,8 @@ class Builder:
         self._pool.join()
         self._pool = None
 
-    def submit(self, job: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        """Start `job` in a worker process."""
+    def submit(self, job: Callable[..., Any], *arguments: Any, timeout: float | None = None) -> Job:
+        """Start `job` in a worker process; it may take `timeout` seconds, or the builder's."""
         assert self._pool is not None, "use the builder with 'with'"
-        return self._pool.schedule(job, args=list(arguments), timeout=self._timeout)
-
-    def result(self, future: Future[Any]) -> Any:
-        """Wait for a job.
-
-        Raises
-        ------
-        BuildError
-            The job failed, crashed or took too long; the message says which.
-        """
-        try:
-            return future.result()
-        except TimeoutError as error:
-            raise BuildError(f"the build took longer than {self._timeout:g} s") from error
-        except ProcessExpired as error:
-            raise BuildError(f"the build crashed (exit code {error.exitcode})") from error
-        except Error as error:
-            raise BuildError(str(error)) from error
-        except Exception as error:  # whatever TVM raised in the worker
-            raise BuildError(f"{type(error).__name__}: {error}") from error
+        limit = self._timeout if timeout is None else timeout
+        return Job(self._pool.schedule(job, args=list(arguments), timeout=limit), limit)

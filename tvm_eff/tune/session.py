@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import tvm
@@ -22,11 +21,14 @@ from tvm_eff.errors import BuildError, ExecutionError
 from tvm_eff.space import Candidate
 from tvm_eff.targets import Target
 from tvm_eff.tune import worker
-from tvm_eff.tune.builder import Builder
+from tvm_eff.tune.builder import Builder, Job
 from tvm_eff.tune.checker import random_inputs
 from tvm_eff.tune.measurer import measure
 from tvm_eff.tune.records import Record, RecordStore
 from tvm_eff.tune.task import Task
+
+REFERENCE_TIMEOUT = 600.0
+"""Seconds the unscheduled kernel may take on this machine; without it nothing can be checked."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class _Pending:
     task: Task
     candidate: Candidate
     library: Path
-    built: Future[Any]
+    built: Job
 
 
 def tune(
@@ -188,7 +190,7 @@ class _Session:
     def run(self, work: Sequence[tuple[Task, Sequence[Candidate]]]) -> None:
         """Build ahead while the device measures, unless building would disturb it."""
         ahead = 1 if self._building_disturbs() else 2
-        batches: list[tuple[Task, list[_Pending], Future[Any]]] = []
+        batches: list[tuple[Task, list[_Pending], Job]] = []
         queue: Iterator[tuple[Task, Sequence[Candidate]]] = iter(work)
         while True:
             while len(batches) < ahead and (following := next(queue, None)) is not None:
@@ -202,9 +204,11 @@ class _Session:
 
     def _submit(
         self, task: Task, candidates: Sequence[Candidate]
-    ) -> tuple[Task, list[_Pending], Future[Any]]:
+    ) -> tuple[Task, list[_Pending], Job]:
         module = tvm.ir.save_json(task.module)
-        reference = self.builder.submit(worker.reference, module, task.inputs, task.outputs)
+        reference = self.builder.submit(
+            worker.reference, module, task.inputs, task.outputs, timeout=REFERENCE_TIMEOUT
+        )
         pending = []
         for number, candidate in enumerate(candidates):
             library = self.folder / f"{task.name}-{number}.so"
@@ -214,14 +218,12 @@ class _Session:
             )
         return task, pending, reference
 
-    def _measure_batch(
-        self, task: Task, pending: Sequence[_Pending], reference: Future[Any]
-    ) -> None:
-        expected = self.builder.result(reference)
+    def _measure_batch(self, task: Task, pending: Sequence[_Pending], reference: Job) -> None:
+        expected = reference.result()
         inputs = random_inputs(task.inputs)
         if self._building_disturbs():
             for each in pending:
-                each.built.exception()
+                each.built.wait()
         for each in pending:
             record = self._measure(each, inputs, expected)
             self.records.add(record)
@@ -236,7 +238,7 @@ class _Session:
         values: tuple[float, ...] = ()
         error, failure = None, None
         try:
-            library = self.builder.result(pending.built)
+            library = pending.built.result()
             packed = space.pack_inputs(space.packing(task.func, candidate), inputs)
             measurement, error = measure(self.device, task, library, packed, expected)
             values = measurement.values
