@@ -29,8 +29,8 @@ def emulated_table(result: dict) -> list[str]:
     lines = [
         f"Million executed instructions an inference, {result['models'][0]['where']}, "
         f"{result['date']},",
-        f"from `python benchmarks/emulated.py --target {result['target']}`; not latencies. The times",
-        "are a 2-core x86-64 machine's.",
+        f"from `python benchmarks/emulated.py --target {result['target']}`; not latencies.",
+        "The times are a 2-core x86-64 machine's.",
         "",
         "| model | kernels unscheduled | tuned, end to end | largest error | cold | with records |",
         "|---|---|---|---|---|---|",
@@ -52,7 +52,7 @@ def host_table(results: list[dict]) -> list[str]:
         f"float32, {first['date']},",
         "engines taking turns in one run, from `python benchmarks/host.py`:",
         "",
-        "| model | tvm_eff | torch.compile | eager PyTorch | ratio to torch.compile | tuned, cold |",
+        "| model | tvm_eff | torch.compile | PyTorch eager | ratio to torch.compile | tuned cold |",
         "|---|---|---|---|---|---|",
     ]
     for result in results:
