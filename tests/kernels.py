@@ -91,7 +91,7 @@ class Bench:
             )
             for number, candidate in enumerate(candidates)
         ]
-        return [self.builder.result(job) for job in jobs]
+        return [job.result() for job in jobs]
 
 
 def _build_scheduled_for(job: BuildJob, scheduled_for: Target) -> Path:
