@@ -134,6 +134,8 @@ def build(options: FlowOptions, progress: Progress) -> FlowResult:
     """
     started = time.monotonic()
     target, spec = targets.load(options.target), models.spec(options.model)
+    # Only LLVM knows whether the processor exists; ask before anything is written or built.
+    target.tvm_target()
     folder = options.output / f"{spec.name}-{target.name}"
     _require_writable(options.output)
     bundle.require_replaceable(folder)
