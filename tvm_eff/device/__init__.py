@@ -5,12 +5,12 @@ from tvm_eff.device.base import (
     Fingerprint,
     Measurement,
     MeasureOptions,
-    TensorSpec,
     Unit,
 )
 from tvm_eff.device.emulated import EmulatedDevice
 from tvm_eff.device.local import LocalDevice
 from tvm_eff.device.rpc import RpcDevice, parse_address
+from tvm_eff.numerics import TensorSpec
 
 __all__ = [
     "Device",

@@ -12,6 +12,8 @@ from typing import Literal
 import numpy as np
 from typing_extensions import Self
 
+from tvm_eff.numerics import TensorSpec
+
 Unit = Literal["seconds", "instructions"]
 Kind = Literal["local", "rpc", "emulated"]
 
@@ -82,14 +84,6 @@ class Fingerprint:
     def as_dict(self) -> dict[str, str]:
         """Return the fields for a record."""
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """The shape and dtype of a tensor."""
-
-    shape: tuple[int, ...]
-    dtype: str
 
 
 class Device(ABC):

@@ -12,9 +12,10 @@ import numpy as np
 import tvm
 from tvm import relax, rpc
 
-from tvm_eff.device.base import Device, Measurement, MeasureOptions, TensorSpec, Unit
+from tvm_eff.device.base import Device, Measurement, MeasureOptions, Unit
 from tvm_eff.device.connection import Connection, SessionLost
 from tvm_eff.errors import DeviceError, ExecutionError, UsageError
+from tvm_eff.numerics import TensorSpec
 
 Result = TypeVar("Result")
 Evaluate = Callable[[int, int], Sequence[float]]
