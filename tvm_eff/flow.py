@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import torch
-from torch import nn
 
 from tvm_eff import data, frontend, models, numerics, targets, tune
 from tvm_eff.deploy import bundle, library
@@ -25,10 +23,10 @@ from tvm_eff.device import (
     Measurement,
     MeasureOptions,
     RpcDevice,
-    TensorSpec,
     parse_address,
 )
 from tvm_eff.errors import BundleError, DeviceError, RecordError
+from tvm_eff.models import Network, Program
 from tvm_eff.targets import Target
 
 
@@ -41,7 +39,7 @@ class FlowOptions:
     target
         A target's name or file.
     model
-        A model's name.
+        A network, or what :func:`tvm_eff.models.load` takes, such as a model's name.
     rpc
         ``HOST:PORT`` of a real board's RPC server; without it the host measures
         itself, and a board is emulated.
@@ -58,7 +56,7 @@ class FlowOptions:
     """
 
     target: str | Path
-    model: str
+    model: str | Network
     rpc: str | None = None
     key: str = ""
     logs: Path | None = None
@@ -114,6 +112,14 @@ class FlowResult:
         return sum(each.best.value * each.task.calls for each in self.tasks)
 
 
+@dataclass(frozen=True)
+class Example:
+    """Inputs, and the outputs that PyTorch computes for them."""
+
+    inputs: list[np.ndarray]
+    outputs: list[np.ndarray]
+
+
 class Progress(tune.Progress, Protocol):
     """Hears which step the flow is at, and of every candidate."""
 
@@ -133,18 +139,18 @@ def build(options: FlowOptions, progress: Progress) -> FlowResult:
         Anything a user can cause or meet: see :mod:`tvm_eff.errors`.
     """
     started = time.monotonic()
-    target, spec = targets.load(options.target), models.spec(options.model)
+    target, model = targets.load(options.target), _network(options.model)
     # Only LLVM knows whether the processor exists; ask before anything is written or built.
     target.tvm_target()
-    folder = options.output / f"{spec.name}-{target.name}"
+    folder = options.output / f"{model.name}-{target.name}"
     _require_writable(options.output)
     bundle.require_replaceable(folder)
     device = _device(target, options, progress)
 
-    progress.step(f"importing {spec.name}")
-    model = models.create(spec.name)
-    examples = _examples(spec.input_shape, options.inputs)
-    network = frontend.lower(frontend.import_model(model, examples[0]), target)
+    progress.step(f"importing {model.name}")
+    program = models.trace(model)
+    examples = _examples(program, options.inputs)
+    network = frontend.lower(frontend.import_program(program), target)
     tasks = tune.extract(network.mod)
 
     progress.step(_opening(target, options))
@@ -157,7 +163,7 @@ def build(options: FlowOptions, progress: Progress) -> FlowResult:
         library.build_library(network, tasks, records.database, target, path)
 
         progress.step(f"validating on {device.fingerprint.where}")
-        golden, validation = _validate(model, examples, network.inputs, device, path)
+        golden, validation = _validate(program, examples, device, path)
         _, measurement = device.run(path, list(golden.inputs.values()), measure=MeasureOptions())
         assert measurement is not None, "a measurement was asked for"
         where = device.fingerprint.where
@@ -167,7 +173,7 @@ def build(options: FlowOptions, progress: Progress) -> FlowResult:
         bundle.write(
             folder,
             path,
-            model=spec.name,
+            model=model.name,
             target=target,
             golden=golden,
             validation=validation,
@@ -175,7 +181,7 @@ def build(options: FlowOptions, progress: Progress) -> FlowResult:
         )
         return FlowResult(
             target=target,
-            model=spec.name,
+            model=model.name,
             tasks=found,
             bundle=folder,
             library_bytes=path.stat().st_size,
@@ -186,19 +192,28 @@ def build(options: FlowOptions, progress: Progress) -> FlowResult:
         )
 
 
+def _network(model: str | Network) -> Network:
+    return models.load(model) if isinstance(model, str) else model
+
+
+def _examples(program: Program, count: int) -> list[Example]:
+    """Random inputs, and what PyTorch computes for them."""
+    drawn = [numerics.random_inputs(program.network.inputs, seed) for seed in range(count)]
+    return [Example(inputs, program.run(inputs)) for inputs in drawn]
+
+
 def _validate(
-    model: nn.Module,
-    examples: Sequence[Sequence[torch.Tensor]],
-    names: Sequence[str],
-    device: Device,
-    path: Path,
+    program: Program, examples: Sequence[Example], device: Device, path: Path
 ) -> tuple[bundle.Golden, bundle.Validation]:
     """Compare a library with PyTorch; the first example becomes the golden one."""
-    inputs = [[x.numpy() for x in example] for example in examples]
-    expected = [_run_pytorch(model, example) for example in examples]
-    error = validate(device, path, inputs, expected, numerics.TOLERANCE)
+    inputs = [each.inputs for each in examples]
+    outputs = [each.outputs for each in examples]
+    error = validate(device, path, inputs, outputs, numerics.TOLERANCE)
     return (
-        bundle.Golden(dict(zip(names, inputs[0], strict=True)), _named_outputs(expected[0])),
+        bundle.Golden(
+            dict(zip(program.inputs, inputs[0], strict=True)),
+            dict(zip(program.outputs, outputs[0], strict=True)),
+        ),
         bundle.Validation(numerics.TOLERANCE, error, len(inputs), device.fingerprint.where),
     )
 
@@ -255,22 +270,3 @@ def _default_logs(target: Target) -> Path:
                 f"cannot write the records to {own}: {error}; name a folder with --logs FOLDER"
             ) from error
     return logs
-
-
-def _examples(shape: Sequence[int], count: int) -> list[list[torch.Tensor]]:
-    spec = TensorSpec(tuple(shape), "float32")
-    arrays = [numerics.random_inputs([spec], seed) for seed in range(count)]
-    return [[torch.from_numpy(x) for x in each] for each in arrays]
-
-
-def _run_pytorch(model: nn.Module, inputs: Sequence[torch.Tensor]) -> list[np.ndarray]:
-    with torch.no_grad():
-        output = model(*inputs)
-    outputs = output if isinstance(output, (tuple, list)) else [output]
-    return [each.numpy() for each in outputs]
-
-
-def _named_outputs(outputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    if len(outputs) == 1:
-        return {"output": outputs[0]}
-    return {f"output{number}": each for number, each in enumerate(outputs)}

@@ -52,7 +52,7 @@ def test_what_cannot_be_imported(
 
 
 def test_missing_input() -> None:
-    with pytest.raises(ModelError, match="missing a required argument"):
+    with pytest.raises(ModelError, match="missing 1 required positional argument"):
         frontend.import_model(nn.ReLU(), [])
 
 

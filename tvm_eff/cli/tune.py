@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tvm_eff.cli._arguments import positive
+from tvm_eff.cli._model import MODEL_HELP, add_model_options, network
 from tvm_eff.cli._run import run
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def _main(argv: list[str] | None) -> int:
 
     options = flow.FlowOptions(
         target=arguments.target,
-        model=arguments.model,
+        model=network(arguments),
         rpc=arguments.rpc,
         key=arguments.key,
         logs=arguments.logs,
@@ -56,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--target", required=True, help="a target's name, or the path of its .toml file"
     )
-    parser.add_argument("--model", required=True, help="a model's name, such as squeezenet")
+    parser.add_argument("--model", required=True, help=MODEL_HELP)
     parser.add_argument(
         "--rpc", metavar="HOST:PORT", help="measure on a real board's RPC server, in seconds"
     )
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--json", action="store_true", help="end with one line of JSON that says what came out"
     )
+    add_model_options(parser)
     return parser
 
 

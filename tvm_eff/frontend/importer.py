@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import io
-import logging
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 import numpy as np
 import torch
 import tvm
 from torch import nn
 from tvm import relax
-from tvm.relax.frontend.torch import from_exported_program
+from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
 from tvm_eff.errors import ModelError
+from tvm_eff.models.network import Network
+from tvm_eff.models.program import Program, first_line, quiet, trace
+from tvm_eff.numerics import TensorSpec
+
+_LISTED = 5
 
 
 @dataclass(frozen=True)
@@ -29,13 +33,14 @@ class Imported:
         A module whose ``main`` takes the inputs, then the parameters.
     params
         The parameters, in the order ``main`` takes them.
-    inputs
-        The names of the inputs.
+    inputs, outputs
+        The names of the inputs and outputs.
     """
 
     mod: tvm.IRModule = field(repr=False)
     params: list[np.ndarray] = field(repr=False)
     inputs: tuple[str, ...]
+    outputs: tuple[str, ...] = ("output",)
 
 
 def import_model(model: nn.Module, inputs: Sequence[torch.Tensor]) -> Imported:
@@ -46,52 +51,106 @@ def import_model(model: nn.Module, inputs: Sequence[torch.Tensor]) -> Imported:
     model
         A module in inference mode.
     inputs
-        Example inputs; their shapes become the network's.
+        Example inputs; their shapes and dtypes become the network's.
 
     Raises
     ------
     ModelError
-        The model rejects the inputs, cannot be traced, or uses an operator that
-        cannot be imported.
+        As for :func:`tvm_eff.models.trace` and :func:`import_program`.
     """
-    with _quiet():
-        return _import(model, tuple(inputs))
+    specs = [TensorSpec(tuple(x.shape), str(x.dtype).removeprefix("torch.")) for x in inputs]
+    return import_program(trace(Network(type(model).__name__, model, tuple(specs))))
 
 
-def _import(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Imported:
-    try:
-        exported = torch.export.export(model, inputs)
-    except Exception as error:  # torch.export raises whatever the model raises
-        raise ModelError(f"the model cannot be traced: {_first_line(error)}") from error
-    try:
-        mod = from_exported_program(
-            exported, keep_params_as_input=True, unwrap_unit_return_tuple=True
-        )
-    except Exception as error:  # TVM raises assertions and its own types
-        raise ModelError(f"the model cannot be imported to Relax: {_first_line(error)}") from error
+def import_program(program: Program) -> Imported:
+    """Import a traced network.
+
+    Raises
+    ------
+    ModelError
+        It uses operators that cannot be imported; the message says which, in which
+        of the network's modules, and in which line.
+    """
+    with quiet():
+        exported = program.exported.run_decompositions()
+        _require_known(exported)
+        mod = _translate(exported)
     mod, params = relax.frontend.detach_params(mod)
-    count = int(mod["main"].attrs["num_input"])
     return Imported(
         mod=mod,
         params=[param.numpy() for param in params["main"]],
-        inputs=tuple(str(v.name) for v in mod["main"].params[:count]),
+        inputs=program.inputs,
+        outputs=program.outputs,
     )
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep to itself what torch.export says besides raising: deprecations, logs, listings."""
-    disabled = logging.root.manager.disable
-    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
-        logging.disable(logging.ERROR)
-        try:
-            yield
-        finally:
-            logging.disable(disabled)
+def _require_known(exported: torch.export.ExportedProgram) -> None:
+    known = ExportedProgramImporter().convert_map
+    unknown = [
+        node
+        for node in exported.graph.nodes
+        if node.op == "call_function" and node.target.__name__ not in known
+    ]
+    if not unknown:
+        return
+    places = list(dict.fromkeys(_described(node) for node in unknown))
+    more = f"; and {len(places) - _LISTED} more" if len(places) > _LISTED else ""
+    raise ModelError(
+        f"the model cannot be imported to Relax: TVM {tvm.__version__} knows no "
+        f"{'; no '.join(places[:_LISTED])}{more}; write it with other operators"
+    )
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+def _translate(exported: torch.export.ExportedProgram) -> tvm.IRModule:
+    try:
+        return ExportedProgramImporter().from_exported_program(
+            exported,
+            keep_params_as_input=True,
+            unwrap_unit_return_tuple=True,
+            no_bind_return_tuple=False,
+            custom_convert_map=None,
+        )
+    except Exception as error:  # TVM raises assertions and its own types
+        node = _node_at_fault(error.__traceback__)
+        where = f"in {_described(node)}: " if node is not None else ""
+        raise ModelError(
+            f"the model cannot be imported to Relax: {where}{first_line(error)}"
+        ) from error
+
+
+def _node_at_fault(trace: TracebackType | None) -> torch.fx.Node | None:
+    """The node that TVM's importer was at, which its errors do not say."""
+    found = None
+    for frame in _frames(trace):
+        node = frame.f_locals.get("node")
+        if isinstance(node, torch.fx.Node) and node.op == "call_function":
+            found = node
+    return found
+
+
+def _frames(trace: TracebackType | None) -> Iterator[Any]:
+    while trace is not None:
+        yield trace.tb_frame
+        trace = trace.tb_next
+
+
+def _described(node: torch.fx.Node) -> str:
+    """Say which operator a node is, and where in the user's network."""
+    target = node.target
+    name = str(target) if not callable(target) else getattr(target, "__name__", str(target))
+    modules = list((node.meta.get("nn_module_stack") or {}).values())
+    path = modules[-1][0] if modules else ""
+    inside = f" in module '{path}'" if path else ""
+    return f"operator '{name}'{inside}{_line_of(node)}"
+
+
+def _line_of(node: torch.fx.Node) -> str:
+    """The last line of the network's own code that led to a node, if torch recorded it."""
+    torch_folder = str(Path(torch.__file__).parent)
+    found = ""
+    for line in (node.meta.get("stack_trace") or "").splitlines():
+        text = line.strip()
+        if text.startswith("File ") and torch_folder not in text:
+            file, _, rest = text.removeprefix('File "').partition('", line ')
+            found = f" ({file}:{rest.partition(',')[0]})"
+    return found

@@ -1,0 +1,208 @@
+"""Trace a network with torch.export: what it takes, what it returns, and by what names."""
+
+from __future__ import annotations
+
+import io
+import logging
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.export.graph_signature import OutputKind, TensorArgument
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+from torch.utils import _pytree as pytree
+
+from tvm_eff.errors import ModelError
+from tvm_eff.models.network import Network
+from tvm_eff.numerics import random_inputs
+
+_TORCH = Path(torch.__file__).parent
+
+
+@dataclass(frozen=True)
+class Program:
+    """A traced network.
+
+    Attributes
+    ----------
+    network
+        What was traced.
+    exported
+        Its graph.
+    inputs, outputs
+        The names of its inputs and outputs, in order. An input is called as the
+        module's ``forward`` calls it; an output as its key in a dictionary, or
+        ``output``, or ``output0``, ``output1``... where it has none.
+    """
+
+    network: Network
+    exported: torch.export.ExportedProgram = field(repr=False)
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return PyTorch's outputs, in order.
+
+        Raises
+        ------
+        ModelError
+            An output is not a number, so that nothing could be compared with it.
+        """
+        tensors = [torch.from_numpy(x.copy()) for x in inputs]
+        with torch.no_grad():
+            result = _call(self.network.module, tensors)
+        outputs = [leaf.detach().numpy() for leaf in pytree.tree_leaves(result)]
+        for name, output in zip(self.outputs, outputs, strict=True):
+            if output.dtype.kind == "f" and np.isnan(output).any():
+                raise ModelError(
+                    f"PyTorch's own output '{name}' of {self.network.name} is NaN on a random "
+                    "input, so no library could be checked against it; look at its weights"
+                )
+        return outputs
+
+
+def trace(network: Network) -> Program:
+    """Trace `network` on inputs of its shapes.
+
+    Raises
+    ------
+    ModelError
+        The network is in training mode, rejects the inputs, cannot be traced, or
+        returns something other than tensors.
+    """
+    module = network.module
+    if isinstance(module, nn.Module):
+        _require_inference_mode(network.name, module)
+    if isinstance(module, torch.export.ExportedProgram):
+        exported = module
+    else:
+        exported = _export(network, module)
+    return Program(network, exported, _input_names(exported), _output_names(network, exported))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep to itself what torch.export says besides raising: deprecations, logs, listings."""
+    disabled = logging.root.manager.disable
+    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logging.disable(logging.ERROR)
+        try:
+            yield
+        finally:
+            logging.disable(disabled)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error that says something."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[0].strip() if lines else type(error).__name__
+
+
+def place_of(error: BaseException) -> str:
+    """Return where in the user's code an error was raised, as `` (net.py:12, in forward)``."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not _is_ours(Path(frame.filename))
+    ]
+    if not frames:
+        return ""
+    return f" ({frames[-1].filename}:{frames[-1].lineno}, in {frames[-1].name})"
+
+
+def _require_inference_mode(name: str, module: nn.Module) -> None:
+    for path, each in module.named_modules():
+        if each.training and isinstance(each, (_BatchNorm, _DropoutNd)):
+            raise ModelError(
+                f"{name} is in training mode, in which its '{path}' ({type(each).__name__}) does "
+                "something else than in use; call .eval() on it first"
+            )
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file is no user's: torch's, generated, the importing machinery, or this one."""
+    if not path.is_file() or _TORCH in path.parents:
+        return True
+    return path.parent == Path(__file__).parent or "importlib" in path.parts
+
+
+def _export(network: Network, module: nn.Module) -> torch.export.ExportedProgram:
+    example = [torch.from_numpy(x) for x in random_inputs(network.inputs)]
+    try:
+        with torch.no_grad():
+            _call(module, example)
+    except Exception as error:  # whatever the user's code raises
+        shapes = " and ".join(_described(spec.shape, spec.dtype) for spec in network.inputs)
+        raise ModelError(
+            f"the model cannot be traced: {network.name} rejects an input of "
+            f"{shapes or 'no tensor'}: {first_line(error)}{place_of(error)}"
+        ) from error
+    try:
+        with quiet():
+            return torch.export.export(module, tuple(example))
+    except Exception as error:
+        raise ModelError(
+            f"the model cannot be traced: {first_line(error)}{place_of(error)}"
+        ) from error
+
+
+def _described(shape: Sequence[int], dtype: str) -> str:
+    return f"{' x '.join(map(str, shape)) or 'one'} {dtype}"
+
+
+def _call(module: nn.Module | torch.export.ExportedProgram, inputs: list[torch.Tensor]) -> Any:
+    if isinstance(module, nn.Module):
+        return module(*inputs)
+    # A saved program may take keywords and nested structures; here its inputs are a flat list.
+    args, kwargs = pytree.tree_unflatten(inputs, module.call_spec.in_spec)
+    return module.module()(*args, **kwargs)
+
+
+def _input_names(exported: torch.export.ExportedProgram) -> tuple[str, ...]:
+    return tuple(
+        str(name) for name in exported.graph_signature.user_inputs if isinstance(name, str)
+    )
+
+
+def _output_names(network: Network, exported: torch.export.ExportedProgram) -> tuple[str, ...]:
+    specs = [
+        spec
+        for spec in exported.graph_signature.output_specs
+        if spec.kind in (OutputKind.USER_OUTPUT, OutputKind.LOSS_OUTPUT)
+    ]
+    structure = pytree.tree_unflatten(list(range(len(specs))), exported.call_spec.out_spec)
+    paths, _ = pytree.tree_flatten_with_path(structure)
+    found = tuple(_output_name(path) for path, _ in paths)
+    for name, spec in zip(found, specs, strict=True):
+        if not isinstance(spec.arg, TensorArgument):
+            value = getattr(spec.arg, "value", spec.arg)
+            raise ModelError(
+                f"the output '{name}' of {network.name} is {value!r}, not a tensor; "
+                "have forward return tensors only"
+            )
+    if not found:
+        raise ModelError(f"{network.name} returns nothing; have forward return a tensor")
+    return found
+
+
+def _output_name(path: Sequence[Any]) -> str:
+    parts = [str(_key(entry)) for entry in path]
+    if not parts:
+        return "output"
+    return ".".join(parts) if not parts[0].isdigit() else "output" + ".".join(parts)
+
+
+def _key(entry: Any) -> Any:
+    for attribute in ("key", "idx", "name"):
+        if hasattr(entry, attribute):
+            return getattr(entry, attribute)
+    return entry

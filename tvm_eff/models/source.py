@@ -1,0 +1,259 @@
+"""The door for every network: a name of the zoo, a user's own code, or a saved program."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from tvm_eff.errors import ModelError, nearest
+from tvm_eff.models import registry
+from tvm_eff.models.network import Network
+from tvm_eff.models.program import first_line, place_of, quiet
+from tvm_eff.models.weights import load_weights, require_finite
+from tvm_eff.numerics import TensorSpec
+
+DTYPES = ("float32", "float64", "float16", "int8", "int16", "int32", "int64", "uint8", "bool")
+"""The dtypes an input may have."""
+
+
+def load(
+    model: str,
+    *,
+    input_shapes: Sequence[Sequence[int]] = (),
+    input_dtypes: Sequence[str] = (),
+    weights: str | Path | None = None,
+    width: float | None = None,
+    resolution: int | None = None,
+    seed: int = 0,
+) -> Network:
+    """Return the network that `model` names.
+
+    Parameters
+    ----------
+    model
+        A name of the zoo; ``path/to/net.py:Net`` or ``package.module:factory``, a
+        class or function that needs no arguments and gives a module, or a module;
+        or the path of a ``.pt2`` file written by ``torch.export.save``.
+    input_shapes
+        The shape of each input. A model of the zoo and a saved program have theirs.
+    input_dtypes
+        The dtype of each input, float32 by default.
+    weights
+        A file of weights: see :func:`tvm_eff.models.weights.load_weights`.
+    width, resolution
+        For models of the zoo: see :func:`tvm_eff.models.spec`.
+    seed
+        What random weights are drawn from.
+
+    Raises
+    ------
+    ModelError
+        There is no such model, it cannot be made, or the weights do not fit it.
+    """
+    specs = _specs(input_shapes, input_dtypes)
+    if model.endswith(".pt2"):
+        _refuse("a saved program", weights=weights, width=width, resolution=resolution)
+        network = _saved_program(Path(model), specs)
+    elif ":" in model:
+        _refuse("a model of your own", width=width, resolution=resolution)
+        network = _own(model, specs, seed)
+    else:
+        network = _of_the_zoo(model, seed, width, resolution, specs)
+    if weights is not None:
+        assert isinstance(network.module, nn.Module), "saved programs are refused above"
+        load_weights(network.module, Path(weights))
+    require_finite(network.module, network.name)
+    return network
+
+
+def _of_the_zoo(
+    name: str,
+    seed: int,
+    width: float | None,
+    resolution: int | None,
+    specs: tuple[TensorSpec, ...],
+) -> Network:
+    if name not in registry.MODELS and Path(name).suffix == ".py":
+        raise ModelError(f"which model of {name}? name its class or function: {name}:Net")
+    network = registry.load(name, seed, width, resolution)
+    return Network(network.name, network.module, specs) if specs else network
+
+
+def _own(model: str, specs: tuple[TensorSpec, ...], seed: int) -> Network:
+    # From the right: a drive or a folder may have a colon in it.
+    place, _, attribute = model.rpartition(":")
+    if not place or not attribute:
+        raise ModelError(f"'{model}' names no model; write FILE.py:NAME or PACKAGE.MODULE:NAME")
+    if not specs:
+        raise ModelError(
+            f"what shape does {model} take? give --input-shape, such as --input-shape 1,3,224,224, "
+            "once for each input"
+        )
+    found = _attribute(_module(place), attribute, model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        made = found if isinstance(found, nn.Module) else _make(found, model)
+    if not isinstance(made, nn.Module):
+        raise ModelError(f"{model} gives a {type(made).__name__}, not a torch.nn.Module")
+    return Network(re.sub(r"[^\w.-]", "_", attribute), made.eval(), specs)
+
+
+def _module(place: str) -> ModuleType:
+    """Import a file or a module; whatever goes wrong in it is the user's to read."""
+    try:
+        return _from_file(Path(place)) if place.endswith(".py") else _from_name(place)
+    except ModelError:
+        raise
+    except (Exception, SystemExit) as error:
+        where = f" ({error.filename}:{error.lineno})" if isinstance(error, SyntaxError) else None
+        raise ModelError(
+            f"{place} cannot be imported: {type(error).__name__}: {first_line(error)}"
+            f"{place_of(error) if where is None else where}"
+        ) from error
+
+
+def _from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        others = [str(each) for each in path.parent.glob("*.py")] if path.parent.is_dir() else []
+        hint = nearest(str(path), others) if others else ""
+        raise ModelError(f"there is no file {path}{hint}")
+    # So that it may import the files beside it, as when Python runs it.
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    name = f"tvm_eff_model_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None, "it ends in .py"
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _from_name(name: str) -> ModuleType:
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # as for `python -m`
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name + ".").startswith(error.name + "."):
+            raise
+        raise ModelError(
+            f"there is no module '{name}' (no '{error.name}'); is it installed, or in this folder? "
+            "A file is named FILE.py:NAME"
+        ) from error
+
+
+def _attribute(module: ModuleType, name: str, model: str) -> Any:
+    if hasattr(module, name):
+        return getattr(module, name)
+    makers = [key for key, value in vars(module).items() if _may_make(key, value, module)]
+    hint = nearest(name, makers) if makers else "; it defines no class or function"
+    raise ModelError(f"{model.rpartition(':')[0]} has no '{name}'{hint}")
+
+
+def _may_make(name: str, value: Any, module: ModuleType) -> bool:
+    own = getattr(value, "__module__", None) == module.__name__
+    return not name.startswith("_") and (isinstance(value, nn.Module) or (callable(value) and own))
+
+
+def _make(found: Any, model: str) -> Any:
+    if not callable(found):
+        raise ModelError(f"{model} is a {type(found).__name__}, not a class, function or module")
+    needed = _needed(found)
+    if needed:
+        raise ModelError(
+            f"{model} needs arguments ({', '.join(needed)}); write a function without any that "
+            "makes it, and name that"
+        )
+    try:
+        return found()
+    except (Exception, SystemExit) as error:
+        raise ModelError(
+            f"{model} cannot be made: {type(error).__name__}: {first_line(error)}{place_of(error)}"
+        ) from error
+
+
+def _needed(found: Callable[..., Any]) -> list[str]:
+    try:
+        parameters = inspect.signature(found).parameters.values()
+    except (TypeError, ValueError):  # some builtins have none
+        return []
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in variable]
+
+
+def _saved_program(path: Path, specs: tuple[TensorSpec, ...]) -> Network:
+    if not path.is_file():
+        raise ModelError(f"there is no file {path}")
+    try:
+        with quiet():
+            exported = torch.export.load(path)
+    except Exception as error:  # zip, JSON, pickle and torch's own
+        raise ModelError(
+            f"{path} cannot be read as a program of torch.export: {first_line(error)}; write it "
+            "with torch.export.save(torch.export.export(model.eval(), inputs), FILE)"
+        ) from error
+    taken = _program_inputs(exported, path)
+    if specs and specs != taken:
+        raise ModelError(
+            f"{path} was exported for inputs of {_shapes(taken)}, not of {_shapes(specs)}; leave "
+            "out --input-shape and --input-dtype, or export it again"
+        )
+    return Network(re.sub(r"[^\w.-]", "_", path.stem), exported, taken)
+
+
+def _program_inputs(exported: torch.export.ExportedProgram, path: Path) -> tuple[TensorSpec, ...]:
+    values = {node.name: node.meta.get("val") for node in exported.graph.nodes}
+    found = []
+    for name in exported.graph_signature.user_inputs:
+        value = values.get(name) if isinstance(name, str) else name
+        if not isinstance(value, torch.Tensor):
+            raise ModelError(f"the input {name} of {path} is not a tensor; export it without")
+        if not all(isinstance(extent, int) for extent in value.shape):
+            raise ModelError(
+                f"the input '{name}' of {path} has a dynamic shape ({_size(value.shape)}), and a "
+                "library has fixed ones; export it without dynamic_shapes"
+            )
+        found.append(TensorSpec(tuple(value.shape), str(value.dtype).removeprefix("torch.")))
+    return tuple(found)
+
+
+def _specs(shapes: Sequence[Sequence[int]], dtypes: Sequence[str]) -> tuple[TensorSpec, ...]:
+    if len(dtypes) > len(shapes):
+        raise ModelError(
+            f"{len(dtypes)} input dtypes for {len(shapes)} input shapes; give --input-shape for "
+            "each input, and --input-dtype in the same order"
+        )
+    for dtype in dtypes:
+        if dtype not in DTYPES:
+            raise ModelError(f"unknown input dtype '{dtype}'{nearest(dtype, DTYPES)}")
+    for shape in shapes:
+        if any(extent < 1 for extent in shape):
+            raise ModelError(f"the input shape {_size(shape)} has an extent below 1")
+    padded = [*dtypes, *["float32"] * (len(shapes) - len(dtypes))]
+    return tuple(TensorSpec(tuple(s), d) for s, d in zip(shapes, padded, strict=True))
+
+
+def _refuse(kind: str, **options: object) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise ModelError(f"--{name} is not for {kind}; leave it out")
+
+
+def _size(shape: Sequence[Any]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _shapes(specs: Sequence[TensorSpec]) -> str:
+    return " and ".join(f"{_size(spec.shape)} {spec.dtype}" for spec in specs)

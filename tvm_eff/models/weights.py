@@ -1,0 +1,125 @@
+"""Weights from a file: tensors only, never code, and just those that the network has."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from tvm_eff.errors import ModelError
+
+# What training scripts call the weights in the dictionary they save.
+_WITHIN = ("state_dict", "model_state_dict", "model")
+_LISTED = 5
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Fill `module` with the weights of a ``.safetensors`` file or of one from ``torch.save``.
+
+    The latter is read without running any code it may hold. The weights may lie
+    under ``state_dict`` or ``model``, and may be named ``module.…`` as
+    ``DataParallel`` does.
+
+    Raises
+    ------
+    ModelError
+        The file cannot be read or holds more than tensors, or it does not fit the
+        module; the missing, unexpected and misshapen weights are named.
+    """
+    state = _without_prefix(_read(path))
+    own = module.state_dict()
+    missing = [name for name in own if name not in state]
+    unexpected = [name for name in state if name not in own]
+    misshapen = [
+        f"{name} ({_size(state[name])} instead of {_size(own[name])})"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    if missing or unexpected or misshapen:
+        raise ModelError(
+            f"the weights in {path} are another network's"
+            + _listed("missing", missing)
+            + _listed("unexpected", unexpected)
+            + _listed("of another shape", misshapen)
+        )
+    module.load_state_dict(state)
+
+
+def require_finite(module: nn.Module | torch.export.ExportedProgram, where: str) -> None:
+    """Raise if a weight is NaN.
+
+    Raises
+    ------
+    ModelError
+        One is; the message names it.
+    """
+    for name, tensor in module.state_dict().items():
+        if tensor.is_floating_point() and bool(torch.isnan(tensor).any()):
+            count = int(torch.isnan(tensor).sum())
+            raise ModelError(
+                f"the weight '{name}' of {where} has NaN in {count} of its {tensor.numel()} "
+                "values; train or save it again"
+            )
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    if not path.is_file():
+        raise ModelError(f"there is no file of weights {path}; check --weights")
+    try:
+        if path.suffix == ".safetensors":
+            return dict(safetensors.torch.load_file(path))
+        return _tensors(torch.load(path, map_location="cpu", weights_only=True), path)
+    except ModelError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{path} holds more than tensors, and is not read since it could run code; save the "
+            "weights alone: torch.save(model.state_dict(), FILE)"
+        ) from error
+    except (OSError, RuntimeError, ValueError, EOFError, safetensors.SafetensorError) as error:
+        raise ModelError(
+            f"{path} cannot be read as weights: {_first_line(error)}; it should be a .safetensors "
+            "file or one written by torch.save(model.state_dict(), FILE)"
+        ) from error
+
+
+def _tensors(found: Any, path: Path) -> dict[str, torch.Tensor]:
+    if isinstance(found, Mapping):
+        for key in _WITHIN:
+            if isinstance(found.get(key), Mapping):
+                return _tensors(found[key], path)
+        if all(isinstance(value, torch.Tensor) for value in found.values()):
+            return dict(found)
+    raise ModelError(
+        f"{path} holds no table of tensors by name; write it with "
+        "torch.save(model.state_dict(), FILE)"
+    )
+
+
+def _without_prefix(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    prefix = "module."
+    if state and all(name.startswith(prefix) for name in state):
+        return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return state
+
+
+def _size(tensor: torch.Tensor) -> str:
+    return " x ".join(map(str, tensor.shape)) or "scalar"
+
+
+def _listed(what: str, names: Iterable[str]) -> str:
+    listed = list(names)
+    if not listed:
+        return ""
+    more = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
+    return f"; {what}: {', '.join(listed[:_LISTED])}{more}"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
