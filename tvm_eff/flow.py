@@ -145,22 +145,18 @@ def build(options: FlowOptions, progress: Progress) -> FlowResult:
     folder = options.output / f"{model.name}-{target.name}"
     _require_writable(options.output)
     bundle.require_replaceable(folder)
-    device = _device(target, options, progress)
+    device = device_of(target, options.rpc, options.key, progress)
 
     progress.step(f"importing {model.name}")
     program = models.trace(model)
     examples = _examples(program, options.inputs)
-    network = frontend.lower(frontend.import_program(program), target)
-    tasks = tune.extract(network.mod)
+    lowered = frontend.lower(frontend.import_program(program), target)
 
-    progress.step(_opening(target, options))
+    progress.step(_opening(target, options.rpc))
     with device, tempfile.TemporaryDirectory(prefix="tvm_eff-") as scratch:
-        records = tune.RecordStore(options.logs or _default_logs(target), target, device.unit)
-        found = tune.tune(tasks, target, device, records, options.tune, progress)
-
-        progress.step("compiling the library")
+        records = tune.RecordStore(options.logs or default_logs(target), target, device.unit)
         path = Path(scratch) / "model.so"
-        library.build_library(network, tasks, records.database, target, path)
+        found = build_tuned(lowered, target, device, records, options.tune, progress, path)
 
         progress.step(f"validating on {device.fingerprint.where}")
         golden, validation = _validate(program, examples, device, path)
@@ -202,6 +198,29 @@ def _examples(program: Program, count: int) -> list[Example]:
     return [Example(inputs, program.run(inputs)) for inputs in drawn]
 
 
+def build_tuned(
+    lowered: frontend.Imported,
+    target: Target,
+    device: Device,
+    records: tune.RecordStore,
+    options: tune.TuneOptions,
+    progress: Progress,
+    path: Path,
+) -> list[tune.TaskResult]:
+    """Tune the kernels of a lowered network on an open device, and write its library to `path`.
+
+    Raises
+    ------
+    Error
+        As for :func:`tvm_eff.tune.tune` and :func:`tvm_eff.deploy.library.build_library`.
+    """
+    tasks = tune.extract(lowered.mod)
+    found = tune.tune(tasks, target, device, records, options, progress)
+    progress.step("compiling the library")
+    library.build_library(lowered, tasks, records.database, target, path)
+    return found
+
+
 def _validate(
     program: Program, examples: Sequence[Example], device: Device, path: Path
 ) -> tuple[bundle.Golden, bundle.Validation]:
@@ -231,18 +250,37 @@ def _require_writable(folder: Path) -> None:
         ) from error
 
 
-def _opening(target: Target, options: FlowOptions) -> str:
-    if options.rpc is not None:
-        return f"connecting to {options.rpc}"
+def _opening(target: Target, rpc: str | None) -> str:
+    if rpc is not None:
+        return f"connecting to {rpc}"
     if target.emulator is None:
         return "starting a server on this machine"
     return f"starting the emulated {target.emulator.cpu}"
 
 
-def _device(target: Target, options: FlowOptions, progress: Progress) -> Device:
-    if options.rpc is not None:
-        host, port = parse_address(options.rpc)
-        return RpcDevice(host, port, options.key)
+def device_of(target: Target, rpc: str | None, key: str, progress: Progress) -> Device:
+    """Return where a target's code is measured, not yet open.
+
+    Parameters
+    ----------
+    target
+        The target.
+    rpc
+        ``HOST:PORT`` of a real board; without it the host measures itself, and a
+        board is emulated.
+    key
+        The key that server was started with.
+    progress
+        Hears of the making of the emulated board.
+
+    Raises
+    ------
+    DeviceError
+        The address cannot be used, or the target cannot be emulated.
+    """
+    if rpc is not None:
+        host, port = parse_address(rpc)
+        return RpcDevice(host, port, key)
     if target.is_host:
         return LocalDevice(threads=target.hardware.cores)
     if target.emulator is None:
@@ -257,7 +295,7 @@ def _device(target: Target, options: FlowOptions, progress: Progress) -> Device:
     )
 
 
-def _default_logs(target: Target) -> Path:
+def default_logs(target: Target) -> Path:
     """The user's folder of records; an installed package's own records are copied there first."""
     logs = data.tuning_logs()
     shipped = data.folder("tuning_logs") / target.log_name
