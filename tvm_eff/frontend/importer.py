@@ -16,6 +16,7 @@ from tvm import relax
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
 from tvm_eff.errors import ModelError
+from tvm_eff.frontend.operators import CONVERTERS
 from tvm_eff.models.network import Network
 from tvm_eff.models.program import Program, first_line, quiet, trace
 from tvm_eff.numerics import TensorSpec
@@ -85,7 +86,7 @@ def import_program(program: Program) -> Imported:
 
 
 def _require_known(exported: torch.export.ExportedProgram) -> None:
-    known = ExportedProgramImporter().convert_map
+    known = ExportedProgramImporter().convert_map.keys() | CONVERTERS.keys()
     unknown = [
         node
         for node in exported.graph.nodes
@@ -108,7 +109,7 @@ def _translate(exported: torch.export.ExportedProgram) -> tvm.IRModule:
             keep_params_as_input=True,
             unwrap_unit_return_tuple=True,
             no_bind_return_tuple=False,
-            custom_convert_map=None,
+            custom_convert_map=dict(CONVERTERS),
         )
     except Exception as error:  # TVM raises assertions and its own types
         node = _node_at_fault(error.__traceback__)

@@ -9,6 +9,7 @@ from tvm.relax import transform
 
 from tvm_eff.frontend.importer import Imported
 from tvm_eff.frontend.parameters import evaluate_parameters
+from tvm_eff.frontend.passes.narrow_indices import narrow_indices
 from tvm_eff.frontend.passes.pad_channels import pad_channels
 from tvm_eff.targets import Target
 
@@ -51,8 +52,7 @@ def lower(network: Imported, target: Target) -> Imported:
         transform.FuseTIR(),
         transform.DeadCodeElimination(),
         transform.AttachAttrLayoutFreeBuffers(),
-        # Loop partitioning loses its hint when a loop's variable is narrowed later.
-        tvm.tirx.transform.ForceNarrowIndexToInt32(),
+        narrow_indices(),
     )
     return replace(network, mod=mod, params=params)
 

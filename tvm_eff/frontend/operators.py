@@ -1,0 +1,85 @@
+"""PyTorch operators that TVM's importer lacks or gets wrong, by the name ATen gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from tvm import relax
+
+Converter = Callable[[torch.fx.Node, Any], relax.Var]
+
+
+def _reduction(operator: Callable[..., relax.Expr]) -> Converter:
+    """``amax(x, dim=[], keepdim=False)``: one dimension, several, or by none all of them."""
+
+    def convert(node: torch.fx.Node, importer: Any) -> relax.Var:
+        x, given, keep = _arguments(node, importer, [], False)
+        axes = [given] if isinstance(given, int) else list(given)
+        return importer.block_builder.emit(operator(x, axes or None, bool(keep)))
+
+    return convert
+
+
+def _extreme(value: Callable[..., relax.Expr], place: Callable[..., relax.Expr]) -> Converter:
+    """``max(x, dim, keepdim=False)``: the values and where they are.
+
+    TVM's own goes through ``topk``, which is not in the runtime that runs on boards.
+    """
+
+    def convert(node: torch.fx.Node, importer: Any) -> relax.Var:
+        x, axis, keep = _arguments(node, importer, False)
+        both = relax.Tuple([value(x, axis, bool(keep)), place(x, axis, bool(keep))])
+        return importer.block_builder.emit(both)
+
+    return convert
+
+
+def _padding(mode: str) -> Converter:
+    """``reflection_pad2d(x, [left, right, top, bottom])``: the last dimension comes first."""
+
+    def convert(node: torch.fx.Node, importer: Any) -> relax.Var:
+        x, padding = _arguments(node, importer)
+        pairs = [padding[i : i + 2] for i in range(0, len(padding), 2)]
+        inner = [int(extent) for pair in reversed(pairs) for extent in pair]
+        widths = [0] * (2 * int(x.ty.ndim) - len(inner)) + inner
+        return importer.block_builder.emit(relax.op.nn.pad(x, widths, mode))
+
+    return convert
+
+
+def _group_norm(node: torch.fx.Node, importer: Any) -> relax.Var:
+    """``native_group_norm(x, weight, bias, N, C, HxW, groups, eps)``, weight and bias or none."""
+    x, weight, bias, _, channels, _, groups, epsilon = _arguments(node, importer)
+    scale, shift = (
+        relax.const(np.full(int(channels), value, str(x.ty.dtype)))
+        if given is None
+        else importer.env[given]
+        for given, value in ((weight, 1), (bias, 0))
+    )
+    axes = list(range(2, int(x.ty.ndim)))
+    normal = relax.op.nn.group_norm(x, scale, shift, int(groups), 1, axes, float(epsilon))
+    # With its mean and deviation, which only training reads.
+    return importer.block_builder.emit(relax.Tuple([normal, normal, normal]))
+
+
+def _arguments(node: torch.fx.Node, importer: Any, *defaults: Any) -> list[Any]:
+    """The input, converted, and the other arguments by position or by default."""
+    given = list(node.args[1:])
+    return [importer.env[node.args[0]], *given, *defaults[len(given) :]]
+
+
+CONVERTERS: dict[str, Converter] = {
+    "amax.default": _reduction(relax.op.max),
+    "amin.default": _reduction(relax.op.min),
+    "max.dim": _extreme(relax.op.max, relax.op.argmax),
+    "min.dim": _extreme(relax.op.min, relax.op.argmin),
+    "native_group_norm.default": _group_norm,
+    "prod.dim_int": _reduction(relax.op.prod),
+    "reflection_pad1d.default": _padding("reflect"),
+    "reflection_pad2d.default": _padding("reflect"),
+    "replication_pad1d.default": _padding("replicate"),
+    "replication_pad2d.default": _padding("replicate"),
+}
