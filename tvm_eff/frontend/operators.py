@@ -30,7 +30,7 @@ def _extreme(value: Callable[..., relax.Expr], place: Callable[..., relax.Expr])
     """
 
     def convert(node: torch.fx.Node, importer: Any) -> relax.Var:
-        x, axis, keep = _arguments(node, importer, False)
+        x, axis, keep = _arguments(node, importer, None, False)
         both = relax.Tuple([value(x, axis, bool(keep)), place(x, axis, bool(keep))])
         return importer.block_builder.emit(both)
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import nn
@@ -59,7 +58,8 @@ def require_finite(module: nn.Module | torch.export.ExportedProgram, where: str)
     ModelError
         One is; the message names it.
     """
-    for name, tensor in module.state_dict().items():
+    state = module.state_dict() if isinstance(module, nn.Module) else module.state_dict
+    for name, tensor in state.items():
         if tensor.is_floating_point() and bool(torch.isnan(tensor).any()):
             count = int(torch.isnan(tensor).sum())
             raise ModelError(
@@ -82,7 +82,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
             f"{path} holds more than tensors, and is not read since it could run code; save the "
             "weights alone: torch.save(model.state_dict(), FILE)"
         ) from error
-    except (OSError, RuntimeError, ValueError, EOFError, safetensors.SafetensorError) as error:
+    except Exception as error:  # an unpickler fails in any way on bytes that are no pickle
         raise ModelError(
             f"{path} cannot be read as weights: {_first_line(error)}; it should be a .safetensors "
             "file or one written by torch.save(model.state_dict(), FILE)"
