@@ -73,3 +73,23 @@ def test_parameters_are_beside_the_network() -> None:
     assert (weight == convolution.weight.detach().numpy()).all()
     assert (bias == convolution.bias.detach().numpy()).all()  # type: ignore[union-attr]
     assert len(imported.mod["main"].params) == 3
+
+
+def test_unknown_operator_is_named_with_its_module_and_line() -> None:
+    class Inner(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.linalg.svd(x)[1]
+
+    body = nn.Sequential(nn.Conv2d(3, 4, 3), Inner())
+    with pytest.raises(
+        ModelError, match=r"operator '_linalg_svd.default' in module '1' \(.*test_importer.py:\d+\)"
+    ):
+        frontend.import_model(body, [torch.zeros(1, 3, 8, 8)])
+
+
+def test_operator_that_fails_to_convert_is_named() -> None:
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.unfold(x, 3)
+
+    with pytest.raises(ModelError, match=r"in operator 'index.Tensor'.*test_importer.py:\d+"):
+        frontend.import_model(Applied(forward), [torch.zeros(2, 8, 4, 4)])

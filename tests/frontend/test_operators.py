@@ -1,0 +1,63 @@
+"""Operators that TVM's importer lacks, or whose code asks for what no board's runtime has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from tvm_eff import frontend, targets
+from tvm_eff.deploy.library import build_library
+from tvm_eff.device import LocalDevice
+from tvm_eff.models import Network, trace
+from tvm_eff.numerics import TOLERANCE, TensorSpec, random_inputs, relative_error
+
+
+class Applied(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Callable[[torch.Tensor], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.function(x)
+
+
+IMAGE = TensorSpec((2, 4, 5, 7), "float32")
+IDS = TensorSpec((6,), "int64")
+
+CASES: dict[str, tuple[Callable[[torch.Tensor], Any], TensorSpec]] = {
+    "amax": (lambda x: (x.amax((2, 3)), x.amin(1, keepdim=True), x.amax()), IMAGE),
+    "max_and_place": (lambda x: x.max(1), IMAGE),
+    "min_and_place": (lambda x: x.min(2, keepdim=True), IMAGE),
+    "prod": (lambda x: x.prod(1), IMAGE),
+    "argmax": (lambda x: x.argmax(1), IMAGE),
+    "reflection": (lambda x: F.pad(x, (1, 2, 3, 1), mode="reflect"), IMAGE),
+    "replication": (lambda x: F.pad(x, (1, 2, 3, 1), mode="replicate"), IMAGE),
+    "group_norm": (lambda x: F.group_norm(x, 2), IMAGE),
+    "one_hot": (lambda ids: F.one_hot(ids % 4, 4).float(), IDS),
+    "the_input_itself": (lambda x: (x, x + 1), IMAGE),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_operator(name: str, tmp_path: Path) -> None:
+    function, spec = CASES[name]
+    target = targets.load("host")
+    program = trace(Network(name, Applied(function).eval(), (spec,)))
+    inputs = random_inputs([spec])
+    expected = program.run(inputs)
+    lowered = frontend.lower(frontend.import_program(program), target)
+    path = tmp_path / "model.so"
+    build_library(lowered, [], None, target, path)
+    with LocalDevice(threads=1) as device:
+        actual, _ = device.run(path, inputs)
+    for found, wanted in zip(actual, expected, strict=True):
+        assert found.dtype == wanted.dtype
+        assert relative_error(found, wanted) <= TOLERANCE
