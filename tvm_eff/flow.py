@@ -142,15 +142,16 @@ def build(options: FlowOptions, progress: Progress) -> FlowResult:
     target, model = targets.load(options.target), _network(options.model)
     # Only LLVM knows whether the processor exists; ask before anything is written or built.
     target.tvm_target()
-    folder = options.output / f"{model.name}-{target.name}"
-    _require_writable(options.output)
-    bundle.require_replaceable(folder)
     device = device_of(target, options.rpc, options.key, progress)
 
     progress.step(f"importing {model.name}")
     program = models.trace(model)
+    imported = frontend.import_program(program)
+    folder = options.output / f"{model.name}-{target.name}"
+    _require_writable(options.output)
+    bundle.require_replaceable(folder)
     examples = _examples(program, options.inputs)
-    lowered = frontend.lower(frontend.import_program(program), target)
+    lowered = frontend.lower(imported, target)
 
     progress.step(_opening(target, options.rpc))
     with device, tempfile.TemporaryDirectory(prefix="tvm_eff-") as scratch:
