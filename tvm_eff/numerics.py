@@ -23,7 +23,11 @@ class TensorSpec:
 
 
 def random_inputs(specs: Sequence[TensorSpec], seed: int = 0) -> list[np.ndarray]:
-    """Return inputs of the given shapes: normal floats, small integers."""
+    """Return inputs of the given shapes: normal floats, small integers.
+
+    Wide integers are most often indices, which have to be in a table of unknown
+    length: they are 0 or 1.
+    """
     rng = np.random.default_rng(seed)
     return [_random(spec, rng) for spec in specs]
 
@@ -32,7 +36,7 @@ def _random(spec: TensorSpec, rng: np.random.Generator) -> np.ndarray:
     dtype = np.dtype(spec.dtype)
     if dtype.kind == "f":
         return rng.standard_normal(spec.shape).astype(dtype)
-    if dtype.kind == "b":
+    if dtype.kind == "b" or dtype.itemsize >= 4:
         return rng.integers(0, 2, spec.shape).astype(dtype)
     return rng.integers(0, 8, spec.shape).astype(dtype)
 
