@@ -9,11 +9,13 @@ from tvm.relax import transform
 
 from tvm_eff.frontend.importer import Imported
 from tvm_eff.frontend.parameters import evaluate_parameters
+from tvm_eff.frontend.passes.batch_norm import simplify_batch_norm
+from tvm_eff.frontend.passes.channels_last import channels_last
+from tvm_eff.frontend.passes.fold_scale import fold_scale
 from tvm_eff.frontend.passes.narrow_indices import narrow_indices
 from tvm_eff.frontend.passes.pad_channels import pad_channels
+from tvm_eff.frontend.passes.transposed_convolution import rewrite_transposed_convolution
 from tvm_eff.targets import Target
-
-CHANNELS_LAST = {"relax.nn.conv2d": ["NHWC", "OHWI"]}
 
 
 def lower(network: Imported, target: Target) -> Imported:
@@ -30,13 +32,15 @@ def lower(network: Imported, target: Target) -> Imported:
     """
     mod = _run(
         network.mod,
+        simplify_batch_norm,
         transform.DecomposeOpsForInference(),
         # An imported pooling is a tuple with its indices, which would hide the
-        # layout from the next pass.
+        # layout from the passes behind.
         transform.CanonicalizeBindings(),
         transform.DeadCodeElimination(),
-        transform.ConvertLayout(CHANNELS_LAST),
-        transform.Normalize(),
+        fold_scale,
+        rewrite_transposed_convolution,
+        channels_last,
         transform.CanonicalizeBindings(),
         transform.DeadCodeElimination(),
         pad_channels(target.hardware.lanes),
@@ -50,6 +54,8 @@ def lower(network: Imported, target: Target) -> Imported:
         transform.FoldConstant(),
         transform.FuseOps(),
         transform.FuseTIR(),
+        # A reshape that nothing was fused with is another view of the same memory.
+        transform.RewriteDataflowReshape(),
         transform.DeadCodeElimination(),
         transform.AttachAttrLayoutFreeBuffers(),
         narrow_indices(),

@@ -1,0 +1,40 @@
+"""Reading and remaking Relax calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tvm
+from tvm import relax
+
+
+def name_of(expr: relax.Expr) -> str:
+    """Return the operator's name, or an empty string for what is no call of one."""
+    is_call = isinstance(expr, relax.Call) and isinstance(expr.op, tvm.ir.Op)
+    return str(expr.op.name) if is_call else ""
+
+
+def shape_of(expr: relax.Expr) -> tuple[int, ...] | None:
+    """Return a tensor's shape, or None for anything else."""
+    ty = expr.ty
+    if not isinstance(ty, relax.TensorType) or ty.shape is None:
+        return None
+    if not all(isinstance(n, tvm.tirx.IntImm) for n in ty.shape):
+        return None
+    return tuple(int(n) for n in ty.shape)
+
+
+def remade(call: relax.Call, args: Sequence[relax.Expr], **changed: Any) -> relax.Call:
+    """Return the same call with other arguments, and some attributes changed."""
+    attrs = call.attrs
+    if changed:
+        info = type(attrs).__tvm_ffi_type_info__
+        values = {field.name: getattr(attrs, field.name) for field in info.fields}
+        attrs = tvm.ir.make_node(info.type_key, **{**values, **changed})
+    return relax.Call(call.op, list(args), attrs)
+
+
+def integers(expr: relax.Expr) -> list[int]:
+    """Return the numbers in a tuple of integer expressions."""
+    return [int(field) for field in expr.fields]
