@@ -24,6 +24,7 @@ from tvm_eff.errors import BuildError
 from tvm_eff.frontend import Imported
 from tvm_eff.numerics import TOLERANCE, relative_error
 from tvm_eff.tune import Record, RecordStore, Task, TaskResult, TuneOptions
+from tvm_eff.tune.allocation import FIRST
 from tvm_eff.tune.records import MEASUREMENTS, RECORDS, WORKLOADS
 
 OPTIONS = TuneOptions(trials=2, workers=2)
@@ -152,6 +153,20 @@ def test_more_trials_measure_only_what_is_new(
         tune.tune(tasks, HOST, device, store, TuneOptions(trials=3, workers=2), listener)
     assert 0 < listener.to_measure == listener.total - second.total
     assert set(lines(tmp_path).values()) == {1}
+
+
+def test_spent_budget_leaves_every_kernel_with_its_first_candidates(
+    tasks: list[Task], network: Imported, device: LocalDevice, tmp_path: Path
+) -> None:
+    store = RecordStore(tmp_path, HOST, "seconds")
+    listener = Listener()
+    options = TuneOptions(trials=12, workers=2, budget=0.01)
+    results = tune.tune(tasks, HOST, device, store, options, listener)
+    assert len(listener.heard) < listener.to_measure
+    for result in results:
+        available = len(space.candidates(result.task.func, HOST)[:12]) + 1
+        assert result.measured == min(FIRST, available)
+    build_library(network, tasks, store.database, HOST, tmp_path / "model.so")
 
 
 @pytest.mark.parametrize("lost", [[RECORDS], [WORKLOADS, RECORDS]], ids=["winners", "both"])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvm_eff.cli._arguments import positive
+from tvm_eff.cli._arguments import positive, seconds
 from tvm_eff.cli._model import MODEL_HELP, add_model_options, network
 from tvm_eff.cli._run import run
 
@@ -42,7 +43,9 @@ def _main(argv: list[str] | None) -> int:
         logs=arguments.logs,
         output=arguments.output,
         inputs=arguments.inputs,
-        tune=TuneOptions(trials=arguments.trials, workers=arguments.workers),
+        tune=TuneOptions(
+            trials=arguments.trials, workers=arguments.workers, budget=arguments.budget
+        ),
     )
     with ConsoleProgress() as progress:
         result = flow.build(options, progress)
@@ -67,6 +70,14 @@ def _parser() -> argparse.ArgumentParser:
         type=positive,
         help="candidates to measure of each kernel, at most "
         "(default: 16 in seconds, 8 in instructions)",
+    )
+    parser.add_argument(
+        "--budget",
+        type=seconds,
+        default=math.inf,
+        metavar="TIME",
+        help="start no more measurements after this time, such as 90s; every kernel gets its "
+        "first few candidates nevertheless (default: no limit)",
     )
     parser.add_argument("--workers", type=positive, help="builder processes (default: one a core)")
     parser.add_argument(

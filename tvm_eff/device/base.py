@@ -33,11 +33,15 @@ class MeasureOptions:
     budget_s
         The repeats may take about this long together; a slow function is
         repeated less often, one that takes longer than this is timed once.
+    stop_above
+        A function that takes longer than this many seconds at a first look is not
+        looked at any further.
     """
 
     repeat: int = 5
     min_repeat_ms: float = 20.0
     budget_s: float = 1.0
+    stop_above: float = float("inf")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from tvm_eff.errors import DeviceError, ExecutionError, UsageError
 from tvm_eff.numerics import TensorSpec
 
 Result = TypeVar("Result")
+_LOOK_S = 1e-3
 Evaluate = Callable[[int, int], Sequence[float]]
 
 
@@ -138,7 +139,10 @@ class SessionDevice(Device):
         self, once: Callable[[], None], evaluate: Evaluate, options: MeasureOptions
     ) -> Measurement:
         first = evaluate(1, 1)[0]
-        if first >= options.budget_s:
+        if first > options.stop_above:
+            # Twice, as a single call may have been interrupted.
+            first = min(evaluate(max(1, round(_LOOK_S / first)), 2))
+        if first >= min(options.budget_s, options.stop_above):
             return Measurement((first,), "seconds")
         number = max(1, round(options.min_repeat_ms / 1e3 / max(first, 1e-7)))
         affordable = int(options.budget_s / (number * max(first, 1e-7)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,9 @@ from tvm_eff.tune.task import Task
 
 OPTIONS = MeasureOptions(repeat=5, min_repeat_ms=10.0, budget_s=0.5)
 
+HOPELESS = 1.5
+"""What takes this many times as long as the best is not measured with care."""
+
 
 def measure(
     device: Device,
@@ -22,6 +27,7 @@ def measure(
     library: Path,
     inputs: Sequence[np.ndarray],
     reference: Sequence[np.ndarray],
+    best: float = math.inf,
 ) -> tuple[Measurement, float]:
     """Run and measure one candidate.
 
@@ -37,6 +43,8 @@ def measure(
         Its inputs, packed weights included.
     reference
         What it must compute.
+    best
+        The best value of the kernel's other candidates.
 
     Returns
     -------
@@ -50,7 +58,8 @@ def measure(
     DeviceError
         The device is gone.
     """
-    outputs, measurement = device.call(library, KERNEL, inputs, task.outputs, measure=OPTIONS)
+    options = replace(OPTIONS, stop_above=HOPELESS * best)
+    outputs, measurement = device.call(library, KERNEL, inputs, task.outputs, measure=options)
     error = max(relative_error(a, b) for a, b in zip(outputs, reference, strict=True))
     if not error <= TOLERANCE:
         raise ExecutionError(

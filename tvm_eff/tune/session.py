@@ -6,9 +6,12 @@ interrupted goes on where it stopped, and a second one has nothing to do.
 
 from __future__ import annotations
 
+import itertools
+import math
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -21,11 +24,16 @@ from tvm_eff.errors import BuildError, ExecutionError
 from tvm_eff.space import Candidate
 from tvm_eff.targets import Target
 from tvm_eff.tune import worker
+from tvm_eff.tune.allocation import Allocation, Share
 from tvm_eff.tune.builder import Builder, Job
 from tvm_eff.tune.checker import random_inputs
+from tvm_eff.tune.floor import floor
 from tvm_eff.tune.measurer import measure
 from tvm_eff.tune.records import Record, RecordStore
 from tvm_eff.tune.task import Task
+
+LARGE_BATCH = 16
+"""Candidates built together where building and measuring must take turns."""
 
 REFERENCE_TIMEOUT = 600.0
 """Seconds the unscheduled kernel may take on this machine; without it nothing can be checked."""
@@ -44,11 +52,15 @@ class TuneOptions:
         Builder processes; the number of cores by default.
     build_timeout
         Seconds a candidate may take to build.
+    budget
+        Seconds after which nothing more is measured; every kernel gets its first few
+        candidates nevertheless. No limit by default.
     """
 
     trials: int | None = None
     workers: int | None = None
     build_timeout: float = 60.0
+    budget: float = math.inf
 
 
 class Progress(Protocol):
@@ -96,10 +108,13 @@ class TaskResult:
 
 @dataclass(frozen=True)
 class _Pending:
+    """A candidate that is being built, and the reference it will be checked with."""
+
     task: Task
     candidate: Candidate
     library: Path
     built: Job
+    reference: Job
 
 
 def tune(
@@ -142,14 +157,19 @@ def tune(
         for task in tasks
     }
     progress.started(sum(map(len, plan.values())), sum(map(len, missing.values())))
-    waiting = [task for task in tasks if missing[task.name]]
-    if waiting:
+    if any(missing.values()):
+        end = time.monotonic() + options.budget
+        allocation = Allocation(
+            [(task, missing[task.name]) for task in tasks],
+            best=lambda task: _value(records.best(task.workload)),
+            floor=lambda task: floor(task, target, device.unit),
+        )
         with (
             tempfile.TemporaryDirectory(prefix="tvm_eff-") as folder,
             Builder(options.workers, options.build_timeout) as builder,
         ):
             session = _Session(target, device, records, builder, Path(folder), progress)
-            session.run([(task, missing[task.name]) for task in waiting])
+            session.run(allocation, end)
     results = [_result(task, plan[task.name], records) for task in tasks]
     for result in results:
         # Here as well as after each measurement: a crash may fall between the two.
@@ -160,6 +180,10 @@ def tune(
 def _commit(task: Task, record: Record, target: Target, records: RecordStore) -> None:
     if record.failure is None and record.value < records.committed(task):
         records.commit(task, record, space.apply(task.func, record.candidate, target))
+
+
+def _value(record: Record | None) -> float:
+    return math.inf if record is None else record.value
 
 
 def _plan(task: Task, target: Target, trials: int) -> list[Candidate]:
@@ -186,61 +210,80 @@ class _Session:
     builder: Builder
     folder: Path
     progress: Progress
+    references: dict[str, Job] = field(default_factory=dict)
+    numbers: Iterator[int] = field(default_factory=itertools.count)
 
-    def run(self, work: Sequence[tuple[Task, Sequence[Candidate]]]) -> None:
+    def run(self, allocation: Allocation, end: float) -> None:
         """Build ahead while the device measures, unless building would disturb it."""
-        ahead = 1 if self._building_disturbs() else 2
-        batches: list[tuple[Task, list[_Pending], Job]] = []
-        queue: Iterator[tuple[Task, Sequence[Candidate]]] = iter(work)
+        disturbs = self.device.unit == "seconds" and self.device.fingerprint.kind == "local"
+        ahead, size = (1, LARGE_BATCH) if disturbs else (2, 1)
+        batches: list[list[_Pending]] = []
         while True:
-            while len(batches) < ahead and (following := next(queue, None)) is not None:
-                batches.append(self._submit(*following))
+            while len(batches) < ahead and (batch := self._next_batch(allocation, end, size)):
+                batches.append(batch)
             if not batches:
                 return
-            self._measure_batch(*batches.pop(0))
+            batch = batches.pop(0)
+            if disturbs:
+                for each in batch:
+                    each.built.wait()
+                    each.reference.wait()
+            self._measure_batch(batch)
 
-    def _building_disturbs(self) -> bool:
-        return self.device.unit == "seconds" and self.device.fingerprint.kind == "local"
+    def _next_batch(self, allocation: Allocation, end: float, size: int) -> list[_Pending]:
+        """Start building at least `size` candidates, if there are as many left."""
+        batch: list[_Pending] = []
+        while len(batch) < size and (time.monotonic() < end or not allocation.complete):
+            share = allocation.next()
+            if share is None:
+                break
+            batch += self._submit(share)
+        return batch
 
-    def _submit(
-        self, task: Task, candidates: Sequence[Candidate]
-    ) -> tuple[Task, list[_Pending], Job]:
+    def _submit(self, share: Share) -> list[_Pending]:
+        task = share.task
         module = tvm.ir.save_json(task.module)
-        reference = self.builder.submit(
-            worker.reference, module, task.inputs, task.outputs, timeout=REFERENCE_TIMEOUT
-        )
-        pending = []
-        for number, candidate in enumerate(candidates):
-            library = self.folder / f"{task.name}-{number}.so"
-            job = worker.BuildJob(module, candidate, self.target, library)
-            pending.append(
-                _Pending(task, candidate, library, self.builder.submit(worker.build, job))
+        if task.name not in self.references:
+            self.references[task.name] = self.builder.submit(
+                worker.reference, module, task.inputs, task.outputs, timeout=REFERENCE_TIMEOUT
             )
-        return task, pending, reference
+        return [
+            self._pending(task, module, candidate, self.references[task.name])
+            for candidate in share.candidates
+        ]
 
-    def _measure_batch(self, task: Task, pending: Sequence[_Pending], reference: Job) -> None:
-        expected = reference.result()
-        inputs = random_inputs(task.inputs)
-        if self._building_disturbs():
-            for each in pending:
-                each.built.wait()
-        for each in pending:
-            record = self._measure(each, inputs, expected)
+    def _pending(self, task: Task, module: str, candidate: Candidate, reference: Job) -> _Pending:
+        library = self.folder / f"{next(self.numbers)}.so"
+        job = worker.BuildJob(module, candidate, self.target, library)
+        built = self.builder.submit(worker.build, job)
+        return _Pending(task, candidate, library, built, reference)
+
+    def _measure_batch(self, batch: Sequence[_Pending]) -> None:
+        inputs: dict[str, list[np.ndarray]] = {}
+        for each in batch:
+            task = each.task
+            if task.name not in inputs:
+                inputs = {task.name: random_inputs(task.inputs)}
+            record = self._measure(each, inputs[task.name])
             self.records.add(record)
-            _commit(task, record, self.target, self.records)
             each.library.unlink(missing_ok=True)
             self.progress.measured(task, record, self.records.best(task.workload))
+        for task in {each.task.name: each.task for each in batch}.values():
+            best = self.records.best(task.workload)
+            if best is not None:
+                _commit(task, best, self.target, self.records)
 
-    def _measure(
-        self, pending: _Pending, inputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]
-    ) -> Record:
+    def _measure(self, pending: _Pending, inputs: Sequence[np.ndarray]) -> Record:
         task, candidate = pending.task, pending.candidate
         values: tuple[float, ...] = ()
         error, failure = None, None
+        # Without a reference nothing can be checked: that ends the session.
+        expected = pending.reference.result()
         try:
             library = pending.built.result()
             packed = space.pack_inputs(space.packing(task.func, candidate), inputs)
-            measurement, error = measure(self.device, task, library, packed, expected)
+            best = _value(self.records.best(task.workload))
+            measurement, error = measure(self.device, task, library, packed, expected, best)
             values = measurement.values
         except (BuildError, ExecutionError) as problem:
             failure = str(problem)

@@ -1,0 +1,78 @@
+"""Which candidates to measure next: those of the kernel where most may still be won."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tvm_eff.space import Candidate
+from tvm_eff.tune.task import Task
+
+FIRST = 4
+"""Candidates of every kernel that are measured before any kernel gets more."""
+
+MORE = 4
+"""Candidates that the kernel with the most to win gets next."""
+
+Best = Callable[[Task], float]
+"""The best value of a kernel's records; infinite if none."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """Some candidates of one kernel, to be measured together."""
+
+    task: Task
+    candidates: tuple[Candidate, ...]
+
+
+class Allocation:
+    """Deals out the candidates that are not on record yet.
+
+    A network is as fast as the sum of its kernels' calls, and a kernel's first
+    candidates are the most promising. So every kernel gets its first few, and then
+    the one that could still give most gets more: its calls times what separates the
+    best candidate found from its floor.
+
+    Parameters
+    ----------
+    missing
+        For each kernel, what is not on record, the most promising first.
+    best
+        Looks up what was found so far.
+    floor
+        The least a kernel can cost in the unit of `best`; 0 if nothing is known.
+    """
+
+    def __init__(
+        self,
+        missing: Sequence[tuple[Task, Sequence[Candidate]]],
+        best: Best,
+        floor: Callable[[Task], float],
+    ) -> None:
+        self._remaining = {task.name: list(candidates) for task, candidates in missing}
+        self._first = [task for task, candidates in missing if candidates]
+        self._tasks = [task for task, _ in missing]
+        self._best, self._floor = best, floor
+
+    @property
+    def complete(self) -> bool:
+        """Whether every kernel has had its first candidates."""
+        return not self._first
+
+    def next(self) -> Share | None:
+        """Return what to measure next, or None if there is nothing left."""
+        if self._first:
+            return self._take(self._first.pop(0), FIRST)
+        open_tasks = [task for task in self._tasks if self._remaining[task.name]]
+        if not open_tasks:
+            return None
+        return self._take(max(open_tasks, key=self._to_win), MORE)
+
+    def _take(self, task: Task, count: int) -> Share:
+        remaining = self._remaining[task.name]
+        taken, self._remaining[task.name] = remaining[:count], remaining[count:]
+        return Share(task, tuple(taken))
+
+    def _to_win(self, task: Task) -> float:
+        return task.calls * (self._best(task) - self._floor(task))
