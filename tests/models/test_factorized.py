@@ -168,44 +168,69 @@ def operations(layer: Callable[[int, int], int], doubling: Callable[[int], int])
     )
 
 
-def separate_doubling(n: int) -> int:
+def weights(layer: Callable[[int, int], int], doubling: Callable[[int], int]) -> int:
+    """Add up the stages, given a layer's weights; two more a channel are normalization's."""
+    return (
+        (147 + 2) * 64
+        + sum(
+            (layers - at) * layer(size, n) + at * doubling(n) + layers * 2 * n
+            for at, (size, n, layers) in zip((0, 1, 1, 1), STAGES, strict=True)
+        )
+        + (512 + 1) * 1000
+    )
+
+
+def intra_channel(size: int, n: int) -> int:
+    return n * (9 + n)
+
+
+def doubling(n: int) -> int:
     return n // 2 * (9 + n)
 
 
 def test_counts_of_the_network() -> None:
-    found = operations(lambda _, n: n * (9 + n), separate_doubling)
+    found = operations(intra_channel, doubling)
     assert macs(factorized(), 1, 3, 224, 224) == found == 534_347_008
+    assert parameters(factorized()) == weights(intra_channel, doubling) == 2_944_488
     # The paper: 7.32 times less computation than ResNet-34's 3.6 billion.
     assert found == pytest.approx(3.6e9 / 7.32, rel=0.1)
-    weights = sum(
-        (layers - at) * n * (9 + n) + at * separate_doubling(n)
-        for at, (_, n, layers) in zip((0, 1, 1, 1), STAGES, strict=True)
-    )
-    normalization = 2 * (64 + sum(n * layers for _, n, layers in STAGES))
-    assert parameters(factorized()) == 147 * 64 + weights + normalization + 513 * 1000
 
 
 def test_the_standard_twin_is_resnet_34() -> None:
-    found = operations(lambda _, n: 9 * n * n, lambda n: 9 * n * n // 2)
+    def layer(size: int, n: int) -> int:
+        return 9 * n * n
+
+    def wider(n: int) -> int:
+        return 9 * n * n // 2
+
+    found = operations(layer, wider)
     # He et al., table 1: 3.6 billion, without the projections of its shortcuts.
     assert found == pytest.approx(3.6e9, rel=0.02)
     assert macs(factorized_standard(), 1, 3, 224, 224) == found
+    assert parameters(factorized_standard()) == weights(layer, wider)
 
 
 @pytest.mark.parametrize(
-    ("variant", "window"), [(factorized_topological, 4), (factorized_topological_3d, 8)]
+    ("variant", "share"), [(factorized_topological, 4), (factorized_topological_3d, 8)]
 )
-def test_counts_of_the_topological_networks(variant: Callable[[], nn.Module], window: int) -> None:
-    found = operations(lambda _, n: n * (9 + n // window), separate_doubling)
-    assert macs(variant(), 1, 3, 224, 224) == found
+def test_counts_of_the_topological_networks(variant: Callable[[], nn.Module], share: int) -> None:
+    def layer(size: int, n: int) -> int:
+        return n * (9 + n // share)
+
+    assert macs(variant(), 1, 3, 224, 224) == operations(layer, doubling)
+    assert parameters(variant()) == weights(layer, doubling)
 
 
 def test_counts_of_the_bottleneck_network() -> None:
-    def layer(size: int, n: int) -> int:
-        # For each of the output's positions a quarter of the low resolution's.
-        return n * (9 + n) if size == 7 else n * (9 + n + 9) // 4
+    def low(size: int, n: int) -> int:
+        return intra_channel(size, n) if size == 7 else n * (9 + n + 9)
 
-    assert macs(factorized_bottleneck(), 1, 3, 224, 224) == operations(layer, separate_doubling)
+    def layer(size: int, n: int) -> int:
+        # A quarter of the output's positions.
+        return low(size, n) if size == 7 else low(size, n) // 4
+
+    assert macs(factorized_bottleneck(), 1, 3, 224, 224) == operations(layer, doubling)
+    assert parameters(factorized_bottleneck()) == weights(low, doubling)
 
 
 def test_all_variants_have_the_same_twin() -> None:

@@ -116,6 +116,8 @@ def test_counts_of_the_cifar_network() -> None:
     assert parameters(flattened_cifar()) == weights + biases
     operations = 32**2 * 75 * 96 + 15**2 * stages(96, 128) + 7**2 * stages(128, 256) + dense
     assert macs(flattened_cifar(), 1, 3, 32, 32) == operations
+    standard = 75 * 96 + 25 * 96 * 128 + 25 * 128 * 256 + dense
+    assert parameters(flattened_cifar_standard(), biases=False) == standard
     standard = 32**2 * 75 * 96 + 15**2 * 25 * 96 * 128 + 7**2 * 25 * 128 * 256 + dense
     assert macs(flattened_cifar_standard(), 1, 3, 32, 32) == standard
 

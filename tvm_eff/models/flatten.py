@@ -3,13 +3,13 @@
 A filter of a convolution is a tensor of three directions: channels, rows, columns. Its
 canonical polyadic decomposition of rank R is a sum of R products of a lateral, a vertical
 and a horizontal 1-D filter. With R = 1 the result is a stage of a flattened network
-(Jin, Dundar and Culurciello, arXiv:1412.5474, equations of section 3), which that paper
-trains from the start, and here comes from the weights of a trained layer.
+(Jin, Dundar and Culurciello, arXiv:1412.5474), which that paper trains from the start, and
+which here comes from the weights of a trained layer.
 
-Each filter is decomposed by itself, as the paper writes it, and not the whole bank as one
-tensor of four directions (as Lebedev et al. do, arXiv:1412.6553): output channel n then
-has its own vertical and horizontal filter, and a bank of rank-one filters is met exactly
-whatever their number.
+Each filter is decomposed by itself, as the authors compose it in their code's example
+(github.com/jhjin/flattened-cnn), and not the whole bank as one tensor of four directions
+(as Lebedev et al. do, arXiv:1412.6553): output channel n then has its own vertical and
+horizontal filter, and a bank of rank-one filters is met exactly whatever their number.
 
 The decomposition is TensorLy's (tensorly.decomposition.parafac, alternating least
 squares). It starts from the result of the rank below and the best product for what that
