@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 from tvm_eff.errors import ModelError, nearest
-from tvm_eff.models import squeezenet
+from tvm_eff.models import factorized, flattened, mobilenet, squeezenet, xception
 from tvm_eff.models.network import Network
 from tvm_eff.numerics import TensorSpec
 
@@ -47,22 +48,101 @@ class ModelSpec:
 
 _IMAGE = (1, 3, 224, 224)
 _SQUEEZENET = "arXiv:1602.07360"
+_MOBILENET = "arXiv:1704.04861"
+_FLATTENED = "arXiv:1412.5474"
+_FACTORIZED = "arXiv:1608.04337"
 
-MODELS = {
-    each.name: each
-    for each in (
-        ModelSpec(
-            "squeezenet", squeezenet.squeezenet_1_0, _IMAGE, _SQUEEZENET, "version 1.0, table 1"
+
+def _rows(
+    paper: str,
+    input_shape: tuple[int, int, int, int],
+    *models: tuple[str, Callable[..., nn.Module], str],
+    has_width: bool = False,
+) -> list[ModelSpec]:
+    return [
+        ModelSpec(name, build, input_shape, paper, summary, has_width)
+        for name, build, summary in models
+    ]
+
+
+_SPECS = [
+    *_rows(
+        _SQUEEZENET,
+        _IMAGE,
+        ("squeezenet", squeezenet.squeezenet_1_0, "version 1.0, table 1"),
+        ("squeezenet1_1", squeezenet.squeezenet_1_1, "version 1.1, the authors' later release"),
+        ("squeezenet_bypass", squeezenet.squeezenet_bypass, "simple bypass, figure 2"),
+        (
+            "squeezenet_complex_bypass",
+            squeezenet.squeezenet_complex_bypass,
+            "complex bypass, figure 2",
         ),
-        ModelSpec(
-            "squeezenet1_1",
-            squeezenet.squeezenet_1_1,
-            _IMAGE,
-            _SQUEEZENET,
-            "version 1.1, the authors' later release",
+        (
+            "squeezenet_standard",
+            squeezenet.squeezenet_standard,
+            "1.0 with plain 3x3 convolutions, ours to compare with",
         ),
-    )
-}
+    ),
+    *_rows(
+        _MOBILENET,
+        _IMAGE,
+        ("mobilenet", mobilenet.mobilenet, "version 1, table 1"),
+        (
+            "mobilenet_standard",
+            mobilenet.mobilenet_standard,
+            "with full convolutions, table 4's Conv MobileNet",
+        ),
+        has_width=True,
+    ),
+    *_rows(
+        "arXiv:1610.02357",
+        (1, 3, 299, 299),
+        ("xception", xception.xception, "figure 5"),
+    ),
+    *_rows(
+        _FLATTENED,
+        _IMAGE,
+        ("flattened", flattened.flattened, "an ImageNet-size network of our own"),
+        ("flattened_standard", flattened.flattened_standard, "the same with full 3-D filters"),
+    ),
+    *_rows(
+        _FLATTENED,
+        (1, 3, 32, 32),
+        ("flattened_cifar", flattened.flattened_cifar, "the paper's network for CIFAR"),
+        (
+            "flattened_cifar_standard",
+            flattened.flattened_cifar_standard,
+            "the paper's baseline, full 3-D filters",
+        ),
+    ),
+    *_rows(
+        _FACTORIZED,
+        _IMAGE,
+        ("factorized", factorized.factorized, "single intra-channel convolutions"),
+        (
+            "factorized_topological",
+            factorized.factorized_topological,
+            "projections within windows of a 2-D grid of channels",
+        ),
+        (
+            "factorized_topological_3d",
+            factorized.factorized_topological_3d,
+            "projections within windows of a 3-D grid of channels",
+        ),
+        (
+            "factorized_bottleneck",
+            factorized.factorized_bottleneck,
+            "spatial bottlenecks in the first three stages",
+        ),
+        (
+            "factorized_standard",
+            factorized.factorized_standard,
+            "the same with standard convolutions",
+        ),
+    ),
+]
+
+MODELS = {each.name: each for each in _SPECS}
 
 # mobilenet_0.5_160: a model's name, a width multiplier, a resolution, as the papers write it.
 _VARIANT = re.compile(r"(?P<base>.+?)(?:_(?P<width>\d*\.\d+))?(?:_(?P<resolution>\d{2,}))?")
@@ -95,10 +175,10 @@ def spec(name: str, width: float | None = None, resolution: int | None = None) -
     found = MODELS.get(name)
     if found is None:
         found, width, resolution = _variant(name, width, resolution)
-    if resolution is not None:
-        found = _with_resolution(found, resolution)
     if width is not None:
         found = _with_width(found, width)
+    if resolution is not None:
+        found = _with_resolution(found, resolution)
     return found
 
 
@@ -121,12 +201,18 @@ def create(name: str, seed: int = 0, **options: Any) -> nn.Module:
         There is no model of that name, or it does not take these options.
     """
     chosen = spec(name, options.pop("width", None), options.pop("resolution", None))
+    known = set(inspect.signature(chosen.build).parameters) - {"width"}
+    for option in options:
+        if option not in known:
+            raise ModelError(
+                f"the model '{name}' takes no option '{option}'"
+                + nearest(option, {*known, "width", "resolution"})
+            )
+    if options.get("classes", 1) < 1:
+        raise ModelError(f"the model '{name}' cannot have {options['classes']} classes")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        try:
-            return chosen.build(**options).eval()
-        except TypeError as error:
-            raise ModelError(f"the model '{name}' cannot be made: {error}") from error
+        return chosen.build(**options).eval()
 
 
 def load(
@@ -163,8 +249,11 @@ def _variant(
 
 
 def _with_resolution(found: ModelSpec, resolution: int) -> ModelSpec:
+    if resolution < 1:
+        raise ModelError(f"a resolution of {resolution} is not at least 1")
     shape = (*found.input_shape[:2], resolution, resolution)
-    return replace(found, name=f"{found.name}_{resolution}", input_shape=shape)
+    name = f"{found.name}_{resolution}" if shape != found.input_shape else found.name
+    return replace(found, name=name, input_shape=shape)
 
 
 def _with_width(found: ModelSpec, width: float) -> ModelSpec:
@@ -173,6 +262,5 @@ def _with_width(found: ModelSpec, width: float) -> ModelSpec:
         raise ModelError(f"the model '{found.name}' has no width multiplier; these have: {having}")
     if not 0 < width <= 4:
         raise ModelError(f"a width multiplier of {width:g} is not between 0 and 4")
-    base, *rest = found.name.split("_")
-    name = "_".join([base, f"{width:g}", *rest])
+    name = f"{found.name}_{width:g}" if width != 1 else found.name
     return replace(found, name=name, build=partial(found.build, width=width))
