@@ -10,6 +10,8 @@ from tvm_eff.errors import nearest
 VERBS = {
     "tune": "build a validated library for a target",
     "bench": "check and time a library",
+    "cost": "count what a network costs on paper, layer by layer",
+    "models": "list the models known by name",
 }
 
 

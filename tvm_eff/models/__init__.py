@@ -1,5 +1,6 @@
 """The model zoo: one file a paper, plain PyTorch."""
 
+from tvm_eff.models.cost import Cost, account, count
 from tvm_eff.models.factorization import FactorizedLayer, Formula, standard_twin
 from tvm_eff.models.network import Network
 from tvm_eff.models.program import Program, trace
@@ -7,11 +8,14 @@ from tvm_eff.models.registry import ModelSpec, create, names, spec
 from tvm_eff.models.source import load
 
 __all__ = [
+    "Cost",
     "FactorizedLayer",
     "Formula",
     "ModelSpec",
     "Network",
     "Program",
+    "account",
+    "count",
     "create",
     "load",
     "names",

@@ -1,0 +1,71 @@
+"""``cost`` and ``models``: what they print, as tables and as JSON, and user's mistakes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tvm_eff import models as zoo
+from tvm_eff.cli import cost, models
+
+
+def test_cost_as_json(capfd: pytest.CaptureFixture[str]) -> None:
+    assert cost.main(["squeezenet1_1", "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert (found["parameters"], found["macs"]) == (1_235_496, 349_151_936)
+    assert sum(layer["macs"] for layer in found["layers"]) == found["macs"]
+    assert len(found["factorized"]) == 8
+    assert found["factorized"][0]["macs"] == found["factorized"][0]["predicted"] == "11/72"
+
+
+def test_cost_as_tables(capfd: pytest.CaptureFixture[str]) -> None:
+    assert cost.main(["mobilenet", "--width", "0.25", "--resolution", "64"]) == 0
+    out = capfd.readouterr().out
+    assert "mobilenet_0.25_64, layer by layer" in out
+    assert "features.13.pointwise.0" in out
+    assert "470,072" in out
+    assert "1/N + 1/(Kx Ky)" in out
+    assert max(map(len, out.splitlines())) <= 120
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["sqeezenet"], "did you mean 'squeezenet'"),
+        (["squeezenet", "--width", "0.5"], "no width multiplier"),
+        (["squeezenet", "--resolution", "8"], "rejects an input of 1 x 3 x 8 x 8"),
+        (["mobilenet", "--resolution", "no"], "'no' is not a whole number"),
+        ([], "required: model"),
+    ],
+)
+def test_user_mistake(arguments: list[str], wanted: str, capfd: pytest.CaptureFixture[str]) -> None:
+    try:
+        code = cost.main(arguments)
+    except SystemExit as left:  # argparse leaves so
+        assert isinstance(left.code, int)
+        code = left.code
+    out, err = capfd.readouterr()
+    assert (code, out) == (2, "")
+    assert wanted in err
+    assert "Traceback" not in err
+
+
+def test_list_of_models(capfd: pytest.CaptureFixture[str]) -> None:
+    assert models.main(["--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capfd.readouterr().out)}
+    assert sorted(rows) == zoo.names()
+    assert rows["xception"]["macs"] == 8_357_403_496
+    assert rows["xception"]["parameters"] == 22_855_952
+    assert models.main([]) == 0
+    out = capfd.readouterr().out
+    for name in zoo.names():
+        assert name in out
+
+
+def test_own_model(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "net.py").write_text("from torch import nn\ndef net(): return nn.Conv2d(3, 8, 3)\n")
+    arguments = [f"{tmp_path / 'net.py'}:net", "--input-shape", "1,3,10,10", "--json"]
+    assert cost.main(arguments) == 0
+    assert json.loads(capfd.readouterr().out)["macs"] == 8 * 64 * 27

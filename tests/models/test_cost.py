@@ -1,0 +1,170 @@
+"""Cost accounting: counts worked out by hand, memory worked out by hand, formulas as fractions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from tvm_eff import models
+from tvm_eff.errors import ModelError
+from tvm_eff.models import FactorizedLayer, Formula, Network, account, count
+from tvm_eff.models.flattened import FlattenedStage
+from tvm_eff.models.mobilenet import DepthwiseSeparable
+from tvm_eff.numerics import TensorSpec
+
+FLOAT = 4
+
+
+class Applied(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        return self.function(*inputs)
+
+
+def network(module: nn.Module, *shapes: tuple[int, ...]) -> Network:
+    return Network("net", module.eval(), tuple(TensorSpec(s, "float32") for s in shapes))
+
+
+@pytest.mark.parametrize(
+    ("module", "shapes", "parameters", "macs"),
+    [
+        (nn.Conv2d(3, 8, 3), [(2, 3, 10, 12)], 8 * 27 + 8, 2 * 8 * 10 * 8 * 27),
+        (nn.Conv2d(8, 8, 3, padding=1, groups=4), [(1, 8, 5, 5)], 8 * 18 + 8, 8 * 25 * 18),
+        (nn.Conv2d(8, 8, 3, groups=8, bias=False), [(1, 8, 5, 5)], 72, 8 * 9 * 9),
+        (nn.Conv2d(4, 6, 3, dilation=2, stride=2), [(1, 4, 11, 11)], 6 * 37, 6 * 16 * 36),
+        (nn.Conv2d(4, 6, 3, padding="same"), [(1, 4, 7, 7)], 6 * 37, 6 * 49 * 36),
+        # Each input element meets every weight of its channel once.
+        (nn.ConvTranspose2d(4, 6, 3, stride=2), [(1, 4, 5, 5)], 4 * 54 + 6, 4 * 25 * 54),
+        (nn.Conv1d(4, 6, 3), [(1, 4, 10)], 6 * 13, 6 * 8 * 12),
+        (nn.Linear(5, 7), [(2, 3, 5)], 42, 6 * 5 * 7),
+        (Applied(lambda a, b: a @ b), [(3, 4, 5), (3, 5, 6)], 0, 3 * 4 * 5 * 6),
+        (Applied(lambda x: F.conv2d(x, torch.ones(2, 3, 1, 1))), [(1, 3, 4, 4)], 0, 16 * 6),
+        (nn.Sequential(nn.ReLU(), nn.MaxPool2d(2)), [(1, 3, 4, 4)], 0, 0),
+    ],
+)
+def test_counts(
+    module: nn.Module, shapes: list[tuple[int, ...]], parameters: int, macs: int
+) -> None:
+    cost = account(network(module, *shapes))
+    assert (cost.parameters, cost.macs) == (parameters, macs)
+    assert count(network(module, *shapes)) == (parameters, macs)
+    assert sum(layer.parameters for layer in cost.layers) == parameters
+
+
+def test_shared_weights_count_once_and_work_twice() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4, bias=False)
+
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"y": self.layer(self.layer(x))}
+
+    cost = account(network(Shared(), (1, 4)))
+    assert (cost.parameters, cost.macs) == (16, 32)
+    assert [layer.parameters for layer in cost.layers] == [16, 0]
+    assert [layer.weight_bytes for layer in cost.layers] == [16 * FLOAT, 16 * FLOAT]
+
+
+def test_bytes_and_intensity_of_a_layer() -> None:
+    cost = account(network(nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8)), (1, 3, 4, 4)))
+    convolution, norm = cost.layers
+    assert (convolution.path, convolution.operator) == ("0", "conv2d")
+    assert convolution.output_shape == (1, 8, 4, 4)
+    assert convolution.weight_bytes == 32 * FLOAT
+    assert convolution.activation_bytes == (48 + 128) * FLOAT
+    assert convolution.arithmetic_intensity == 2 * 384 / ((32 + 48 + 128) * FLOAT)
+    assert norm.parameters == 16
+    assert norm.weight_bytes == 32 * FLOAT
+    # Two running statistics of eight values, and how many batches there were.
+    assert cost.buffers == 17
+    assert cost.activation_bytes == (48 + 128 + 128 + 128) * FLOAT
+
+
+@pytest.mark.parametrize(
+    ("function", "values"),
+    [
+        # Input and output.
+        (lambda x: torch.relu(x), 20),
+        # The input is done with when the second operator runs.
+        (lambda x: torch.relu(torch.relu(x)), 20),
+        # The residual keeps it: input, first result, second result.
+        (lambda x: x + torch.relu(torch.relu(x)), 30),
+        # A view takes no memory of its own, dropout does nothing.
+        (lambda x: F.dropout(torch.relu(x).reshape(5, 2), training=False).flatten(), 20),
+        # An output stays to the end.
+        (lambda x: (torch.relu(x), torch.sigmoid(torch.tanh(x))), 30),
+        (lambda x: torch.cat([x, x, x]), 40),
+        (lambda x: [each + 1 for each in x.split(5)], 20),
+    ],
+    ids=["one", "chain", "residual", "view", "outputs", "concat", "split"],
+)
+def test_peak_memory(function: Callable[[torch.Tensor], Any], values: int) -> None:
+    cost = account(network(Applied(function), (10,)))
+    assert cost.peak_activation_bytes == values * FLOAT
+
+
+def test_rejected_input() -> None:
+    with pytest.raises(ModelError, match="rejects an input of 1 x 4 x 8 x 8"):
+        account(network(nn.Conv2d(3, 4, 1), (1, 4, 8, 8)))
+
+
+def test_saved_program_is_counted_too() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)).eval()
+    plain = account(network(module, (1, 3, 8, 8)))
+    exported = torch.export.export(module, (torch.zeros(1, 3, 8, 8),))
+    saved = account(Network("net", exported, (TensorSpec((1, 3, 8, 8), "float32"),)))
+    assert (saved.parameters, saved.macs, saved.layers) == (
+        plain.parameters,
+        plain.macs,
+        plain.layers,
+    )
+
+
+@pytest.mark.parametrize("name", ["squeezenet", "mobilenet_0.25_128", "flattened_cifar"])
+def test_totals_of_the_zoo(name: str) -> None:
+    loaded = models.load(name)
+    cost = account(loaded)
+    assert (cost.parameters, cost.macs) == count(loaded)
+    if name == "squeezenet":
+        assert (cost.parameters, cost.macs) == (1_248_424, 818_924_576)
+    assert cost.weight_bytes == FLOAT * cost.parameters
+    assert cost.factorized
+    assert all(each.verdict.startswith("exact") for each in cost.factorized)
+
+
+def test_formula_that_holds_exactly() -> None:
+    layer = FlattenedStage(6, 10, kernel=(3, 5))
+    (saving,) = account(network(nn.Sequential(layer), (1, 6, 9, 11))).factorized
+    assert saving.path == "0"
+    assert saving.input_shape == (1, 6, 9, 11)
+    # Kx N + Ky N + M N over Kx Ky M N.
+    assert saving.macs == saving.formula.ratio == Fraction(5 * 10 + 3 * 10 + 60, 5 * 3 * 60)
+    assert saving.parameters != saving.macs
+    assert saving.verdict == "exact, but for biases and batch norm"
+
+
+def test_formula_that_does_not_hold_is_not_called_exact() -> None:
+    class Wrong(DepthwiseSeparable):
+        def formula(self) -> Formula:
+            return Formula("1/2", Fraction(1, 2), "ours")
+
+    class Departing(DepthwiseSeparable):
+        def formula(self) -> Formula:
+            return Formula("1/2", Fraction(1, 2), "ours", ("it is a test",))
+
+    for layer, wanted in ((Wrong, "unexplained"), (Departing, "it is a test")):
+        made: FactorizedLayer = layer(8, 8)
+        (saving,) = account(network(made, (1, 8, 8, 8))).factorized
+        assert saving.verdict == f"MACs and weights differ: {wanted}"
