@@ -41,6 +41,9 @@ CASES: dict[str, tuple[Callable[[torch.Tensor], Any], TensorSpec]] = {
     "reflection": (lambda x: F.pad(x, (1, 2, 3, 1), mode="reflect"), IMAGE),
     "replication": (lambda x: F.pad(x, (1, 2, 3, 1), mode="replicate"), IMAGE),
     "group_norm": (lambda x: F.group_norm(x, 2), IMAGE),
+    "nearest": (lambda x: F.interpolate(x, size=(13, 9)), IMAGE),
+    "nearest_twice": (lambda x: F.interpolate(x, scale_factor=2), IMAGE),
+    "bilinear": (lambda x: F.interpolate(x, size=(13, 9), mode="bilinear"), IMAGE),
     "one_hot": (lambda ids: F.one_hot(ids % 4, 4).float(), IDS),
     "the_input_itself": (lambda x: (x, x + 1), IMAGE),
 }

@@ -50,6 +50,22 @@ def _padding(mode: str) -> Converter:
     return convert
 
 
+def _nearest(node: torch.fx.Node, importer: Any) -> relax.Var:
+    """``upsample_nearest2d``, which rounds down; TVM's own rounds half pixels."""
+    x, *_ = _arguments(node, importer)
+    size = tuple(int(extent) for extent in node.meta["val"].shape[2:])
+    return importer.block_builder.emit(
+        relax.op.image.resize2d(
+            x,
+            size,
+            layout="NCHW",
+            method="nearest_neighbor",
+            coordinate_transformation_mode="asymmetric",
+            rounding_method="floor",
+        )
+    )
+
+
 def _group_norm(node: torch.fx.Node, importer: Any) -> relax.Var:
     """``native_group_norm(x, weight, bias, N, C, HxW, groups, eps)``, weight and bias or none."""
     x, weight, bias, _, channels, _, groups, epsilon = _arguments(node, importer)
@@ -82,4 +98,5 @@ CONVERTERS: dict[str, Converter] = {
     "reflection_pad2d.default": _padding("reflect"),
     "replication_pad1d.default": _padding("replicate"),
     "replication_pad2d.default": _padding("replicate"),
+    "upsample_nearest2d.vec": _nearest,
 }
