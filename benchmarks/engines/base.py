@@ -1,0 +1,133 @@
+"""What an engine is asked to run, and what the list of engines says of each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+Call = Callable[[np.ndarray], np.ndarray]
+"""One inference: a C-contiguous array of images (N, C, H, W) in, an array out."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine of the comparison.
+
+    Attributes
+    ----------
+    name
+        What it is called in tables.
+    module
+        The module that has ``load(job) -> Call``, and ``convert(job)`` unless the
+        engine is ours or PyTorch.
+    packages
+        The distributions whose versions are reported, the engine's own first.
+    ours
+        Whether it takes the model from tvm_eff itself, under its Python; the others
+        are converted from the traced program, and may have a Python of their own.
+    note
+        What a reader must know of how it is run.
+    """
+
+    name: str
+    module: str
+    packages: tuple[str, ...]
+    ours: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What an engine's process is asked to run.
+
+    Attributes
+    ----------
+    module
+        The engine's module.
+    packages
+        As in :class:`Engine`.
+    model
+        The model's name in the zoo.
+    shape
+        The shape of its input.
+    folder
+        Where converted models go; it holds the input and the programs that
+        ``torch.export`` made, for the whole batch and for a single image.
+    bundle
+        Our library.
+    cores
+        The cores to run on, one thread each.
+    """
+
+    module: str
+    packages: tuple[str, ...]
+    model: str
+    shape: tuple[int, ...]
+    folder: Path
+    bundle: Path | None
+    cores: tuple[int, ...]
+
+    @property
+    def threads(self) -> int:
+        """How many threads an inference may use."""
+        return len(self.cores)
+
+    @property
+    def program(self) -> Path:
+        """The traced program."""
+        return self.folder / "model.pt2"
+
+    @property
+    def single_program(self) -> Path:
+        """The same, traced for one image."""
+        return self.folder / "single.pt2"
+
+    @property
+    def input(self) -> Path:
+        """The input, for ``numpy.load``."""
+        return self.folder / "input.npy"
+
+    def as_json(self) -> str:
+        """Return it as one line."""
+        return json.dumps(asdict(self), default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        """Read what :meth:`as_json` wrote."""
+        values = json.loads(text)
+        for name in ("packages", "shape", "cores"):
+            values[name] = tuple(values[name])
+        values["folder"] = Path(values["folder"])
+        values["bundle"] = Path(values["bundle"]) if values["bundle"] else None
+        return cls(**values)
+
+
+def make(path: Path, write: Callable[[Path], object]) -> None:
+    """Have `write` make a file, unless a former process has; a half-written one never counts."""
+    if path.exists():
+        return
+    part = path.with_name("part-" + path.name)
+    write(part)
+    part.rename(path)
+
+
+ENGINES = (
+    Engine("tvm_eff", "engines.tvm_eff_engine", ("tvm_eff", "apache-tvm"), ours=True),
+    Engine("ONNX Runtime", "engines.onnxruntime_engine", ("onnxruntime",)),
+    Engine("OpenVINO", "engines.openvino_engine", ("openvino",)),
+    Engine(
+        "torch.compile",
+        "engines.torch_compile_engine",
+        ("torch",),
+        ours=True,
+        note="Inductor with freezing: weights are constants, as in the other engines",
+    ),
+    Engine("torch eager", "engines.torch_eager_engine", ("torch",), ours=True),
+    Engine("ncnn", "engines.ncnn_engine", ("ncnn", "pnnx"), note="one image after the other"),
+    Engine("MNN", "engines.mnn_engine", ("MNN",), note="precision high, which is float32"),
+    Engine("LiteRT", "engines.litert_engine", ("ai-edge-litert", "litert-torch"), note="XNNPACK"),
+)

@@ -1,0 +1,13 @@
+"""Our library, from its bundle."""
+
+from __future__ import annotations
+
+from engines.base import Call, Job
+
+
+def load(job: Job) -> Call:
+    """Return one inference."""
+    import tvm_eff
+
+    assert job.bundle is not None, "it is built before any engine is started"
+    return tvm_eff.load(job.bundle)

@@ -1,0 +1,98 @@
+"""An engine in a process of its own: ``python -m engines.worker`` in the folder benchmarks.
+
+It reads a :class:`~engines.base.Job` as one line, converts the model or loads it,
+and answers questions, a line of JSON each, until its input ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import json
+import os
+import signal
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from engines.base import Call, Job
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Do what the first line of the input asks for, and answer what follows."""
+    answers = _private_stdout()
+    if sys.platform == "linux":
+        # A stopped process would outlive a parent that was killed.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    action, job = sys.argv[1], Job.from_json(sys.stdin.readline())
+    # Before the engine is imported: its threads inherit it.
+    os.sched_setaffinity(0, job.cores)
+    try:
+        module = importlib.import_module(job.module)
+        if action == "convert":
+            module.convert(job)
+        else:
+            call: Call = module.load(job)
+    except Exception as error:
+        _answer(answers, {"failure": _reason(error)})
+        raise
+    _answer(answers, {"versions": _versions(job.packages)})
+    if action == "convert":
+        return
+    x = np.load(job.input)
+    for line in sys.stdin:
+        _answer(answers, _do(json.loads(line), call, x))
+
+
+def _private_stdout() -> TextIO:
+    """Keep the way back to ourselves: engines print where they like."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return answers
+
+
+def _answer(answers: TextIO, values: dict[str, Any]) -> None:
+    print(json.dumps(values), file=answers, flush=True)
+
+
+def _reason(error: Exception) -> str:
+    text = next((line for line in str(error).splitlines() if line.strip()), "")
+    if isinstance(error, ModuleNotFoundError):
+        return f"not installed: {text}"
+    return f"{type(error).__name__}: {text}"[:300]
+
+
+def _versions(packages: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for name in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def _do(question: dict[str, Any], call: Call, x: np.ndarray) -> dict[str, Any]:
+    if "output" in question:
+        np.save(Path(question["output"]), call(x))
+        return {}
+    # Caches and thread pools have seen another engine since the last turn.
+    until = time.perf_counter() + question["warm_up_s"]
+    call(x)
+    while time.perf_counter() < until:
+        call(x)
+    values = []
+    for _ in range(question["calls"]):
+        started = time.perf_counter()
+        call(x)
+        values.append(time.perf_counter() - started)
+    return {"seconds": values}
+
+
+if __name__ == "__main__":
+    main()
