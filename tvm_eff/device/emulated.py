@@ -43,7 +43,7 @@ class EmulatedDevice(HostedDevice):
         self,
         arch: str = "aarch64",
         cpu: str | None = None,
-        timeout: float = 120.0,
+        timeout: float = 600.0,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
         if arch not in _CPUS:
