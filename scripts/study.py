@@ -1,0 +1,11 @@
+"""What factorized layers promise, and what a target delivers of it: see --help."""
+
+import sys
+
+import _environment
+
+if __name__ == "__main__":
+    _environment.enter()
+    from tvm_eff.cli import study
+
+    sys.exit(study.main())

@@ -1,0 +1,258 @@
+"""A study for people: a table for the terminal, a page in Markdown; and its files."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich.box import SIMPLE
+from rich.table import Table
+
+from tvm_eff.errors import UsageError
+from tvm_eff.study.result import Comparison, LayerCost, Study
+
+FILES = ("study.json", "study.md", "study.png")
+
+
+def require_writable(folder: Path) -> None:
+    """Find out before a study that its results can be written.
+
+    Raises
+    ------
+    UsageError
+        They cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"cannot write to the output folder {folder}: {error.strerror}; "
+            "name another with --output FOLDER"
+        ) from error
+
+
+def write(study: Study, folder: Path) -> list[Path]:
+    """Write ``study.json``, ``study.md`` and ``study.png``, and return their paths."""
+    # Late: a study that fails need not wait for matplotlib.
+    from tvm_eff.study.plot import plot
+
+    data, page, picture = (folder / name for name in FILES)
+    data.write_text(json.dumps(study.as_dict(), indent=2) + "\n")
+    plot(study).savefig(picture)
+    page.write_text(markdown(study))
+    return [data, page, picture]
+
+
+def measured_name(study: Study) -> str:
+    """What the measured ratio is: instructions never make a speed-up."""
+    return "speed-up" if study.in_seconds else "instruction ratio"
+
+
+def cost_name(study: Study) -> str:
+    """What a layer's cost is given in."""
+    return "ms" if study.in_seconds else "M instructions"
+
+
+def by_layer(study: Study) -> dict[str, list[Comparison]]:
+    """Return the comparisons of each kind of layer, in the order the kinds were met."""
+    found: dict[str, list[Comparison]] = {}
+    for each in study.comparisons:
+        found.setdefault(each.layer, []).append(each)
+    return found
+
+
+def table(study: Study) -> Table:
+    """Return the table for the terminal."""
+    shown = Table(title=_title(study), box=SIMPLE, title_justify="left")
+    shown.add_column("layer", no_wrap=True)
+    shown.add_column("shape", no_wrap=True)
+    for heading in _headings(study):
+        shown.add_column(heading, justify="right")
+    shown.add_column("most of it in", no_wrap=True, overflow="ellipsis")
+    for pairs in by_layer(study).values():
+        for pair in pairs:
+            style = _style(pair)
+            cells = _cells(pair, study)
+            shown.add_row(*cells[:-2], f"[{style}]{cells[-2]}[/{style}]", cells[-1])
+        shown.add_section()
+    return shown
+
+
+def summary(study: Study) -> Table:
+    """Return one line for each kind of layer."""
+    shown = Table(title="in all shapes, median and range", box=SIMPLE, title_justify="left")
+    shown.add_column("layer", no_wrap=True)
+    for heading in _summary_headings(study):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    for cells in _summary(study):
+        shown.add_row(*cells)
+    return shown
+
+
+def legend(study: Study) -> list[str]:
+    """Return what a reader must know of the figures."""
+    lines = [
+        "MACs: how many times fewer multiply-accumulates the factorized layer has, counted; "
+        "formula: what the paper says, = where both are the same.",
+        f"{measured_name(study)}: what the standard layer costs over what the factorized one "
+        "costs, libraries from end to end; delivered: that over MACs.",
+    ]
+    if study.in_seconds:
+        lines.append(
+            "±: half the distance of the 10th from the 90th percentile of "
+            f"{len(study.comparisons[0].rounds)} rounds in which both libraries took turns."
+        )
+    else:
+        lines.append(
+            "Executed instructions of an emulated board: no latency, and no speed-up follows."
+        )
+    if study.disturbed:
+        lines.append(
+            f"The machine was not idle (load average {study.load:.1f} on {study.threads} "
+            "threads before the study): the times are noisy; run it again on an idle one."
+        )
+    return lines
+
+
+def slower(study: Study) -> list[Comparison]:
+    """Return the pairs in which the factorized layer costs more than the standard one."""
+    return [each for each in study.comparisons if each.measured < 1]
+
+
+def markdown(study: Study) -> str:
+    """Return the page."""
+    versions = ", ".join(f"{name} {number}" for name, number in study.versions.items())
+    headings = ["layer", "shape", *_headings(study), "most of it in"]
+    worse = slower(study)
+    lines = [
+        f"# {_title(study)}",
+        "",
+        f"Measured on {study.where}, {study.date}, batch 1, float32; {versions}. "
+        f"{study.kernels} different kernels tuned, {study.candidates} candidates measured; every "
+        f"library within {study.tolerance:.0e} of the spread of PyTorch's output.",
+        "",
+        "![theory against measurement](study.png)",
+        "",
+        *_lines("layer", _summary_headings(study), _summary(study)),
+        "",
+        f"In {len(worse)} of {len(study.comparisons)} pairs the factorized layer costs more than "
+        "the standard one" + (": " + "; ".join(map(_named, worse)) if worse else "") + ".",
+        "",
+        "## All pairs",
+        "",
+        "A shape is channels in and out, the filter (and its stride), the input's size.",
+        "",
+        *_lines(headings[0], headings[1:], [_cells(each, study) for each in _ordered(study)]),
+        "",
+        *[f"- {line}" for line in legend(study)],
+        "- most of it in: the kernel that costs the factorized layer most, and its share, by "
+        "the tuning records.",
+        "",
+        "## Formulas",
+        "",
+        *_formulas(study),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _title(study: Study) -> str:
+    return f"Factorized layers against standard ones on {study.target}"
+
+
+def _named(pair: Comparison) -> str:
+    return f"{pair.layer} {pair.shape}"
+
+
+def _ordered(study: Study) -> list[Comparison]:
+    return [pair for pairs in by_layer(study).values() for pair in pairs]
+
+
+def _headings(study: Study) -> list[str]:
+    unit = cost_name(study)
+    return [
+        "MACs",
+        "formula",
+        f"standard, {unit}",
+        f"factorized, {unit}",
+        measured_name(study),
+        *(["±"] if study.in_seconds else []),
+        "delivered",
+    ]
+
+
+def _cells(pair: Comparison, study: Study) -> list[str]:
+    kernel, share = pair.factorized.dearest
+    return [
+        pair.layer,
+        str(pair.shape),
+        f"{pair.theoretical:.2f}x",
+        "=" if pair.formula_holds else f"{pair.promised:.2f}x",
+        _cost(pair.standard, study),
+        _cost(pair.factorized, study),
+        f"{pair.measured:.2f}x",
+        *([f"{pair.noise:.0%}"] if study.in_seconds else []),
+        f"{pair.delivered:.0%}",
+        f"{kernel.label} ({share:.0%})",
+    ]
+
+
+def _cost(layer: LayerCost, study: Study) -> str:
+    return f"{layer.cost * 1e3:.3f}" if study.in_seconds else f"{layer.cost / 1e6:.2f}"
+
+
+def _style(pair: Comparison) -> str:
+    if pair.measured < 1:
+        return "bold red"
+    return "green" if pair.delivered >= 0.8 else "yellow" if pair.delivered >= 0.5 else "red"
+
+
+def _summary_headings(study: Study) -> list[str]:
+    return ["pairs", "MACs", measured_name(study), "delivered"]
+
+
+def _summary(study: Study) -> list[list[str]]:
+    return [
+        [
+            layer,
+            str(len(pairs)),
+            _range([each.theoretical for each in pairs]),
+            _range([each.measured for each in pairs]),
+            _range([each.delivered for each in pairs], percent=True),
+        ]
+        for layer, pairs in by_layer(study).items()
+    ]
+
+
+def _range(values: Sequence[float], percent: bool = False) -> str:
+    def show(value: float) -> str:
+        return f"{value:.0%}" if percent else f"{value:.2f}x"
+
+    middle, low, high = statistics.median(values), min(values), max(values)
+    return f"{show(middle)} ({show(low)} to {show(high)})" if len(values) > 1 else show(middle)
+
+
+def _formulas(study: Study) -> list[str]:
+    rows = {
+        each.layer: [each.layer, f"`{each.formula.text}`", each.formula.source]
+        for each in study.comparisons
+    }
+    lines = _lines("layer", ["share of the standard layer's", "source"], rows.values())
+    off = [each for each in _ordered(study) if not each.formula_holds]
+    if not off:
+        return [*lines, "", "Formula and count are the same fraction in all pairs."]
+    told = [f"- {_named(each)}: {'; '.join(each.formula.departures)}" for each in off]
+    return [*lines, "", "Formula and count differ in:", "", *told]
+
+
+def _lines(first: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [
+        f"| {' | '.join([first, *headings])} |",
+        f"|---|{'---|' * len(headings)}",
+        *(f"| {' | '.join(cells)} |" for cells in rows),
+    ]
