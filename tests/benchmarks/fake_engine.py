@@ -1,0 +1,64 @@
+"""Engines that go wrong in the ways real ones do; the model's name says in which."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+from engines.base import Call, Job
+
+
+def load(job: Job) -> Call:
+    """Return an inference that doubles its input, or does what the model's name says."""
+    if job.model == "spins":
+        threading.Thread(target=_spin, daemon=True).start()
+    return _CALLS[job.model]
+
+
+def _double(x: np.ndarray) -> np.ndarray:
+    print("engines print where they like")
+    return 2 * x
+
+
+def _off(x: np.ndarray) -> np.ndarray:
+    return 2 * x + 2e-4 * np.ptp(2 * x)
+
+
+def _spin() -> None:
+    while True:
+        pass
+
+
+def _hang(x: np.ndarray) -> np.ndarray:
+    time.sleep(1000)
+    return x
+
+
+def _die(x: np.ndarray) -> np.ndarray:
+    os.abort()
+
+
+def _die_when_timed() -> Call:
+    calls = 0
+
+    def call(x: np.ndarray) -> np.ndarray:
+        nonlocal calls
+        calls += 1
+        if calls > 20:
+            raise MemoryError("no room for the twenty-first time")
+        return 2 * x
+
+    return call
+
+
+_CALLS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "right": _double,
+    "spins": _double,
+    "wrong": _off,
+    "hangs": _hang,
+    "dies": _die,
+    "dies later": _die_when_timed(),
+}
