@@ -19,15 +19,32 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"
+MODELS = [
+    "squeezenet",
+    "squeezenet1_1",
+    "squeezenet_bypass",
+    "squeezenet_complex_bypass",
+    "mobilenet",
+    "xception",
+    "flattened",
+    "flattened_cifar",
+    "factorized",
+    "factorized_topological",
+    "factorized_bottleneck",
+]
 
 
 def main() -> None:
     """Run the command twice for each model and write what it says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--target", default="rasp4")
-    parser.add_argument("--models", nargs="+", default=["squeezenet", "squeezenet1_1"])
+    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--keep", type=Path, help="add the records to this folder of records")
     arguments = parser.parse_args()
-    rows = [measure(arguments.target, model) for model in arguments.models]
+    rows = []
+    for model in arguments.models:
+        rows.append(measure(arguments.target, model, arguments.keep))
+        print(json.dumps(rows[-1]), flush=True)
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"emulated-{arguments.target}.json"
     result = {"target": arguments.target, "date": date.today().isoformat(), "models": rows}
@@ -36,10 +53,14 @@ def main() -> None:
     print(f"\nwritten to {path}")
 
 
-def measure(target: str, model: str) -> dict:
-    """Tune a model into an empty folder of records, and build it again from them."""
-    with tempfile.TemporaryDirectory() as folder:
-        cold, again = (tune(target, model, Path(folder)) for _ in range(2))
+def measure(target: str, model: str, keep: Path | None) -> dict:
+    """Tune a model into an empty folder of records, and build it again from records."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        cold = tune(target, model, folder / "logs", folder / "dist")
+        if keep is not None:
+            merge(folder / "logs", keep)
+        again = tune(target, model, keep or folder / "logs", folder / "dist")
     assert again["candidates"] == 0, "the second run measured something again"
     return {
         "model": model,
@@ -53,10 +74,27 @@ def measure(target: str, model: str) -> dict:
     }
 
 
-def tune(target: str, model: str, folder: Path) -> dict:
+def merge(new: Path, into: Path) -> None:
+    """Add the measurements that a folder of records does not hold; winners follow by tuning."""
+    for path in new.glob("*/*/measurements.jsonl"):
+        kept = into / path.relative_to(new)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        known = {key(line) for line in kept.read_text().splitlines()} if kept.exists() else set()
+        lines = [each for each in path.read_text().splitlines() if key(each) not in known]
+        with kept.open("a") as file:
+            file.writelines(f"{line}\n" for line in lines)
+
+
+def key(line: str) -> str:
+    """Return which candidate of which workload a measurement is of."""
+    record = json.loads(line)
+    return record["workload"] + json.dumps(record["candidate"], sort_keys=True)
+
+
+def tune(target: str, model: str, logs: Path, output: Path) -> dict:
     """Run the user's command and return its line of JSON."""
     command = [sys.executable, "scripts/tune.py", "--target", target, "--model", model, "--json"]
-    command += ["--logs", str(folder / "logs"), "--output", str(folder / "dist")]
+    command += ["--logs", str(logs), "--output", str(output)]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
