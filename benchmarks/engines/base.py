@@ -118,7 +118,7 @@ def make(path: Path, write: Callable[[Path], object]) -> None:
 ENGINES = (
     Engine("tvm_eff", "engines.tvm_eff_engine", ("tvm_eff", "apache-tvm"), ours=True),
     Engine("ONNX Runtime", "engines.onnxruntime_engine", ("onnxruntime",)),
-    Engine("OpenVINO", "engines.openvino_engine", ("openvino",)),
+    Engine("OpenVINO", "engines.openvino_engine", ("openvino",), note="precision f32, latency"),
     Engine(
         "torch.compile",
         "engines.torch_compile_engine",
@@ -126,7 +126,9 @@ ENGINES = (
         ours=True,
         note="Inductor with freezing: weights are constants, as in the other engines",
     ),
-    Engine("torch eager", "engines.torch_eager_engine", ("torch",), ours=True),
+    Engine(
+        "torch eager", "engines.torch_eager_engine", ("torch",), ours=True, note="channels-last"
+    ),
     Engine("ncnn", "engines.ncnn_engine", ("ncnn", "pnnx"), note="one image after the other"),
     Engine("MNN", "engines.mnn_engine", ("MNN",), note="precision high, which is float32"),
     Engine("LiteRT", "engines.litert_engine", ("ai-edge-litert", "litert-torch"), note="XNNPACK"),

@@ -1,4 +1,4 @@
-"""Eager PyTorch."""
+"""Eager PyTorch, channels-last, which takes it less time on a processor than its default."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from engines.base import Call, Job
 def load(job: Job) -> Call:
     """Return one inference."""
     torch.set_num_threads(job.threads)
-    return call_of(module_of(job))
+    module = module_of(job).to(memory_format=torch.channels_last)
+    return call_of(lambda x: module(x.to(memory_format=torch.channels_last)))
 
 
 def module_of(job: Job) -> nn.Module:
