@@ -11,7 +11,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from tvm_eff.study.report import by_layer, measured_name
+from tvm_eff.study.report import by_layer, measured_name, worse_name
 from tvm_eff.study.result import Comparison, Study
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _heatmap(axes: Axes, study: Study, layers: dict[str, list[Comparison]]) -> N
         for each in pairs:
             column = shapes.index(each.shape)
             delivered[row, column] = each.delivered
-            mark = "\n(dearer)" if each.measured < 1 else ""
+            mark = f"\n({worse_name(study)})" if each.measured < 1 else ""
             far = not 0.2 < each.delivered < 5
             axes.text(
                 column, row, f"{each.delivered:.0%}{mark}", ha="center", va="center", fontsize=8,

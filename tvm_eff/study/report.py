@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.box import SIMPLE
 from rich.table import Table
+from rich.text import Text
 
 from tvm_eff.errors import UsageError
 from tvm_eff.study.result import Comparison, LayerCost, Study
@@ -53,9 +54,9 @@ def measured_name(study: Study) -> str:
     return "speed-up" if study.in_seconds else "instruction ratio"
 
 
-def cost_name(study: Study) -> str:
-    """What a layer's cost is given in."""
-    return "ms" if study.in_seconds else "M instructions"
+def worse_name(study: Study) -> str:
+    """What a layer is whose measured ratio is below 1."""
+    return "slower" if study.in_seconds else "more instructions"
 
 
 def by_layer(study: Study) -> dict[str, list[Comparison]]:
@@ -74,12 +75,12 @@ def table(study: Study) -> Table:
     for heading in _headings(study):
         shown.add_column(heading, justify="right")
     shown.add_column("most of it in", no_wrap=True, overflow="ellipsis")
-    for pairs in by_layer(study).values():
-        for pair in pairs:
-            style = _style(pair)
-            cells = _cells(pair, study)
-            shown.add_row(*cells[:-2], f"[{style}]{cells[-2]}[/{style}]", cells[-1])
-        shown.add_section()
+    layer = None
+    for pair, cells in _rows(study):
+        if layer not in (None, pair.layer):
+            shown.add_section()
+        layer = pair.layer
+        shown.add_row(*cells[:-2], Text(cells[-2], _style(pair)), cells[-1])
     return shown
 
 
@@ -99,6 +100,7 @@ def legend(study: Study) -> list[str]:
     lines = [
         "MACs: how many times fewer multiply-accumulates the factorized layer has, counted; "
         "formula: what the paper says, = where both are the same.",
+        f"std, fact: an inference of the standard and of the factorized layer; "
         f"{measured_name(study)}: what the standard layer costs over what the factorized one "
         "costs, libraries from end to end; delivered: that over MACs.",
     ]
@@ -127,7 +129,8 @@ def slower(study: Study) -> list[Comparison]:
 def markdown(study: Study) -> str:
     """Return the page."""
     versions = ", ".join(f"{name} {number}" for name, number in study.versions.items())
-    headings = ["layer", "shape", *_headings(study), "most of it in"]
+    headings = ["layer", "shape", *_headings(study), *_rate_headings(study), "most of it in"]
+    rows = [[*cells[:-1], *_rates(pair, study), cells[-1]] for pair, cells in _rows(study)]
     worse = slower(study)
     lines = [
         f"# {_title(study)}",
@@ -147,9 +150,11 @@ def markdown(study: Study) -> str:
         "",
         "A shape is channels in and out, the filter (and its stride), the input's size.",
         "",
-        *_lines(headings[0], headings[1:], [_cells(each, study) for each in _ordered(study)]),
+        *_lines(headings[0], headings[1:], rows),
         "",
         *[f"- {line}" for line in legend(study)],
+        f"- {_rate_unit(study)}: multiply-accumulates for what a layer costs. delivered is the "
+        "factorized layer's over the standard one's.",
         "- most of it in: the kernel that costs the factorized layer most, and its share, by "
         "the tuning records.",
         "",
@@ -169,17 +174,19 @@ def _named(pair: Comparison) -> str:
     return f"{pair.layer} {pair.shape}"
 
 
-def _ordered(study: Study) -> list[Comparison]:
-    return [pair for pairs in by_layer(study).values() for pair in pairs]
+def _rows(study: Study) -> list[tuple[Comparison, list[str]]]:
+    """The pairs layer by layer, each with its cells."""
+    ordered = (pair for pairs in by_layer(study).values() for pair in pairs)
+    return [(pair, _cells(pair, study)) for pair in ordered]
 
 
 def _headings(study: Study) -> list[str]:
-    unit = cost_name(study)
+    unit = "ms" if study.in_seconds else "M instr."
     return [
         "MACs",
         "formula",
-        f"standard, {unit}",
-        f"factorized, {unit}",
+        f"std, {unit}",
+        f"fact, {unit}",
         measured_name(study),
         *(["±"] if study.in_seconds else []),
         "delivered",
@@ -204,6 +211,19 @@ def _cells(pair: Comparison, study: Study) -> list[str]:
 
 def _cost(layer: LayerCost, study: Study) -> str:
     return f"{layer.cost * 1e3:.3f}" if study.in_seconds else f"{layer.cost / 1e6:.2f}"
+
+
+def _rate_unit(study: Study) -> str:
+    return "GMAC/s" if study.in_seconds else "MACs an instruction"
+
+
+def _rate_headings(study: Study) -> list[str]:
+    return [f"std, {_rate_unit(study)}", f"fact, {_rate_unit(study)}"]
+
+
+def _rates(pair: Comparison, study: Study) -> list[str]:
+    scale = 1e9 if study.in_seconds else 1.0
+    return [f"{layer.mac_rate / scale:.2f}" for layer in (pair.standard, pair.factorized)]
 
 
 def _style(pair: Comparison) -> str:
@@ -243,7 +263,7 @@ def _formulas(study: Study) -> list[str]:
         for each in study.comparisons
     }
     lines = _lines("layer", ["share of the standard layer's", "source"], rows.values())
-    off = [each for each in _ordered(study) if not each.formula_holds]
+    off = [each for each, _ in _rows(study) if not each.formula_holds]
     if not off:
         return [*lines, "", "Formula and count are the same fraction in all pairs."]
     told = [f"- {_named(each)}: {'; '.join(each.formula.departures)}" for each in off]

@@ -241,6 +241,7 @@ def _layer(layer: LayerCost) -> dict[str, Any]:
         "macs": layer.macs,
         "parameters": layer.parameters,
         "cost": layer.cost,
+        "mac_rate": layer.mac_rate,
         "turns": list(layer.turns),
         "largest_error": layer.error,
         "kernels": [vars(kernel) for kernel in layer.kernels],

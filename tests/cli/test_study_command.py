@@ -1,0 +1,196 @@
+"""``study``: interrupted, resumed, run again, on a board; and what it says to wrong input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tvm_eff.cli import study
+from tvm_eff.numerics import TOLERANCE
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "scripts" / "study.py"
+FILES = ["study.json", "study.md", "study.png"]
+TINY = ["--families", "mobilenet", "--sizes", "16,16,8", "--trials", "2", "--logs", "logs"]
+HOST = ["--target", "host", *TINY, "--rounds", "3", "--output", "out"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to stand in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def message_of(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> str:
+    """Run the command, which must fail as a user's mistake; return the message alone."""
+    try:
+        code = study.main(arguments)
+    except SystemExit as left:  # argparse leaves so
+        assert isinstance(left.code, int)
+        code = left.code
+    out, err = capfd.readouterr()
+    assert (code, out) == (2, "")
+    assert "Traceback" not in err
+    message: str = err.partition("error: ")[2]
+    assert message.count("\n") == 1
+    return message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ([], "--target"),
+        (["--target", "raps4"], "unknown target 'raps4'; did you mean"),
+        (["--target", "absent.toml"], "absent.toml"),
+        (["--target", "host", "--families", "mobilnet"], "'mobilnet'; did you mean 'mobilenet'"),
+        (["--target", "host", "--families", "resnet"], "unknown family 'resnet'"),
+        (["--target", "host", "--sizes", "64,64"], "'64,64' is not a shape; write IN,OUT,SIZE"),
+        (["--target", "host", "--sizes", "64,64,0"], "'64,64,0' is not a shape"),
+        (["--target", "host", "--sizes", "64,64,8,3,1,1"], "is not a shape"),
+        (["--target", "host", "--sizes", "big"], "'big' is not a shape"),
+        (["--target", "host", "--sizes", "8,8,8,4"], "has the shape 8-8 4x4 @8"),
+        (["--target", "host", "--sizes", "8,8,8", "--quick"], "not allowed with"),
+        (["--target", "host", "--trials", "0"], "--trials: '0'"),
+        (["--target", "host", "--rounds", "-1"], "--rounds: '-1'"),
+        (["--target", "rasp4", "--rpc", "board"], "'board' is not an address"),
+        (["--target", "rasp4", "--rpc", "board:http"], "'http' in 'board:http' is not a port"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_value(
+    arguments: list[str], wanted: str, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert wanted in message_of(arguments, capfd)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--output", "--logs"])
+def test_folder_that_cannot_be_written(
+    option: str, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "in_the_way").write_text("a file")
+    message = message_of([*HOST, option, "in_the_way/deeper"], capfd)
+    assert "in_the_way" in message and option in message
+    assert [path for path in folder.rglob("*") if path.is_file()] == [folder / "in_the_way"]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", SCRIPT, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert done.stdout.startswith("usage: study.py")
+    assert "tvm_eff" in imported
+    assert imported.isdisjoint({"tvm", "torch", "numpy", "rich", "matplotlib"})
+
+
+def lines_of(folder: Path) -> list[dict[str, Any]]:
+    """What is on record; the last line may be on its way."""
+    text = "".join(path.read_text() for path in folder.glob("logs/*/*/measurements.jsonl"))
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def measured_once(folder: Path) -> bool:
+    counts = Counter((each["workload"], str(each["candidate"])) for each in lines_of(folder))
+    return set(counts.values()) == {1}
+
+
+def test_host_interrupted_and_resumed(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    process = subprocess.Popen(
+        [sys.executable, SCRIPT, *HOST], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        end = time.monotonic() + 120
+        while not lines_of(folder) and process.poll() is None:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "interrupted; run the same command again to go on" in err
+    assert list((folder / "out").iterdir()) == []
+    before = len(lines_of(folder))
+
+    assert study.main([*HOST, "--json"]) == 0
+    out, err = capfd.readouterr()
+    assert before > 0 and f"{before} of them on record" in err
+    assert measured_once(folder)
+    assert sorted(path.name for path in (folder / "out").iterdir()) == FILES
+    found = json.loads(out)
+    assert found == json.loads((folder / "out" / "study.json").read_text())
+    check_host(found, candidates=len(lines_of(folder)))
+
+    # What was tuned stays so, and is measured again in turns.
+    assert study.main(HOST) == 0
+    out, err = capfd.readouterr()
+    assert "0 to measure" in err
+    assert len(lines_of(folder)) == found["candidates"]
+    assert "speed-up" in out and "depthwise separable" in out
+
+
+def check_host(found: dict[str, Any], candidates: int) -> None:
+    assert (found["target"], found["unit"]) == ("host", "seconds")
+    assert found["where"].startswith("this machine")
+    # Depthwise, pointwise and standard, each as imported and in two schedules.
+    assert (found["kernels"], found["candidates"]) == (3, candidates) == (3, 9)
+    assert {"tvm_eff", "tvm", "torch", "python"} <= found["versions"].keys()
+    (pair,) = found["pairs"]
+    # 16 x 16 x 9 against 16 x 9 + 16 x 16, at 8 x 8 places.
+    assert (pair["standard"]["macs"], pair["factorized"]["macs"]) == (2304 * 64, 400 * 64)
+    assert pair["theoretical_ratio"] == 5.76
+    assert pair["formula"] | {"departures": []} == {
+        "text": "1/N + 1/(Kx Ky)",
+        "source": "arXiv:1704.04861, section 3.1",
+        "ratio": "25/144",
+        "departures": [],
+        "agrees_with_count": True,
+    }
+    assert len(pair["measured_speed_up_rounds"]) == 3
+    for layer, kernels in (("standard", 1), ("factorized", 2)):
+        assert 0 < pair[layer]["largest_error"] <= TOLERANCE
+        assert len(pair[layer]["kernels"]) == kernels
+        assert all(1e-7 < turn < 1 for turn in pair[layer]["turns"])
+    rounds = [
+        standard / factorized
+        for standard, factorized in zip(
+            pair["standard"]["turns"], pair["factorized"]["turns"], strict=True
+        )
+    ]
+    assert pair["measured_speed_up_rounds"] == pytest.approx(rounds)
+    assert pair["measured_speed_up"] == sorted(pair["measured_speed_up_rounds"])[1]
+    assert pair["fraction_delivered"] == pytest.approx(pair["measured_speed_up"] / 5.76)
+
+
+def test_rasp4_counts_instructions(
+    emulator: None, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert study.main(["--target", "rasp4", *TINY]) == 0
+    out, _ = capfd.readouterr()
+    written = folder / "dist" / "study-rasp4"
+    assert sorted(path.name for path in written.iterdir()) == FILES
+    found = json.loads((written / "study.json").read_text())
+    (pair,) = found["pairs"]
+    assert (found["unit"], found["load_average"]) == ("instructions", None)
+    assert found["where"].startswith("emulated cortex-a72")
+    assert "instruction ratio" in out and "no latency" in out
+    # A multiply-add instruction of a Cortex-A72 does four at most.
+    for layer in ("standard", "factorized"):
+        (turn,) = pair[layer]["turns"]
+        assert pair[layer]["macs"] / 4 < turn < 100 * pair[layer]["macs"]
+    assert 1 < pair["instruction_ratio"] < 5.76
+    assert pair["fraction_delivered"] == pytest.approx(pair["instruction_ratio"] / 5.76)
