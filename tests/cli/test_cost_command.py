@@ -30,6 +30,25 @@ def test_cost_as_tables(capfd: pytest.CaptureFixture[str]) -> None:
     assert max(map(len, out.splitlines())) <= 120
 
 
+def test_long_names_cost_no_figure(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    name = "a_name_that_is_longer_than_any_column_of_the_table_could_ever_be_" * 2
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        f"        self.{name} = nn.Conv2d(1024, 1000, 3, padding=1)\n"
+        "    def forward(self, x):\n"
+        f"        return self.{name}(x)\n"
+    )
+    assert cost.main([f"{tmp_path / 'net.py'}:Net", "--input-shape", "1,1024,32,32"]) == 0
+    out = capfd.readouterr().out
+    assert "…" not in out
+    assert f"{1000 * 1024 * 9 * 32 * 32:,}" in out
+    assert f"{1000 * (1024 * 9 + 1):,}" in out
+    assert max(map(len, out.splitlines())) <= 120
+
+
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [

@@ -50,6 +50,18 @@ def network(module: nn.Module, *shapes: tuple[int, ...]) -> Network:
         (nn.Linear(5, 7), [(2, 3, 5)], 42, 6 * 5 * 7),
         (Applied(lambda a, b: a @ b), [(3, 4, 5), (3, 5, 6)], 0, 3 * 4 * 5 * 6),
         (Applied(lambda x: F.conv2d(x, torch.ones(2, 3, 1, 1))), [(1, 3, 4, 4)], 0, 16 * 6),
+        (nn.ConvTranspose2d(4, 6, 3, groups=2, bias=False), [(1, 4, 5, 5)], 108, 4 * 25 * 27),
+        (nn.Conv3d(2, 4, 3, bias=False), [(1, 2, 5, 6, 7)], 4 * 54, 4 * 60 * 54),
+        (nn.Linear(5, 7), [(5,)], 42, 35),
+        (Applied(lambda a, b: a @ b), [(4, 5), (5,)], 0, 20),
+        (Applied(lambda a, b: a @ b), [(5,), (5,)], 0, 5),
+        (Applied(torch.addmv), [(4,), (4, 5), (5,)], 0, 20),
+        (Applied(torch.addbmm), [(4, 6), (3, 4, 5), (3, 5, 6)], 0, 3 * 4 * 5 * 6),
+        (Applied(lambda a, b: torch.einsum("ij,kj->ik", a, b)), [(2, 3), (4, 3)], 0, 24),
+        # Queries against keys, then what comes of it against values: 2 heads of 4.
+        (Applied(F.scaled_dot_product_attention), [(1, 2, 3, 4)] * 3, 0, 2 * 2 * 3 * 3 * 4),
+        # For each of three elements, four gates that see four inputs and five states.
+        (nn.LSTM(4, 5, batch_first=True), [(1, 3, 4)], 20 * 9 + 40, 3 * 20 * 9),
         (nn.Sequential(nn.ReLU(), nn.MaxPool2d(2)), [(1, 3, 4, 4)], 0, 0),
     ],
 )
@@ -62,19 +74,61 @@ def test_counts(
     assert sum(layer.parameters for layer in cost.layers) == parameters
 
 
-def test_shared_weights_count_once_and_work_twice() -> None:
-    class Shared(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = nn.Linear(4, 4, bias=False)
+class Twice(nn.Module):
+    """One matrix of 4 x 4, applied twice in a way that `how` says."""
 
-        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-            return {"y": self.layer(self.layer(x))}
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+        self.first = nn.Linear(4, 4, bias=False)
+        self.second = self.first
+        if how == "tied":
+            self.second = nn.Linear(4, 4, bias=False)
+            self.second.weight = self.first.weight
 
-    cost = account(network(Shared(), (1, 4)))
-    assert (cost.parameters, cost.macs) == (16, 32)
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        if self.how == "as a matrix":
+            return {"y": (x @ self.first.weight.T) @ self.first.weight.T}
+        if self.how == "without gradients":
+            with torch.no_grad():
+                x = self.first(x)
+        elif self.how == "in lower precision":
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                return {"y": self.second(self.first(x))}
+        else:
+            x = self.first(x)
+        return {"y": self.second(x)}
+
+
+@pytest.mark.parametrize(
+    "how", ["as one", "tied", "as a matrix", "without gradients", "in lower precision"]
+)
+def test_shared_weights_count_once_and_work_twice(how: str) -> None:
+    net = network(Twice(how), (1, 4))
+    cost = account(net)
+    assert (cost.parameters, cost.macs) == count(net) == (16, 32)
     assert [layer.parameters for layer in cost.layers] == [16, 0]
     assert [layer.weight_bytes for layer in cost.layers] == [16 * FLOAT, 16 * FLOAT]
+    assert cost.weight_bytes == 16 * FLOAT
+    assert cost.weight_bytes_read == 32 * FLOAT
+    if how == "without gradients":
+        assert [layer.path for layer in cost.layers] == ["first", "second"]
+
+
+def test_parameters_that_are_frozen_or_not_used_count_too() -> None:
+    class Kept(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.unused = nn.Parameter(torch.ones(3))
+            self.layer = nn.Linear(4, 4).requires_grad_(False)
+            self.register_buffer("scale", torch.ones(4), persistent=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x) * self.scale
+
+    cost = account(network(Kept(), (1, 4)))
+    assert (cost.parameters, cost.buffers) == (23, 4)
+    assert cost.layers[1].weight_bytes == 4 * FLOAT
 
 
 def test_bytes_and_intensity_of_a_layer() -> None:
@@ -95,6 +149,38 @@ def test_bytes_and_intensity_of_a_layer() -> None:
 @pytest.mark.parametrize(
     ("function", "values"),
     [
+        (lambda x: torch.relu(x), 10 + 10),
+        (lambda x: x.clone().relu_(), (10 + 10) + (10 + 10)),
+        (lambda x: x.view(2, 5).t(), 0),
+        (lambda x: x.view(2, 5).t().reshape(10), 10 + 10),
+        (lambda x: x.view(2, 5).t().contiguous(), 10 + 10),
+        (lambda x: F.dropout(x.clone(), training=False, inplace=True), 10 + 10),
+        # One value each, which is broadcast.
+        (lambda x: x[:1].expand(10) + x, 1 + 10 + 10),
+        # What no input has a part in is a constant.
+        (lambda x: torch.zeros(10) + x, 10 + 10),
+        (lambda x: x + x, 10 + 10),
+    ],
+    ids=[
+        "operator",
+        "in place",
+        "views",
+        "reshape that copies",
+        "contiguous",
+        "dropout",
+        "broadcast",
+        "constant",
+        "twice the same",
+    ],
+)
+def test_activation_bytes(function: Callable[[torch.Tensor], Any], values: int) -> None:
+    cost = account(network(Applied(function), (10,)))
+    assert cost.activation_bytes == values * FLOAT
+
+
+@pytest.mark.parametrize(
+    ("function", "values"),
+    [
         # Input and output.
         (lambda x: torch.relu(x), 20),
         # The input is done with when the second operator runs.
@@ -107,17 +193,74 @@ def test_bytes_and_intensity_of_a_layer() -> None:
         (lambda x: (torch.relu(x), torch.sigmoid(torch.tanh(x))), 30),
         (lambda x: torch.cat([x, x, x]), 40),
         (lambda x: [each + 1 for each in x.split(5)], 20),
+        (lambda x: torch.relu_(x + 1), 20),
+        # To transpose for good takes a copy.
+        (lambda x: x.reshape(2, 5).t().reshape(10), 20),
+        # Twice as wide.
+        (lambda x: x.double(), 30),
+        # A part of the first result keeps all of it, while the input is done with.
+        (lambda x: torch.relu(torch.relu(x).narrow(0, 0, 2)), 20),
+        (lambda x: torch.zeros(10).copy_(x), 20),
+        (lambda x: x, 10),
     ],
-    ids=["one", "chain", "residual", "view", "outputs", "concat", "split"],
+    ids=[
+        "one",
+        "chain",
+        "residual",
+        "view",
+        "outputs",
+        "concat",
+        "split",
+        "in place",
+        "copy",
+        "cast",
+        "part",
+        "filled",
+        "nothing",
+    ],
 )
 def test_peak_memory(function: Callable[[torch.Tensor], Any], values: int) -> None:
     cost = account(network(Applied(function), (10,)))
     assert cost.peak_activation_bytes == values * FLOAT
 
 
+def test_two_inputs_are_both_needed_at_the_start() -> None:
+    cost = account(network(Applied(lambda a, b: torch.relu(a).sum() + b), (20,), (10,)))
+    assert cost.peak_activation_bytes == (20 + 10 + 20) * FLOAT
+
+
 def test_rejected_input() -> None:
+    rejecting = network(nn.Conv2d(3, 4, 1), (1, 4, 8, 8))
     with pytest.raises(ModelError, match="rejects an input of 1 x 4 x 8 x 8"):
-        account(network(nn.Conv2d(3, 4, 1), (1, 4, 8, 8)))
+        account(rejecting)
+    with pytest.raises(ModelError, match=r"net cannot be counted: .* 3 channels"):
+        count(rejecting)
+
+
+@pytest.mark.parametrize(
+    ("function", "wanted"),
+    [
+        (lambda x: x[x > 0], "its 'layer' calls aten.nonzero"),
+        (
+            lambda x: torch.cond(x.sum() > 0, lambda a: a @ a, lambda a: a + 1, (x,)),
+            r"its 'layer' has control flow \(cond\)",
+        ),
+    ],
+)
+def test_cost_that_depends_on_the_data(
+    function: Callable[[torch.Tensor], Any], wanted: str
+) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = Applied(function)
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return self.layer(x)
+
+    with pytest.raises(ModelError, match=wanted) as caught:
+        account(network(Net(), (4, 4)))
+    assert "\n" not in str(caught.value)
 
 
 def test_saved_program_is_counted_too() -> None:
@@ -125,6 +268,11 @@ def test_saved_program_is_counted_too() -> None:
     plain = account(network(module, (1, 3, 8, 8)))
     exported = torch.export.export(module, (torch.zeros(1, 3, 8, 8),))
     saved = account(Network("net", exported, (TensorSpec((1, 3, 8, 8), "float32"),)))
+    decomposed = Network(
+        "net", exported.run_decompositions(), (TensorSpec((1, 3, 8, 8), "float32"),)
+    )
+    assert count(decomposed) == (account(decomposed).parameters, account(decomposed).macs)
+    assert count(decomposed) == (plain.parameters, plain.macs)
     assert (saved.parameters, saved.macs, saved.layers) == (
         plain.parameters,
         plain.macs,
@@ -152,7 +300,35 @@ def test_formula_that_holds_exactly() -> None:
     # Kx N + Ky N + M N over Kx Ky M N.
     assert saving.macs == saving.formula.ratio == Fraction(5 * 10 + 3 * 10 + 60, 5 * 3 * 60)
     assert saving.parameters != saving.macs
-    assert saving.verdict == "exact, but for biases and batch norm"
+    assert saving.verdict == "exact without biases"
+
+
+@pytest.mark.parametrize(("m", "n", "kx", "ky"), [(3, 8, 3, 3), (5, 7, 5, 3), (16, 4, 1, 5)])
+def test_papers_formulas_by_hand(m: int, n: int, kx: int, ky: int) -> None:
+    flattened = FlattenedStage(m, n, kernel=(ky, kx))
+    (saving,) = account(network(flattened, (2, m, 9, 13))).factorized
+    by_hand = Fraction(kx * n + ky * n + m * n, kx * ky * m * n)
+    assert (saving.macs, saving.weights, saving.formula.ratio) == (by_hand,) * 3
+    for stride in (1, 2):
+        separable = DepthwiseSeparable(m, n, stride)
+        (saving,) = account(network(separable, (1, m, 9, 13))).factorized
+        by_hand = Fraction(1, n) + Fraction(1, 9)
+        assert (saving.macs, saving.weights, saving.formula.ratio) == (by_hand,) * 3
+        assert saving.verdict == "exact without batch norm"
+
+
+def test_layer_called_twice_and_by_keyword() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = FlattenedStage(4, 4, kernel=(3, 3))
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return self.layer(F.max_pool2d(self.layer(x=image), 2))
+
+    savings = account(network(Net(), (1, 4, 8, 8))).factorized
+    assert [each.input_shape for each in savings] == [(1, 4, 8, 8), (1, 4, 4, 4)]
+    assert [each.path for each in savings] == ["layer", "layer"]
 
 
 def test_formula_that_does_not_hold_is_not_called_exact() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import Counter
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -56,14 +55,16 @@ def _print(cost: Cost) -> None:
     if cost.factorized:
         console.print(_savings(cost.factorized))
         console.print(
-            "exact: formula and count are the same fraction. Weights are counted without biases "
-            "and batch norm, as the formulas do.",
+            "exact: formula and counts are the same fraction. Weights are the convolutions' alone, "
+            "as in the formulas;",
+            "all param. has biases and batch norm too.",
             highlight=False,
         )
     for line in (
         f"parameters        {cost.parameters:,} trained, {cost.buffers:,} kept beside them",
-        f"MACs              {cost.macs:,} in convolutions, dense layers and matrix products",
-        f"weights           {_mib(cost.weight_bytes)}",
+        f"MACs              {cost.macs:,} in convolutions, dense layers and matrix products, "
+        "zero padding included",
+        f"weights           {_mib(cost.weight_bytes)} of parameters",
         f"activations       {_mib(cost.activation_bytes)} read and written by all operators",
         f"peak              {_mib(cost.peak_activation_bytes)} of activations at one time, "
         "operators one by one, unfused",
@@ -74,9 +75,10 @@ def _print(cost: Cost) -> None:
 
 def _layers(cost: Cost) -> Table:
     table = _table(f"{cost.name}, layer by layer")
-    table.add_column("layer", overflow="ellipsis", no_wrap=True, max_width=40)
-    table.add_column("operator", overflow="ellipsis", no_wrap=True, max_width=18)
-    for heading in ("output", "parameters", "MACs, M", "weights, KiB", "act., KiB", "FLOP/B"):
+    # What does not fit goes on in the next line; figures never do.
+    table.add_column("layer", overflow="fold")
+    table.add_column("operator", overflow="fold")
+    for heading in ("output", "parameters", "MACs", "weights KiB", "act. KiB", "FLOP/B"):
         table.add_column(heading, justify="right", no_wrap=True)
     for layer in cost.layers:
         table.add_row(
@@ -84,9 +86,9 @@ def _layers(cost: Cost) -> Table:
             layer.operator,
             "x".join(map(str, layer.output_shape)),
             f"{layer.parameters:,}" if layer.parameters else "",
-            f"{layer.macs / 1e6:.2f}" if layer.macs else "",
-            f"{layer.weight_bytes / 1024:.1f}" if layer.weight_bytes else "",
-            f"{layer.activation_bytes / 1024:.1f}",
+            f"{layer.macs:,}" if layer.macs else "",
+            _kib(layer.weight_bytes) if layer.weight_bytes else "",
+            _kib(layer.activation_bytes),
             f"{layer.arithmetic_intensity:.1f}" if layer.macs else "",
         )
     table.add_section()
@@ -95,9 +97,9 @@ def _layers(cost: Cost) -> Table:
         "",
         "",
         f"{cost.parameters:,}",
-        f"{cost.macs / 1e6:.2f}",
-        f"{cost.weight_bytes / 1024:.1f}",
-        f"{cost.activation_bytes / 1024:.1f}",
+        f"{cost.macs:,}",
+        _kib(cost.weight_bytes_read),
+        _kib(cost.activation_bytes),
         f"{cost.arithmetic_intensity:.1f}",
     )
     return table
@@ -105,27 +107,19 @@ def _layers(cost: Cost) -> Table:
 
 def _savings(found: tuple[Saving, ...]) -> Table:
     table = _table("factorized layers, as a fraction of the standard ones")
-    table.add_column("layers", no_wrap=True, justify="right")
-    table.add_column("kind", no_wrap=True)
-    table.add_column("formula")
-    for heading in ("formula", "MACs", "weights", "all param."):
+    for heading in ("layer", "kind", "formula"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("value", "MACs", "weights", "all param."):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("verdict")
-    rows = Counter(
-        (
-            each.kind,
-            each.formula.text,
-            each.formula.ratio,
-            each.macs,
-            each.weights,
-            each.parameters,
-            each.verdict,
-        )
-        for each in found
-    )
-    for (kind, text, ratio, macs, weights, parameters, verdict), times in rows.items():
-        shares = (_share(each) for each in (ratio, macs, weights, parameters))
-        table.add_row(str(times), kind, text, *shares, verdict)
+    table.add_column("agreement", overflow="fold")
+    rows: dict[tuple[Any, ...], list[str]] = {}
+    for each in found:
+        counted = (each.macs, each.weights, each.parameters)
+        row = (each.kind, each.formula.text, each.formula.ratio, *counted, each.verdict)
+        rows.setdefault(row, []).append(each.path or "-")
+    for (kind, text, *values, verdict), paths in rows.items():
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        table.add_row(paths[0] + more, kind, text, *map(_share, values), verdict)
     return table
 
 
@@ -133,11 +127,16 @@ def _table(title: str) -> Table:
     from rich.box import SIMPLE
     from rich.table import Table
 
-    return Table(title=title, box=SIMPLE, title_justify="left")
+    # Every operator has its row, so nothing is to be gained from space between columns.
+    return Table(title=title, box=SIMPLE, title_justify="left", padding=(0, 1, 0, 0))
 
 
 def _share(value: Fraction) -> str:
-    return f"{float(value):.4f}"
+    return f"{float(value):.5f}"
+
+
+def _kib(size: int) -> str:
+    return f"{size / 1024:.1f}"
 
 
 def _mib(size: int) -> str:

@@ -1,30 +1,24 @@
 """What a network costs on paper: parameters, multiply-accumulates, bytes, peak memory.
 
-Multiply-accumulates (MACs) are those of convolutions, dense layers and other matrix
-products, as PyTorch's own counter knows them, half its floating-point operations. A
-zero that padding adds counts like any other value, as is usual: a convolution has output
-elements x weights of one output channel, a transposed one input elements x weights of
-one input channel.
+What a multiply-accumulate (MAC) is, and of which operators, is in `macs.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.export.graph_signature import InputKind
-from torch.utils.flop_counter import FlopCounterMode
 
-from tvm_eff.models.liveness import aliases, bytes_of, peak_bytes, tensors_of
+from tvm_eff.errors import ModelError
+from tvm_eff.models.liveness import activations, peak_bytes
+from tvm_eff.models.macs import counting
 from tvm_eff.models.network import Network
-from tvm_eff.models.program import quiet, trace
-from tvm_eff.models.saving import Saving, savings
-
-_CONSTANTS = (InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
+from tvm_eff.models.program import first_line, place_of, quiet, trace
+from tvm_eff.models.replay import Replay, bytes_of, replay, storage_of
+from tvm_eff.models.saving import Saving, empty_inputs, savings
 
 
 @dataclass(frozen=True)
@@ -44,7 +38,7 @@ class Layer:
     macs
         Multiply-accumulates.
     weight_bytes
-        Bytes of parameters and constants it reads.
+        Bytes of parameters and other constants it reads, whole.
     activation_bytes
         Bytes of activations it reads and writes.
     """
@@ -73,13 +67,14 @@ class Cost:
     name
         The network's name.
     parameters
-        Trainable values, shared ones counted once.
+        Trainable values, shared ones counted once, frozen ones too.
     buffers
         Values that are kept but not trained, such as running statistics.
     macs
         Multiply-accumulates of one inference.
     weight_bytes
-        Bytes of the parameters.
+        Bytes of the parameters. Layers read more: running statistics, and shared weights
+        as often as they are used.
     activation_bytes
         Bytes of activations that all operators read and write.
     peak_activation_bytes
@@ -103,114 +98,91 @@ class Cost:
     factorized: tuple[Saving, ...] = field(repr=False)
 
     @property
+    def weight_bytes_read(self) -> int:
+        """Bytes of parameters and other constants that all operators read."""
+        return sum(layer.weight_bytes for layer in self.layers)
+
+    @property
     def arithmetic_intensity(self) -> float:
         """Floating-point operations (2 a MAC) for each byte read or written."""
-        moved = sum(layer.weight_bytes for layer in self.layers) + self.activation_bytes
+        moved = self.weight_bytes_read + self.activation_bytes
         return 2 * self.macs / moved if moved else 0.0
 
 
 def account(network: Network) -> Cost:
-    """Account for every operator of a network.
+    """Account for every operator of a network, without running it on data.
+
+    It is traced with ``torch.export``, and the program replayed operator by operator on
+    tensors without data: functional calls count like modules. Shared weights count once.
 
     Raises
     ------
     ModelError
-        The network rejects its inputs or cannot be traced.
+        The network rejects its inputs, cannot be traced, or has a cost that depends on
+        the data.
     """
-    exported = trace(network).exported
-    with quiet():
-        layers = tuple(_layers(exported))
-    state = exported.state_dict
-    parameters = [state[name] for name in exported.graph_signature.parameters]
-    buffers = [state[name] for name in exported.graph_signature.buffers if name in state]
+    program = trace(network)
     module = network.module
+    with quiet():
+        ran = replay(program.exported, network.name)
+        saved = tuple(savings(module, network)) if isinstance(module, nn.Module) else ()
+    layers = tuple(_layers(ran))
     return Cost(
         name=network.name,
-        parameters=_values(parameters),
-        buffers=_values(buffers),
-        macs=sum(layer.macs for layer in layers),
-        weight_bytes=sum(map(bytes_of, parameters)),
+        parameters=_values(ran.parameters),
+        buffers=_values(ran.buffers),
+        macs=sum(step.macs for step in ran.steps),
+        weight_bytes=sum(map(bytes_of, ran.parameters)),
         activation_bytes=sum(layer.activation_bytes for layer in layers),
-        peak_activation_bytes=peak_bytes(exported),
+        peak_activation_bytes=peak_bytes(ran),
         layers=layers,
-        factorized=tuple(savings(module, network)) if isinstance(module, nn.Module) else (),
+        factorized=saved,
     )
 
 
 def count(network: Network) -> tuple[int, int]:
-    """Return a module's parameters and MACs alone, which takes a fraction of the time.
+    """Return parameters and MACs alone, for a module in a fraction of the time.
 
     Raises
     ------
-    TypeError
-        It is a saved program.
+    ModelError
+        As for :func:`account`.
     """
     module = network.module
     if not isinstance(module, nn.Module):
-        raise TypeError("a saved program has no parameters of its own: use account")
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        inputs = [torch.empty(s.shape, dtype=getattr(torch, s.dtype)) for s in network.inputs]
-        with FlopCounterMode(display=False) as counter:
-            module(*inputs)
-    return _values(list(module.parameters())), counter.get_total_flops() // 2
+        ran = replay(module, network.name)
+        return _values(ran.parameters), sum(step.macs for step in ran.steps)
+    with FakeTensorMode(allow_non_fake_inputs=True), counting() as counter:
+        try:
+            module(*empty_inputs(network))
+        except Exception as error:  # whatever the user's code raises
+            raise ModelError(
+                f"{network.name} cannot be counted: {first_line(error)}{place_of(error)}"
+            ) from error
+    return _values(list(module.parameters())), counter.macs
 
 
 def _values(tensors: Sequence[torch.Tensor]) -> int:
     return sum(tensor.numel() for tensor in tensors)
 
 
-def _layers(exported: torch.export.ExportedProgram) -> Iterator[Layer]:
-    """One row for each operator that computes something: views cost nothing."""
-    constants = _constants(exported)
-    trained = set(exported.graph_signature.inputs_to_parameters)
-    met: set[str] = set()
-    for node in exported.graph.nodes:
-        if node.op != "call_function" or aliases(node) is not None:
+def _layers(ran: Replay) -> Iterator[Layer]:
+    """One row for each operator that does work on activations or weights."""
+    active = activations(ran)
+    kept = {storage_of(tensor) for tensor in (*ran.parameters, *ran.buffers)}
+    size_of = {storage_of(tensor): tensor.numel() for tensor in ran.parameters}
+    for step in ran.steps:
+        storages = {storage_of(tensor) for tensor in (*step.reads, *step.writes)}
+        if not step.computes or storages.isdisjoint(active | kept):
             continue
-        weights = [each for each in node.all_input_nodes if each.name in constants]
-        activations = [each for each in node.all_input_nodes if each.name not in constants]
-        new = [w for w in weights if w.name in trained and w.name not in met]
-        met.update(each.name for each in new)
-        outputs = tensors_of(node)
+        moved = [each for each in (*step.reads, *step.writes) if storage_of(each) in active]
+        constants = [each for each in step.reads if storage_of(each) not in active]
         yield Layer(
-            path=_path(node),
-            operator=_operator(node),
-            output_shape=tuple(outputs[0].shape) if outputs else (),
-            parameters=sum(_values(tensors_of(each)) for each in new),
-            macs=_macs(node),
-            weight_bytes=sum(bytes_of(t) for each in weights for t in tensors_of(each)),
-            activation_bytes=sum(
-                bytes_of(t) for each in (*activations, node) for t in tensors_of(each)
-            ),
+            path=step.path,
+            operator=step.operator,
+            output_shape=tuple(step.writes[0].shape),
+            parameters=sum(size_of.pop(storage, 0) for storage in storages),
+            macs=step.macs,
+            weight_bytes=sum(map(bytes_of, constants)),
+            activation_bytes=sum(map(bytes_of, moved)),
         )
-
-
-def _constants(exported: torch.export.ExportedProgram) -> set[str]:
-    signature = exported.graph_signature
-    return set(signature.inputs_to_parameters) | {
-        spec.arg.name for spec in signature.input_specs if spec.kind in _CONSTANTS
-    }
-
-
-def _macs(node: torch.fx.Node) -> int:
-    if not isinstance(node.target, torch._ops.OpOverload):
-        return 0
-
-    def value(argument: Any) -> Any:
-        return argument.meta["val"] if isinstance(argument, torch.fx.Node) else argument
-
-    arguments = torch.fx.node.map_arg(node.args, value)
-    keywords = torch.fx.node.map_arg(node.kwargs, value)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        node.target(*arguments, **keywords)
-    return int(counter.get_total_flops()) // 2
-
-
-def _path(node: torch.fx.Node) -> str:
-    modules = list((node.meta.get("nn_module_stack") or {}).values())
-    return str(modules[-1][0]) if modules else ""
-
-
-def _operator(node: torch.fx.Node) -> str:
-    name = getattr(node.target, "__name__", str(node.target))
-    return name.partition(".")[0]

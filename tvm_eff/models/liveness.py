@@ -1,101 +1,54 @@
-"""Which tensors of a traced program are needed when, and how many bytes they take."""
+"""Which memory of a program is needed when, and how much of it at one time."""
 
 from __future__ import annotations
 
-import operator
-from typing import Any
+from collections.abc import Iterable
+from itertools import accumulate
 
 import torch
-from torch.export.graph_signature import InputKind
-from torch.utils import _pytree as pytree
 
-# They may return their input itself, which their schemas do not say.
-_IDENTITIES = frozenset({"dropout", "feature_dropout", "contiguous", "to", "_to_copy", "alias"})
+from tvm_eff.models.replay import Replay, storage_of
 
 
-def tensors_of(node: torch.fx.Node) -> list[torch.Tensor]:
-    """Return the tensors a node stands for, without data."""
-    values = pytree.tree_leaves(node.meta.get("val"))
-    return [each for each in values if isinstance(each, torch.Tensor)]
+def activations(ran: Replay) -> frozenset[int]:
+    """Return the storages whose values depend on the network's inputs.
+
+    All others are constants: weights, and what is computed of weights alone.
+    """
+    found = {storage_of(tensor) for tensor in ran.inputs}
+    for step in ran.steps:
+        if any(storage_of(tensor) in found for tensor in step.reads):
+            found.update(storage_of(tensor) for tensor in step.writes)
+    return frozenset(found)
 
 
-def bytes_of(tensor: torch.Tensor) -> int:
-    """Return how many bytes a tensor's values take."""
-    return tensor.numel() * tensor.element_size()
-
-
-def aliases(node: torch.fx.Node) -> torch.fx.Node | None:
-    """Return the node whose memory this one shares: a view's, or that of one of several outputs."""
-    if node.target is operator.getitem:
-        source = node.args[0]
-        return source if isinstance(source, torch.fx.Node) else None
-    if not isinstance(node.target, torch._ops.OpOverload) or not node.all_input_nodes:
-        return None
-    source = node.all_input_nodes[0]
-    if _is_identity(node, source):
-        return source
-    returned = node.target._schema.returns
-    shares = bool(returned) and any(value.alias_info is not None for value in returned)
-    return source if shares else None
-
-
-def peak_bytes(exported: torch.export.ExportedProgram) -> int:
+def peak_bytes(ran: Replay) -> int:
     """Return the most bytes of activations that are live while one operator runs.
 
-    Inputs are live until they were last read, outputs until the end. Weights do not
-    count.
+    Inputs are live from the start until they were last read, outputs to the end. A view
+    keeps the whole of the memory it looks at. Constants do not count, nor do the work
+    space of single operators and what fusing them saves.
     """
-    nodes: list[torch.fx.Node] = list(exported.graph.nodes)
-    owner = _owners(exported, nodes)
-    last_use: dict[torch.fx.Node, int] = {}
-    for step, node in enumerate(nodes):
-        for each in (node, *node.all_input_nodes):
-            if each in owner:
-                last_use[owner[each]] = step
-    live: dict[torch.fx.Node, int] = {}
-    peak = 0
-    for step, node in enumerate(nodes):
-        if owner.get(node) is node:
-            live[node] = sum(bytes_of(tensor) for tensor in tensors_of(node))
-        peak = max(peak, sum(live.values()))
-        live = {each: size for each, size in live.items() if last_use[each] > step}
-    return peak
+    counted = activations(ran)
+    size: dict[int, int] = {}
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
 
+    def use(tensors: Iterable[torch.Tensor], moment: int) -> None:
+        for tensor in tensors:
+            storage = storage_of(tensor)
+            if storage in counted:
+                size[storage] = tensor.untyped_storage().nbytes()
+                first.setdefault(storage, moment)
+                last[storage] = moment
 
-def _owners(
-    exported: torch.export.ExportedProgram, nodes: list[torch.fx.Node]
-) -> dict[torch.fx.Node, torch.fx.Node]:
-    """For each activation, the node whose memory it lives in."""
-    inputs = {
-        spec.arg.name
-        for spec in exported.graph_signature.input_specs
-        if spec.kind is InputKind.USER_INPUT
-    }
-    owner: dict[torch.fx.Node, torch.fx.Node] = {}
-    node: torch.fx.Node
-    for node in nodes:
-        if node.op == "placeholder":
-            if node.name in inputs:
-                owner[node] = node
-        elif node.op == "call_function":
-            source = aliases(node)
-            if source is None:
-                owner[node] = node
-            elif source in owner:
-                owner[node] = owner[source]
-    return owner
-
-
-def _is_identity(node: torch.fx.Node, source: torch.fx.Node) -> bool:
-    assert isinstance(node.target, torch._ops.OpOverload)
-    if node.target.overloadpacket.__name__ not in _IDENTITIES:
-        return False
-    mine, other = node.meta.get("val"), source.meta.get("val")
-    return _same_layout(mine, other)
-
-
-def _same_layout(mine: Any, other: Any) -> bool:
-    if not isinstance(mine, torch.Tensor) or not isinstance(other, torch.Tensor):
-        return False
-    same = mine.dtype == other.dtype and mine.shape == other.shape
-    return same and mine.stride() == other.stride()
+    use(ran.inputs, 0)
+    for moment, step in enumerate(ran.steps):
+        use((*step.reads, *step.writes), moment)
+    end = max(len(ran.steps), 1)
+    use(ran.outputs, end)
+    change = [0] * (end + 2)
+    for storage, amount in size.items():
+        change[first[storage]] += amount
+        change[last[storage] + 1] -= amount
+    return max(accumulate(change))

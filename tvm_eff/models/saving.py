@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from tvm_eff.models.factorization import FactorizedLayer, Formula
+from tvm_eff.models.macs import counting
 from tvm_eff.models.network import Network
 
 
@@ -36,6 +38,8 @@ class Saving:
         standard layer's.
     parameters
         All counted parameters over the standard layer's.
+    left_out
+        What either layer has beyond the weights: ``biases``, ``batch norm``.
     """
 
     path: str
@@ -45,6 +49,7 @@ class Saving:
     macs: Fraction
     weights: Fraction
     parameters: Fraction
+    left_out: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -58,8 +63,15 @@ class Saving:
             why = ", ".join(self.formula.departures) or "unexplained"
             return f"{' and '.join(off)} differ: {why}"
         if self.parameters != self.formula.ratio:
-            return "exact, but for biases and batch norm"
+            return f"exact without {' and '.join(self.left_out)}"
         return "exact"
+
+
+@dataclass(frozen=True)
+class _Call:
+    path: str
+    layer: FactorizedLayer
+    x: torch.Tensor
 
 
 def savings(module: nn.Module, network: Network) -> Iterator[Saving]:
@@ -67,53 +79,73 @@ def savings(module: nn.Module, network: Network) -> Iterator[Saving]:
 
     Both are counted on the input that the layer has in the network.
     """
-    for path, layer, shape in _calls(module, network):
-        standard = layer.standard()
-        yield Saving(
-            path=path,
-            kind=type(layer).__name__,
-            input_shape=shape,
-            formula=layer.formula(),
-            macs=Fraction(_macs(layer, shape), _macs(standard, shape)),
-            weights=Fraction(_weights(layer), _weights(standard)),
-            parameters=Fraction(_parameters(layer), _parameters(standard)),
-        )
+    # Standard layers are made in this mode too: it would take long to draw their weights.
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        for call in _calls(module, network):
+            standard = call.layer.standard().eval()
+            yield Saving(
+                path=call.path,
+                kind=type(call.layer).__name__,
+                input_shape=tuple(call.x.shape),
+                formula=call.layer.formula(),
+                macs=Fraction(_macs(call.layer, call.x), _macs(standard, call.x)),
+                weights=Fraction(_weights(call.layer), _weights(standard)),
+                parameters=Fraction(_parameters(call.layer), _parameters(standard)),
+                left_out=tuple(dict.fromkeys((*_left_out(call.layer), *_left_out(standard)))),
+            )
 
 
-def _calls(
-    module: nn.Module, network: Network
-) -> list[tuple[str, FactorizedLayer, tuple[int, ...]]]:
-    found: list[tuple[str, FactorizedLayer, tuple[int, ...]]] = []
+def empty_inputs(network: Network) -> list[torch.Tensor]:
+    """Return tensors of a network's inputs; without data where fake tensors are made."""
+    return [torch.empty(each.shape, dtype=getattr(torch, each.dtype)) for each in network.inputs]
+
+
+def _calls(module: nn.Module, network: Network) -> list[_Call]:
+    found: list[_Call] = []
     hooks = []
     for path, layer in module.named_modules():
         if isinstance(layer, FactorizedLayer):
 
-            def note(called: nn.Module, inputs: tuple[torch.Tensor, ...], path: str = path) -> None:
+            def note(
+                called: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], path: str = path
+            ) -> None:
                 assert isinstance(called, FactorizedLayer)
-                found.append((path, called, tuple(inputs[0].shape)))
+                # By position: a standard layer may call its input something else.
+                (x,) = (*args, *kwargs.values())
+                found.append(_Call(path, called, x))
 
-            hooks.append(layer.register_forward_pre_hook(note))
+            hooks.append(layer.register_forward_pre_hook(note, with_kwargs=True))
     if not hooks:
         return []
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-            module(*(torch.empty(s.shape, dtype=getattr(torch, s.dtype)) for s in network.inputs))
+        with torch.no_grad():
+            module(*empty_inputs(network))
     finally:
         for hook in hooks:
             hook.remove()
     return found
 
 
-def _macs(layer: nn.Module, shape: tuple[int, ...]) -> int:
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        x = torch.empty(shape)
-        with FlopCounterMode(display=False) as counter:
-            layer.eval()(x)
-    return int(counter.get_total_flops()) // 2
+def _macs(layer: nn.Module, x: torch.Tensor) -> int:
+    with counting() as counter:
+        layer(x)
+    return counter.macs
 
 
 def _weights(layer: nn.Module) -> int:
     return sum(p.numel() for p in layer.parameters() if p.ndim > 1)
+
+
+def _left_out(layer: nn.Module) -> Iterator[str]:
+    """What the parameters that are no weights of a convolution belong to."""
+    for module in layer.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.ndim > 1:
+                continue
+            if isinstance(module, _BatchNorm):
+                yield "batch norm"
+            else:
+                yield "biases" if name == "bias" else type(module).__name__
 
 
 def _parameters(layer: nn.Module) -> int:
