@@ -23,6 +23,8 @@ Without --rpc, the host measures itself and a board is emulated: then figures ar
 of executed instructions, never speed-ups. Interrupted with Ctrl-C, the same command goes
 on where tuning stopped."""
 
+_QUICK_TRIALS = 8
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
@@ -37,6 +39,7 @@ def _main(argv: list[str] | None) -> None:
     from tvm_eff.tune import TuneOptions
 
     target = targets.load(arguments.target)
+    trials = arguments.trials or (_QUICK_TRIALS if arguments.quick else None)
     options = study.StudyOptions(
         target=arguments.target,
         families=arguments.families or study.FAMILIES,
@@ -46,7 +49,7 @@ def _main(argv: list[str] | None) -> None:
         logs=arguments.logs,
         output=arguments.output or Path("dist") / f"study-{target.name}",
         rounds=arguments.rounds or study.ROUNDS,
-        tune=TuneOptions(trials=arguments.trials, workers=arguments.workers),
+        tune=TuneOptions(trials=trials, workers=arguments.workers),
     )
     with ConsoleProgress() as progress:
         found = study.run(options, progress)
@@ -86,7 +89,9 @@ def _parser() -> argparse.ArgumentParser:
         "of the filters (default: 3), stride (default: 1), such as 64,128,56,3,2 "
         "(default: seven shapes, as in the papers' networks)",
     )
-    grid.add_argument("--quick", action="store_true", help="two small shapes")
+    grid.add_argument(
+        "--quick", action="store_true", help="two small shapes, half as many candidates"
+    )
     parser.add_argument(
         "--rpc", metavar="HOST:PORT", help="measure on a real board's RPC server, in seconds"
     )
