@@ -110,6 +110,11 @@ def test_plot_has_a_point_where_it_belongs() -> None:
     assert scatter.get_xlim() == scatter.get_ylim()
 
 
+def test_plot_says_where_a_layer_is_slower() -> None:
+    assert "slower than the standard layer" in texts_of(study(HALF))
+    assert "more instructions than the standard layer" in texts_of(EMULATED)
+
+
 def test_plot_shows_what_was_delivered_of_every_pair() -> None:
     wide = comparison(shape=LayerShape(8, 8, 8))
     grid = plot(study(HALF, SLOWER, wide)).axes[1]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colors, which the color-blind can tell apart.
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-_MARKERS = "osD^vP"
+_MARKERS = "osD^vPX<>"
 _DPI = 150
 
 
@@ -56,7 +56,8 @@ def _scatter(axes: Axes, study: Study, layers: dict[str, list[Comparison]]) -> N
         _plain_numbers(axis)
     line = np.array([low, high])
     axes.axhspan(low, 1, color="#d55e00", alpha=0.1, lw=0)
-    axes.text(high * 0.95, 0.97, "dearer than the standard layer", ha="right", va="top", fontsize=8)
+    told = f"{worse_name(study)} than the standard layer"
+    axes.text(high * 0.95, 0.97, told, ha="right", va="top", fontsize=8)
     for part, style in ((1, "-"), (1 / 2, "--"), (1 / 4, ":")):
         label = {1: "delivered in full", 1 / 2: "half", 1 / 4: "a quarter"}[part]
         axes.plot(line, line * part, style, color="black", lw=1, zorder=1)
@@ -69,13 +70,13 @@ def _scatter(axes: Axes, study: Study, layers: dict[str, list[Comparison]]) -> N
         color, marker = _look(study, name)
         x, y = [each.theoretical for each in pairs], [each.measured for each in pairs]
         spreads = [each.spread for each in pairs]
-        # The median of few rounds may lie a hair outside of interpolated percentiles.
+        # Of equal rounds, rounding may put the median a hair outside.
         ends = [
             [max(0.0, m - s[0]) for m, s in zip(y, spreads, strict=True)],
             [max(0.0, s[1] - m) for m, s in zip(y, spreads, strict=True)],
         ]
         axes.errorbar(
-            x, y, ends, fmt=marker, color=color, label=name, ms=6, mec="white", mew=0.6,
+            x, y, ends, fmt=marker, color=color, label=name, ms=6, alpha=0.75, mec="white", mew=0.6,
             elinewidth=1, zorder=2,
         )  # fmt: skip
     axes.set_xlabel("theoretical: times fewer multiply-accumulates")
@@ -110,15 +111,13 @@ def _heatmap(axes: Axes, study: Study, layers: dict[str, list[Comparison]]) -> N
 
 
 def _look(study: Study, layer: str) -> tuple[str, str]:
-    """Return the color of a layer's family, and a marker that tells its layers apart."""
-    family = next(each.family for each in study.comparisons if each.layer == layer)
+    """Return the color of a layer's family, and a marker that no other layer has."""
     families = list(dict.fromkeys(each.family for each in study.comparisons))
-    siblings = list(
-        dict.fromkeys(each.layer for each in study.comparisons if each.family == family)
-    )
+    layers = list(by_layer(study))
+    family = next(each.family for each in study.comparisons if each.layer == layer)
     return (
         _COLORS[families.index(family) % len(_COLORS)],
-        _MARKERS[siblings.index(layer) % len(_MARKERS)],
+        _MARKERS[layers.index(layer) % len(_MARKERS)],
     )
 
 

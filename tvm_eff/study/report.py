@@ -73,7 +73,8 @@ def table(study: Study) -> Table:
     shown.add_column("layer", no_wrap=True)
     shown.add_column("shape", no_wrap=True)
     for heading in _headings(study):
-        shown.add_column(heading, justify="right")
+        longest = max(map(len, heading.split()))
+        shown.add_column(heading, justify="right", min_width=longest)
     shown.add_column("most of it in", no_wrap=True, overflow="ellipsis")
     layer = None
     for pair, cells in _rows(study):
