@@ -60,6 +60,13 @@ def network(module: nn.Module, *shapes: tuple[int, ...]) -> Network:
         (Applied(lambda a, b: torch.einsum("ij,kj->ik", a, b)), [(2, 3), (4, 3)], 0, 24),
         # Queries against keys, then what comes of it against values: 2 heads of 4.
         (Applied(F.scaled_dot_product_attention), [(1, 2, 3, 4)] * 3, 0, 2 * 2 * 3 * 3 * 4),
+        # Four heads of queries for two of keys.
+        (
+            Applied(lambda q, k: F.scaled_dot_product_attention(q, k, k, enable_gqa=True)),
+            [(1, 4, 3, 4), (1, 2, 3, 4)],
+            0,
+            2 * 4 * 3 * 3 * 4,
+        ),
         # For each of three elements, four gates that see four inputs and five states.
         (nn.LSTM(4, 5, batch_first=True), [(1, 3, 4)], 20 * 9 + 40, 3 * 20 * 9),
         (nn.Sequential(nn.ReLU(), nn.MaxPool2d(2)), [(1, 3, 4, 4)], 0, 0),

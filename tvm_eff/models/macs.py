@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode
 
 Shape = Sequence[int]
 
@@ -64,15 +64,9 @@ def _added_product(c: Shape, a: Shape, b: Shape, **_: Any) -> int:
     return 2 * prod(a) * (b[-1] if len(b) > 1 else 1)
 
 
-def _attention(query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
-    return int(sdpa_flop_count(query, key, value))
-
-
 _ADDED = {
     torch.ops.aten.dot: _dot,
     torch.ops.aten.mv: _dot,
     torch.ops.aten.addmv: _added_product,
     torch.ops.aten.addbmm: _added_product,
-    # Where a program was saved after it had been decomposed for this processor.
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
 }
