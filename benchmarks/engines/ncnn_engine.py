@@ -29,6 +29,7 @@ def convert(job: Job) -> None:
         if done.returncode != 0 or not part.exists():
             printed = (done.stderr or done.stdout).strip().splitlines()
             raise RuntimeError(f"pnnx failed: {printed[-1] if printed else done.returncode}")
+        _require_layers(part)
 
     make(_graph(job), run)
 
@@ -43,7 +44,7 @@ def load(job: Job) -> Call:
         if name.startswith("use_") and any(each in name for each in _REDUCED):
             setattr(net.opt, name, False)
     if net.load_param(str(_graph(job))) != 0 or net.load_model(str(_weights(job))) != 0:
-        raise RuntimeError(f"ncnn cannot load {_graph(job)}")
+        raise RuntimeError("ncnn cannot load what pnnx wrote")
     (taken,), (given,) = net.input_names(), net.output_names()
 
     def single(image: np.ndarray) -> np.ndarray:
@@ -58,6 +59,14 @@ def load(job: Job) -> Call:
         return np.stack([single(image) for image in x])
 
     return call
+
+
+def _require_layers(graph: Path) -> None:
+    """Refuse a graph with operators of PyTorch left in it, whose names have a dot."""
+    kinds = [line.split()[0] for line in graph.read_text().splitlines() if line]
+    left = sorted({kind for kind in kinds if "." in kind})
+    if left:
+        raise RuntimeError(f"ncnn has no layer for {', '.join(left)}")
 
 
 def _trace(program: Path, path: Path, shape: tuple[int, ...]) -> None:

@@ -11,6 +11,7 @@ import ctypes
 import importlib
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -66,7 +67,9 @@ def _reason(error: Exception) -> str:
     text = next((line for line in str(error).splitlines() if line.strip()), "")
     if isinstance(error, ModuleNotFoundError):
         return f"not installed: {text}"
-    return f"{type(error).__name__}: {text}"[:300]
+    # Where packages lie is no part of a reason.
+    text = re.sub(r"/\S+/site-packages/", "", text)
+    return f"{type(error).__name__}: {text}"[:200]
 
 
 def _versions(packages: tuple[str, ...]) -> dict[str, str]:
