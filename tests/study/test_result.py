@@ -8,6 +8,8 @@ from fractions import Fraction
 import pytest
 from made_up import FULL, HALF, SLOWER, comparison, cost, instructions, study
 
+from tvm_eff.study import report
+
 
 def test_saving_that_is_half_delivered() -> None:
     assert HALF.theoretical == 8
@@ -46,6 +48,13 @@ def test_noise_is_what_differs_between_rounds() -> None:
     assert noisy.measured == 10
     assert noisy.spread == pytest.approx((9.2, 10.8))
     assert noisy.noise == pytest.approx(0.08)
+
+
+def test_one_round_says_nothing_of_the_noise() -> None:
+    once = comparison(standard=cost(8, 4.0), factorized=cost(1, 1.0))
+    assert once.noise is None
+    assert once.measured == 4
+    assert "| 4.00x | - | 50% |" in report.markdown(study(once))
 
 
 def test_formula_beside_the_count() -> None:

@@ -33,7 +33,7 @@ def plot(study: Study) -> Figure:
         Its ``savefig`` writes it.
     """
     layers, shapes = by_layer(study), list(dict.fromkeys(p.shape for p in study.comparisons))
-    height = max(5.2, 2.2 + 0.42 * len(layers))
+    height = max(6.2, 2.2 + 0.42 * len(layers))
     figure = Figure(
         figsize=(6.4 + 2.6 + 0.95 * len(shapes), height), dpi=_DPI, layout="constrained"
     )
@@ -57,7 +57,7 @@ def _scatter(axes: Axes, study: Study, layers: dict[str, list[Comparison]]) -> N
     line = np.array([low, high])
     axes.axhspan(low, 1, color="#d55e00", alpha=0.1, lw=0)
     told = f"{worse_name(study)} than the standard layer"
-    axes.text(high * 0.95, 0.97, told, ha="right", va="top", fontsize=8)
+    axes.text(high * 0.95, low * 1.03, told, ha="right", va="bottom", fontsize=8)
     for part, style in ((1, "-"), (1 / 2, "--"), (1 / 4, ":")):
         label = {1: "delivered in full", 1 / 2: "half", 1 / 4: "a quarter"}[part]
         axes.plot(line, line * part, style, color="black", lw=1, zorder=1)

@@ -108,7 +108,8 @@ def legend(study: Study) -> list[str]:
     if study.in_seconds:
         lines.append(
             "±: half the distance of the 10th from the 90th percentile of "
-            f"{len(study.comparisons[0].rounds)} rounds in which both libraries took turns."
+            f"the ratios of {len(study.comparisons[0].rounds)} round(s), in which both libraries "
+            "took turns; - where one round says nothing of the noise."
         )
     else:
         lines.append(
@@ -204,7 +205,7 @@ def _cells(pair: Comparison, study: Study) -> list[str]:
         _cost(pair.standard, study),
         _cost(pair.factorized, study),
         f"{pair.measured:.2f}x",
-        *([f"{pair.noise:.0%}"] if study.in_seconds else []),
+        *(["-" if pair.noise is None else f"{pair.noise:.0%}"] if study.in_seconds else []),
         f"{pair.delivered:.0%}",
         f"{kernel.label} ({share:.0%})",
     ]

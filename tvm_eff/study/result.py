@@ -131,8 +131,10 @@ class Comparison:
         return float(low), float(high)
 
     @property
-    def noise(self) -> float:
-        """Half of the spread, as a fraction of what was measured."""
+    def noise(self) -> float | None:
+        """Half of the spread, as a fraction of what was measured; None of a single round."""
+        if len(self.rounds) < 2:
+            return None
         low, high = self.spread
         return (high - low) / 2 / self.measured
 
