@@ -15,6 +15,7 @@ peers.md and peers.png in --output, after each comparison; nothing else should r
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import shlex
@@ -35,7 +36,7 @@ from engines.workload import Tuned, Workload, prepare, tune
 
 from tvm_eff import models
 from tvm_eff.cli._arguments import one_of, positive
-from tvm_eff.cli._run import run
+from tvm_eff.cli._run import INTERRUPTED, run
 from tvm_eff.errors import UsageError
 
 BENCHMARKS = Path(__file__).resolve().parent
@@ -47,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     return run(_main, argv)
 
 
-def _main(argv: list[str] | None) -> None:
+def _main(argv: list[str] | None) -> int:
     arguments = _parser().parse_args(argv)
     available = sorted(os.sched_getaffinity(0))
     arguments.threads = arguments.threads or sorted({1, len(available)})
@@ -57,13 +58,17 @@ def _main(argv: list[str] | None) -> None:
     if arguments.resume:
         book.read()
     peak = Peak()
-    for model in arguments.models:
-        for batch in arguments.batch:
+    try:
+        for model, batch in itertools.product(arguments.models, arguments.batch):
             missing = [n for n in arguments.threads if not book.has(model, batch, n)]
             if missing:
                 _compare(model, batch, missing, available, peak, arguments, book)
+    except KeyboardInterrupt:
+        _say(f"interrupted; {len(book.result['rows'])} rows are in {book.path}: --resume goes on")
+        return INTERRUPTED
     print(book.path.with_suffix(".md").read_text())
     print(f"written to {book.path} and beside it")
+    return 0
 
 
 def _check(arguments: argparse.Namespace, cores: int) -> None:
@@ -211,7 +216,11 @@ def _heading(rounds: int, cores: int) -> dict[str, Any]:
 
 
 def _tuning(tuned: Tuned) -> dict[str, Any]:
-    return {"tuning_seconds": tuned.seconds, "candidates": tuned.candidates}
+    return {
+        "tuned_for_cores": tuned.cores,
+        "tuning_seconds": tuned.seconds,
+        "candidates": tuned.candidates,
+    }
 
 
 def _say(text: str) -> None:

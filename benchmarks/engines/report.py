@@ -15,7 +15,7 @@ BUSY = 0.05
 
 def markdown(result: dict[str, Any]) -> str:
     """Return all rows as Markdown: a summary for each batch and threads, then the details."""
-    rows: list[Row] = result["rows"]
+    rows: list[Row] = sorted(result["rows"], key=lambda r: (r["model"], r["batch"], r["threads"]))
     lines = [
         "# Our library and its peers",
         "",
@@ -65,7 +65,8 @@ def plot(result: dict[str, Any], path: Path) -> None:
         axis.set_ylim(0, 3)
         axis.set_ylabel("latency / best peer's")
         axis.set_title(_setting(batch, threads))
-    axes[0, 0].legend(ncols=4, fontsize="small", loc="upper left")
+    handles = [pyplot.Rectangle((0, 0), 1, 1, color=f"C{place}") for place in range(len(names))]
+    figure.legend(handles, names, ncols=4, loc="outside lower center")
     figure.suptitle(f"{result['machine']}, float32, {result['date']} (bars above 3 are cut)")
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
@@ -87,7 +88,6 @@ def _bars(axis: Any, rows: Sequence[Row], name: str, place: int, count: int) -> 
             color=f"C{place}",
             yerr=[[middle - low], [high - middle]],
             error_kw={"linewidth": 0.8},
-            label=name if index == 0 else None,
         )
 
 

@@ -86,6 +86,8 @@ class Tuned:
         Its folder, or None.
     failure
         What the command said instead.
+    cores
+        How many cores it was tuned for.
     candidates
         How many candidates were measured for it.
     seconds
@@ -94,6 +96,7 @@ class Tuned:
 
     bundle: Path | None
     failure: str | None = None
+    cores: int = 0
     candidates: int = 0
     seconds: float = 0.0
 
@@ -120,4 +123,4 @@ def tune(
         return Tuned(None, f"tune.py: {lines[-1] if lines else done.returncode}"[:300])
     result = json.loads(done.stdout.splitlines()[-1])
     bundle = (BENCHMARKS.parent / result["bundle"]).resolve()
-    return Tuned(bundle, candidates=result["candidates"], seconds=result["seconds"])
+    return Tuned(bundle, None, len(cores), result["candidates"], result["seconds"])
