@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from tvm_eff import numerics
 from tvm_eff.cli import study
+from tvm_eff.device import LocalDevice
 from tvm_eff.numerics import TOLERANCE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,7 +110,38 @@ def measured_once(folder: Path) -> bool:
     return set(counts.values()) == {1}
 
 
-def test_host_interrupted_and_resumed(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_wrong_library_is_not_timed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    timed = libraries_timed(monkeypatch)
+    # No library is as exact as this.
+    monkeypatch.setattr(numerics, "TOLERANCE", 0.0)
+    assert study.main([*HOST, "--trials", "1"]) == 2
+    out, err = capfd.readouterr()
+    assert out == "" and "Traceback" not in err
+    assert "the standard layer of depthwise separable, 16-16 3x3 @8 is not compiled rightly" in err
+    assert timed == [] and list((folder / "out").iterdir()) == []
+
+
+def libraries_timed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that will hold the whole libraries timed on this machine, in order."""
+    timed: list[str] = []
+    plain = LocalDevice.run
+
+    def run(
+        self: LocalDevice, library: Path, *arguments: Any, measure: Any = None, **options: Any
+    ) -> Any:
+        if measure is not None:
+            timed.append(library.stem)
+        return plain(self, library, *arguments, measure=measure, **options)
+
+    monkeypatch.setattr(LocalDevice, "run", run)
+    return timed
+
+
+def test_host_interrupted_and_resumed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     process = subprocess.Popen(
         [sys.executable, SCRIPT, *HOST], stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -136,7 +169,9 @@ def test_host_interrupted_and_resumed(folder: Path, capfd: pytest.CaptureFixture
     check_host(found, candidates=len(lines_of(folder)))
 
     # What was tuned stays so, and is measured again in turns.
+    timed = libraries_timed(monkeypatch)
     assert study.main(HOST) == 0
+    assert timed == ["standard", "factorized"] * 3
     out, err = capfd.readouterr()
     assert "0 to measure" in err
     assert len(lines_of(folder)) == found["candidates"]

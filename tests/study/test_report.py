@@ -138,3 +138,18 @@ def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"cannot write to the output folder .*file.*--output"):
         require_writable(tmp_path / "file")
+
+
+@pytest.mark.parametrize("name", report.FILES)
+def test_file_that_cannot_be_replaced(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(UsageError, match=rf"cannot write .*directory.*{name}.*--output"):
+        require_writable(tmp_path)
+
+
+def test_files_of_an_earlier_study_are_left_until_there_are_new_ones(tmp_path: Path) -> None:
+    paths = write(study(HALF), tmp_path)
+    before = [path.read_bytes() for path in paths]
+    require_writable(tmp_path)
+    assert [path.read_bytes() for path in paths] == before
+    assert sorted(tmp_path.iterdir()) == sorted(paths)

@@ -21,6 +21,7 @@ from tvm_eff import __version__, flow, frontend, models, numerics, targets, tune
 from tvm_eff.deploy.library import build_library
 from tvm_eff.deploy.validate import validate
 from tvm_eff.device import Device, MeasureOptions
+from tvm_eff.errors import ValidationError
 from tvm_eff.models import Formula, Network, Program
 from tvm_eff.study import grid
 from tvm_eff.study.grid import LayerShape, Pair
@@ -207,7 +208,14 @@ def _build(layer: _Layer, bench: _Bench, path: Path) -> float:
     specs = layer.program.network.inputs
     inputs = [numerics.random_inputs(specs, seed) for seed in range(_INPUTS)]
     outputs = [layer.program.run(each) for each in inputs]
-    return validate(bench.device, path, inputs, outputs, numerics.TOLERANCE)
+    try:
+        return validate(bench.device, path, inputs, outputs, numerics.TOLERANCE)
+    except ValidationError as error:
+        # The library is gone with the error: say of which layer it was.
+        raise ValidationError(
+            f"{layer.program.network.name} is not compiled rightly, so nothing was timed: {error}; "
+            "leave its family out with --families, or tune it afresh with --logs FOLDER"
+        ) from error
 
 
 def _turns(network: Network, libraries: Sequence[Path], bench: _Bench) -> list[list[float]]:

@@ -30,9 +30,13 @@ def require_writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
+        for path in _paths(folder):
+            if path.exists():
+                path.open("r+b").close()
     except OSError as error:
+        at = error.filename or folder
         raise UsageError(
-            f"cannot write to the output folder {folder}: {error.strerror}; "
+            f"cannot write to the output folder {folder}: {error.strerror} ({at}); "
             "name another with --output FOLDER"
         ) from error
 
@@ -42,11 +46,15 @@ def write(study: Study, folder: Path) -> list[Path]:
     # Late: a study that fails need not wait for matplotlib.
     from tvm_eff.study.plot import plot
 
-    data, page, picture = (folder / name for name in FILES)
+    data, page, picture = _paths(folder)
     data.write_text(json.dumps(study.as_dict(), indent=2) + "\n")
     plot(study).savefig(picture)
     page.write_text(markdown(study))
     return [data, page, picture]
+
+
+def _paths(folder: Path) -> list[Path]:
+    return [folder / name for name in FILES]
 
 
 def measured_name(study: Study) -> str:
@@ -137,7 +145,8 @@ def markdown(study: Study) -> str:
     lines = [
         f"# {_title(study)}",
         "",
-        f"Measured on {study.where}, {study.date}, batch 1, float32; {versions}. "
+        f"Measured on {study.where}, {study.date}, batch 1, float32, channels-last as inside "
+        f"a network; {versions}. "
         f"{study.kernels} different kernels tuned, {study.candidates} candidates measured; every "
         f"library within {study.tolerance:.0e} of the spread of PyTorch's output.",
         "",
