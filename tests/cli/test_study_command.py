@@ -9,14 +9,16 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tvm_eff import numerics
 from tvm_eff.cli import study
 from tvm_eff.device import LocalDevice
+from tvm_eff.models import Program
 from tvm_eff.numerics import TOLERANCE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,12 +116,20 @@ def test_wrong_library_is_not_timed(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     timed = libraries_timed(monkeypatch)
-    # No library is as exact as this.
-    monkeypatch.setattr(numerics, "TOLERANCE", 0.0)
+    # One value of PyTorch's is moved a little, which is as good as a library's moved.
+    right = Program.run
+
+    def run(self: Program, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        (output,) = right(self, inputs)
+        output.flat[7] += 1e-4 * np.ptp(output)
+        return [output]
+
+    monkeypatch.setattr(Program, "run", run)
     assert study.main([*HOST, "--trials", "1"]) == 2
     out, err = capfd.readouterr()
     assert out == "" and "Traceback" not in err
     assert "the standard layer of depthwise separable, 16-16 3x3 @8 is not compiled rightly" in err
+    assert "its largest error is 1.0e-04" in err
     assert timed == [] and list((folder / "out").iterdir()) == []
 
 
@@ -197,7 +207,8 @@ def check_host(found: dict[str, Any], candidates: int) -> None:
     }
     assert len(pair["measured_speed_up_rounds"]) == 3
     for layer, kernels in (("standard", 1), ("factorized", 2)):
-        assert 0 < pair[layer]["largest_error"] <= TOLERANCE
+        # Without a difference, where PyTorch happens to add in the same order.
+        assert 0 <= pair[layer]["largest_error"] <= TOLERANCE
         assert len(pair[layer]["kernels"]) == kernels
         assert all(1e-7 < turn < 1 for turn in pair[layer]["turns"])
     rounds = [
