@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -23,8 +23,8 @@ class Example:
     shapes
         One shape an input.
     transposes
-        How many layout changes its own definition asks for, besides those on entry
-        and exit.
+        How many rearrangements its own definition asks for, such as channel shuffles,
+        that are not the network's first or last kernel.
     """
 
     make: Callable[[], nn.Module]
@@ -333,83 +333,111 @@ class ChannelAttention(nn.Module):
         return x * torch.sigmoid(self.spatial(both))
 
 
-def after_convolution(activation: nn.Module, channels: int = 16) -> Callable[[], nn.Module]:
-    return lambda: nn.Sequential(
-        nn.Conv2d(3, channels, 3, padding=1), activation, nn.Conv2d(channels, 8, 1)
-    )
+class Branches(nn.Module):
+    """A convolution, and several layers that each read its output."""
+
+    def __init__(self, *branches: nn.Module, channels: int = 8) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, channels, 3, padding=1)
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        x = self.convolution(x)
+        return tuple(branch(x) for branch in self.branches)
 
 
-def between(middle: Callable[[], nn.Module], channels: int = 8) -> Callable[[], nn.Module]:
-    """Return two convolutions with something between that keeps the channels."""
-    return lambda: nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), middle(), nn.Conv2d(channels, 4, 1))
+class PerChannel(nn.Module):
+    """The same numbers of channels in and out, the function between two convolutions."""
+
+    def __init__(self, *functions: nn.Module, channels: int = 8) -> None:
+        super().__init__()
+        self.functions = nn.ModuleList(functions)
+        self.convolutions = nn.ModuleList(nn.Conv2d(channels, channels, 1) for _ in functions)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for convolution, function in zip(self.convolutions, self.functions, strict=True):
+            x = function(convolution(x))
+        return x
 
 
-def applied(function: Callable[..., torch.Tensor]) -> Callable[[], nn.Module]:
-    return lambda: Applied(function)
+def sequence(*layers: nn.Module) -> Callable[[], nn.Module]:
+    return lambda: nn.Sequential(*layers)
+
+
+def per_channel(*functions: nn.Module) -> Callable[[], nn.Module]:
+    """Return each function between convolutions of eight channels."""
+    return sequence(nn.Conv2d(3, 8, 3, padding=1), PerChannel(*functions), nn.Conv2d(8, 4, 1))
 
 
 def image(height: int, width: int | None = None, channels: int = 3, batch: int = 1) -> Shape:
     return (batch, channels, height, width or height)
 
 
-def pooled(pool: nn.Module) -> Example:
-    return Example(between(lambda: pool), (image(17, 13),))
-
-
 NETWORKS = {
-    "mobilenet_v2": Example(mobilenet_v2, (image(32),)),
-    "mobilenet_v2_batch_2": Example(mobilenet_v2, (image(16, batch=2),)),
-    "mobilenet_v2_odd_input": Example(mobilenet_v2, (image(97, 131),)),
+    "mobilenet_v2_odd_input": Example(mobilenet_v2, (image(97, 131, batch=2),)),
     "mobilenet_v3": Example(mobilenet_v3, (image(32),)),
     "mobilenet_v3_dense_excitation": Example(
         lambda: mobilenet_v3(SqueezeExciteLinear), (image(16, batch=3),)
     ),
-    "shufflenet": Example(shufflenet, (image(32),), transposes=2),
-    "shufflenet_batch_2": Example(shufflenet, (image(16, 24, batch=2),), transposes=2),
-    "resnet": Example(resnet, (image(32),)),
-    "resnet_odd_input": Example(resnet, (image(33, 47, batch=2),)),
+    "shufflenet": Example(shufflenet, (image(16, 24, batch=2),), transposes=2),
+    "resnet": Example(resnet, (image(33, 47, batch=2),)),
     "densenet": Example(
         lambda: nn.Sequential(nn.Conv2d(3, 8, 3), DenseBlock(8, 4, 2), nn.AvgPool2d(2)),
         (image(16),),
     ),
-    "unet": Example(UNet, (image(16, 24),)),
+    "unet": Example(UNet, (image(16, 24),), transposes=1),
     "fire_bypass": Example(
-        lambda: nn.Sequential(nn.Conv2d(3, 16, 3), FireBypass(16, 4), nn.MaxPool2d(3, 2)),
+        sequence(nn.Conv2d(3, 16, 3), FireBypass(16, 4), nn.MaxPool2d(3, 2)), (image(16),)
+    ),
+    "rectifiers": Example(
+        per_channel(nn.ReLU6(), nn.PReLU(8), nn.PReLU(), nn.LeakyReLU(0.1), nn.Hardtanh(-0.5, 0.7)),
         (image(16),),
     ),
-    "prelu_a_channel": Example(after_convolution(nn.PReLU(16)), (image(16),)),
-    "prelu_shared": Example(after_convolution(nn.PReLU()), (image(16),)),
-    "leaky_relu": Example(after_convolution(nn.LeakyReLU(0.1)), (image(16),)),
-    "elu": Example(after_convolution(nn.ELU()), (image(16),)),
-    "selu": Example(after_convolution(nn.SELU()), (image(16),)),
-    "gelu": Example(after_convolution(nn.GELU()), (image(16),)),
-    "silu": Example(after_convolution(nn.SiLU()), (image(16),)),
-    "mish": Example(after_convolution(nn.Mish()), (image(16),)),
-    "softplus": Example(after_convolution(nn.Softplus()), (image(16),)),
-    "hardsigmoid": Example(after_convolution(nn.Hardsigmoid()), (image(16),)),
-    "hardtanh": Example(after_convolution(nn.Hardtanh(-0.5, 0.7)), (image(16),)),
-    "log_softmax_of_channels": Example(after_convolution(nn.LogSoftmax(1)), (image(9),)),
-    "softmax_of_channels": Example(after_convolution(nn.Softmax(1)), (image(9),)),
-    "max_pool_ceil": pooled(nn.MaxPool2d(3, 2, ceil_mode=True)),
-    "max_pool_dilation": pooled(nn.MaxPool2d(3, 2, dilation=2)),
-    "avg_pool_include_pad": pooled(nn.AvgPool2d(3, 2, padding=1, count_include_pad=True)),
-    "avg_pool_exclude_pad": pooled(nn.AvgPool2d(3, 2, padding=1, count_include_pad=False)),
-    "avg_pool_ceil": pooled(nn.AvgPool2d(3, 2, padding=1, ceil_mode=True)),
-    "avg_pool_ceil_exclude_pad": pooled(
-        nn.AvgPool2d(3, 2, padding=1, ceil_mode=True, count_include_pad=False)
+    "activations": Example(
+        per_channel(
+            *(nn.ELU(), nn.GELU(), nn.GELU("tanh"), nn.SiLU(), nn.Mish(), nn.Softplus()),
+            *(nn.Hardsigmoid(), nn.Hardswish(), nn.Softsign(), nn.Tanhshrink()),
+        ),
+        (image(9),),
     ),
-    "avg_pool_ceil_without_padding": pooled(nn.AvgPool2d(2, 2, ceil_mode=True)),
-    "adaptive_pool": pooled(nn.AdaptiveAvgPool2d((5, 4))),
-    "dilated": Example(between(lambda: nn.Conv2d(8, 8, 3, padding=2, dilation=2)), (image(15),)),
-    "grouped": Example(between(lambda: conv_bn(8, 8, 3, nn.ReLU(), groups=2)), (image(15),)),
+    "softmax_of_channels": Example(per_channel(nn.Softmax(1), nn.LogSoftmax(1)), (image(9),)),
+    "pooling": Example(
+        lambda: Branches(
+            nn.MaxPool2d(3, 2, ceil_mode=True),
+            nn.MaxPool2d(3, 2, dilation=2),
+            nn.AdaptiveAvgPool2d((5, 4)),
+        ),
+        (image(17, 13),),
+    ),
+    "adaptive_pooling_of_equal_parts": Example(
+        per_channel(nn.AdaptiveAvgPool2d((4, 3))), (image(16, 12),)
+    ),
+    "average_pooling": Example(
+        lambda: Branches(
+            nn.AvgPool2d(3, 2, padding=1, count_include_pad=True),
+            nn.AvgPool2d(3, 2, padding=1, count_include_pad=False),
+            nn.AvgPool2d(3, 2, padding=1, ceil_mode=True, count_include_pad=True),
+            nn.AvgPool2d(3, 2, padding=1, ceil_mode=True, count_include_pad=False),
+            nn.AvgPool2d(2, ceil_mode=True),
+        ),
+        (image(17, 14),),
+    ),
+    "convolutions": Example(
+        sequence(
+            conv_bn(3, 8, 3, nn.ReLU(), padding=2, dilation=2),
+            conv_bn(8, 8, 3, nn.ReLU(), groups=2),
+            nn.Conv2d(8, 8, 1, stride=3),
+            nn.Conv2d(8, 8, 11, padding=5, groups=8),
+            nn.Conv2d(8, 4, 1),
+        ),
+        (image(25, 22),),
+    ),
     "depthwise_multiplier": Example(
-        between(lambda: conv_bn(8, 16, 3, nn.ReLU6(), groups=8), 16), (image(15),)
-    ),
-    "stride_beyond_kernel": Example(
-        between(lambda: nn.Conv2d(8, 8, 1, stride=3)), (image(16, 11),)
+        sequence(nn.Conv2d(3, 8, 1), conv_bn(8, 16, 3, nn.ReLU6(), groups=8), nn.Conv2d(16, 4, 1)),
+        (image(15, batch=2),),
     ),
     "flattened_filters": Example(
-        lambda: nn.Sequential(
+        sequence(
             nn.Conv2d(3, 16, 1),
             nn.Conv2d(16, 16, (3, 1), padding=(1, 0), groups=16),
             nn.Conv2d(16, 16, (1, 3), padding=(0, 1), groups=16),
@@ -418,133 +446,124 @@ NETWORKS = {
         (image(16, 11),),
     ),
     "odd_channels": Example(
-        lambda: nn.Sequential(
-            conv_bn(1, 5, 5, nn.ReLU()), conv_bn(5, 3, (1, 5), nn.ReLU()), nn.Conv2d(3, 1, 3)
-        ),
+        sequence(conv_bn(1, 5, 5, nn.ReLU()), conv_bn(5, 3, (1, 5), nn.ReLU()), nn.Conv2d(3, 1, 3)),
         (image(13, channels=1),),
     ),
     "transposed": Example(
-        between(lambda: nn.ConvTranspose2d(8, 8, 4, stride=2, padding=1)), (image(9, 7),)
+        lambda: Branches(
+            nn.ConvTranspose2d(8, 8, 4, stride=2, padding=1),
+            nn.ConvTranspose2d(8, 4, 3, stride=3, output_padding=1, bias=False),
+            nn.ConvTranspose2d(8, 8, 1, stride=2),
+            nn.ConvTranspose2d(8, 6, 5, stride=(2, 1), padding=3),
+        ),
+        (image(9, 7, batch=2),),
     ),
-    "transposed_stride_3": Example(
-        between(lambda: nn.ConvTranspose2d(8, 8, 3, stride=3, output_padding=1, bias=False)),
-        (image(5, batch=2),),
+    "transposed_groups_and_dilation": Example(
+        lambda: Branches(
+            nn.ConvTranspose2d(8, 16, 4, stride=2, padding=1, groups=4),
+            nn.ConvTranspose2d(8, 8, 4, stride=2, padding=1, groups=8),
+            nn.ConvTranspose2d(8, 8, 3, stride=2, dilation=2),
+        ),
+        (image(6),),
     ),
     "transposed_stride_1": Example(
-        between(lambda: nn.ConvTranspose2d(8, 8, 3, padding=1)), (image(9),)
-    ),
-    "transposed_with_gaps": Example(
-        between(lambda: nn.ConvTranspose2d(8, 8, 1, stride=2)), (image(6),)
-    ),
-    "transposed_groups": Example(
-        between(lambda: nn.ConvTranspose2d(8, 8, 4, stride=2, padding=1, groups=4)), (image(6),)
-    ),
-    "transposed_dilation": Example(
-        between(lambda: nn.ConvTranspose2d(8, 8, 3, stride=2, dilation=2)), (image(6),)
+        per_channel(nn.ConvTranspose2d(8, 8, 3, padding=1)), (image(9),)
     ),
     "transposed_batch_norm": Example(
-        between(
-            lambda: nn.Sequential(
-                nn.ConvTranspose2d(8, 12, 3, stride=2, padding=1, output_padding=1, bias=False),
-                nn.BatchNorm2d(12),
-                nn.ReLU(),
-            ),
-            12,
+        sequence(
+            nn.Conv2d(3, 8, 1),
+            nn.ConvTranspose2d(8, 12, 3, stride=2, padding=1, output_padding=1, bias=False),
+            nn.BatchNorm2d(12),
+            nn.ConvTranspose2d(12, 12, 3, groups=3),
+            nn.BatchNorm2d(12),
+            nn.ReLU(),
         ),
         (image(6, 7),),
+        transposes=1,
     ),
     "pixel_shuffle": Example(
-        lambda: nn.Sequential(nn.Conv2d(3, 12, 3), nn.PixelShuffle(2), nn.Conv2d(3, 4, 3)),
+        sequence(nn.Conv2d(3, 12, 3), nn.PixelShuffle(2), nn.Conv2d(3, 4, 3)),
         (image(9),),
         transposes=1,
     ),
-    "upsample_nearest": Example(between(lambda: nn.Upsample(scale_factor=2)), (image(7, 5),)),
-    "upsample_bilinear": Example(
-        between(lambda: nn.Upsample(scale_factor=2, mode="bilinear")), (image(7, 5),)
+    "resizing": Example(
+        lambda: Branches(
+            nn.Upsample(scale_factor=2),
+            nn.Upsample(scale_factor=2, mode="bilinear"),
+            nn.Upsample((11, 13), mode="bilinear", align_corners=True),
+            nn.ZeroPad2d((0, 1, 2, 3)),
+            nn.ReflectionPad2d(2),
+            Applied(lambda x: x[:, :, 1:-1, 2:]),
+        ),
+        (image(7, 5),),
     ),
-    "upsample_to_corners": Example(
-        between(lambda: nn.Upsample((11, 13), mode="bilinear", align_corners=True)), (image(7, 5),)
-    ),
-    "zero_pad": Example(between(lambda: nn.ZeroPad2d((0, 1, 2, 3))), (image(7, 5),)),
-    "reflection_pad": Example(between(lambda: nn.ReflectionPad2d(2)), (image(7, 5),)),
     "split": Example(
-        between(
-            applied(lambda x: torch.cat([t * (i + 1) for i, t in enumerate(x.split(3, 1))], 1))
+        per_channel(
+            Applied(lambda x: torch.cat([t * (i + 1) for i, t in enumerate(x.split(3, 1))], 1))
         ),
         (image(7),),
     ),
-    "crop": Example(between(applied(lambda x: x[:, :, 1:-1, 2:])), (image(9),)),
     "flatten_linear": Example(
-        lambda: nn.Sequential(
-            nn.Conv2d(3, 8, 3),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Flatten(),
-            nn.Dropout(),
-            nn.Linear(8 * 3 * 5, 20),
-            nn.BatchNorm1d(20),
-            nn.ReLU(),
-            nn.Linear(20, 10),
+        sequence(
+            *(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Dropout()),
+            *(nn.Linear(8 * 3 * 5, 20), nn.BatchNorm1d(20), nn.ReLU(), nn.Linear(20, 10)),
         ),
         (image(8, 12, batch=2),),
     ),
-    "flatten_relu_linear": Example(
-        lambda: nn.Sequential(
-            nn.Conv2d(3, 8, 3), nn.Flatten(), nn.ReLU6(), nn.Linear(8 * 6 * 4, 5, bias=False)
-        ),
-        (image(8, 6),),
-    ),
     "flatten_batch_norm_linear": Example(
-        lambda: nn.Sequential(
-            nn.Conv2d(3, 4, 3), nn.Flatten(), nn.BatchNorm1d(4 * 3 * 3), nn.Linear(36, 5)
+        sequence(
+            *(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.BatchNorm1d(4 * 3 * 2), nn.ReLU6()),
+            nn.Linear(24, 5, bias=False),
         ),
-        (image(5, batch=4),),
+        (image(5, 4, batch=4),),
     ),
-    "flattened_output": Example(
-        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()), (image(5, batch=2),)
-    ),
-    "batch_norm_first": Example(
-        lambda: nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 8, 3, padding=1)), (image(9),)
-    ),
-    "batch_norm_without_weights": Example(
-        between(lambda: nn.BatchNorm2d(8, affine=False)), (image(9),)
-    ),
-    "batch_norm_after_bias": Example(
-        lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()), (image(9),)
+    "flattened_output": Example(sequence(nn.Conv2d(3, 4, 3), nn.Flatten()), (image(5, batch=2),)),
+    "batch_norms": Example(
+        sequence(
+            nn.BatchNorm2d(3),
+            nn.Conv2d(3, 8, 3, padding=1),
+            nn.BatchNorm2d(8, affine=False),
+            nn.Conv2d(8, 8, 3, padding=1),
+            nn.BatchNorm2d(8),
+            nn.BatchNorm2d(8),
+        ),
+        (image(9),),
     ),
     "shared_convolution": Example(SharedConvolution, (image(9, channels=8),)),
     "shared_output": Example(SharedOutput, (image(9, channels=8),)),
     "normalized_input": Example(NormalizedInput, (image(16),)),
     "channel_attention": Example(ChannelAttention, (image(9, channels=8),)),
     "two_inputs": Example(
-        applied(lambda x, y: F.avg_pool2d(x, 3) * torch.sigmoid(y)), (image(9), image(3))
+        lambda: Applied(lambda x, y: F.avg_pool2d(x, 3) * torch.sigmoid(y)),
+        (image(9), image(3)),
     ),
-    "convolution_1d": Example(
-        lambda: nn.Sequential(
-            nn.Conv1d(3, 8, 5, padding=2), nn.BatchNorm1d(8), nn.ReLU(), nn.Conv1d(8, 4, 3)
+    "one_dimension": Example(
+        sequence(
+            *(nn.Conv1d(3, 8, 5, padding=2), nn.BatchNorm1d(8), nn.ReLU(), nn.AvgPool1d(2)),
+            *(nn.ConvTranspose1d(8, 8, 4, stride=2), nn.Conv1d(8, 4, 3)),
         ),
         ((2, 3, 32),),
     ),
-    "convolution_3d": Example(
-        lambda: nn.Sequential(nn.Conv3d(2, 4, 3), nn.BatchNorm3d(4), nn.ReLU()),
+    "three_dimensions": Example(
+        sequence(nn.Conv3d(2, 4, 3), nn.BatchNorm3d(4), nn.ReLU(), nn.MaxPool3d(2)),
         ((1, 2, 6, 6, 6),),
     ),
-    "layer_norm": Example(
-        between(applied(lambda x: F.layer_norm(x.permute(0, 2, 3, 1), [8]).permute(0, 3, 1, 2))),
+    "normalizations": Example(
+        per_channel(
+            Applied(lambda x: F.layer_norm(x.permute(0, 2, 3, 1), [8]).permute(0, 3, 1, 2)),
+            nn.GroupNorm(2, 8),
+        ),
         (image(8),),
     ),
-    "group_norm": Example(between(lambda: nn.GroupNorm(2, 8)), (image(8),)),
-    "local_response_norm": Example(between(lambda: nn.LocalResponseNorm(5)), (image(8),)),
+    "local_response_norm": Example(per_channel(nn.LocalResponseNorm(5)), (image(8),), transposes=2),
     "dense_only": Example(
-        lambda: nn.Sequential(
-            nn.Linear(16, 33), nn.BatchNorm1d(33), nn.ReLU(), nn.Linear(33, 5), nn.Softmax(1)
-        ),
+        sequence(nn.Linear(16, 33), nn.BatchNorm1d(33), nn.ReLU(), nn.Linear(33, 5), nn.Softmax(1)),
         ((7, 16),),
     ),
 }
 
 
-def made(name: str) -> tuple[nn.Module, Sequence[torch.Tensor]]:
+def made(name: str) -> tuple[nn.Module, list[torch.Tensor]]:
     """Return a network and inputs for it, the same every time."""
     torch.manual_seed(0)
     example = NETWORKS[name]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 from kernels import HOST, Bench, tasks_of
+from networks import Applied
 from torch import nn
 
 from tvm_eff import space, targets
@@ -23,23 +24,12 @@ Case = tuple[Callable[[], nn.Module], tuple[Shape, ...]]
 class Residual(nn.Module):
     """A convolution, its input added, and ReLU."""
 
-    def __init__(self, channels: int, kernel: int) -> None:
+    def __init__(self, channels: int, kernel: int, groups: int = 1) -> None:
         super().__init__()
-        self.convolution = nn.Conv2d(channels, channels, kernel, padding=kernel // 2)
+        self.convolution = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=groups)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.relu(self.convolution(x) + x)
-
-
-class Applied(nn.Module):
-    """A function as a module."""
-
-    def __init__(self, function: Callable[..., torch.Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        return self.function(*inputs)
 
 
 def conv(*arguments: int, shape: Shape, then: nn.Module | None = None, **options: object) -> Case:
@@ -70,6 +60,9 @@ CONVOLUTIONS = {
     "3x3_bigger_than_input": conv(4, 8, 3, shape=(1, 4, 2, 2), padding=1),
     "5x5_padding_2": conv(8, 16, 5, shape=(1, 8, 13, 13), padding=2),
     "7x7_stride_2": conv(3, 96, 7, shape=(1, 3, 61, 61), stride=2),
+    "11x11": conv(3, 8, 11, shape=(1, 3, 31, 31), stride=4),
+    "stride_beyond_kernel": conv(8, 16, 1, shape=(1, 8, 13, 11), stride=3),
+    "prime_width": conv(5, 7, 3, shape=(1, 5, 11, 23), padding=1, then=nn.Hardswish()),
     "1x3": conv(8, 16, (1, 3), shape=(1, 8, 13, 13), padding=(0, 1)),
     "3x1": conv(8, 16, (3, 1), shape=(1, 8, 13, 13), padding=(1, 0)),
     "padding_of_one_side_only": conv(8, 16, 3, shape=(1, 8, 13, 13), padding=(0, 2)),
@@ -88,6 +81,13 @@ CONVOLUTIONS = {
     "no_bias": conv(8, 16, 3, shape=(1, 8, 13, 13), padding=1, bias=False),
     "no_bias_relu": conv(8, 16, 3, shape=(1, 8, 13, 13), bias=False, then=nn.ReLU()),
     "relu6": conv(8, 16, 3, shape=(1, 8, 13, 13), padding=1, then=nn.ReLU6()),
+    "silu": conv(8, 16, 3, shape=(1, 8, 13, 13), padding=1, then=nn.SiLU()),
+    "prelu": conv(8, 16, 3, shape=(1, 8, 13, 13), padding=1, then=nn.PReLU(16)),
+    "one_dimension": of(nn.Conv1d(8, 16, 5, padding=2), (2, 8, 37)),
+    "one_dimension_groups": of(nn.Conv1d(8, 16, 3, groups=2), (1, 8, 37)),
+    "three_dimensions": of(nn.Conv3d(4, 8, 3, padding=1), (1, 4, 5, 6, 7)),
+    "transposed": of(nn.ConvTranspose2d(8, 6, 4, 2, 1), (1, 8, 7, 9)),
+    "transposed_with_gaps": of(nn.ConvTranspose2d(8, 8, 1, 2), (1, 8, 5, 5)),
     "residual": (lambda: Residual(16, 3), ((1, 16, 13, 13),)),
     "residual_1x1": (lambda: Residual(16, 1), ((1, 16, 13, 13),)),
 }
@@ -100,6 +100,15 @@ DEPTHWISE = {
     "1x1": conv(16, 16, 1, shape=(1, 16, 13, 13), groups=16),
     "dilation_2": conv(8, 8, 3, shape=(1, 8, 13, 13), dilation=2, groups=8, bias=False),
     "3x1": conv(16, 16, (3, 1), shape=(1, 16, 13, 13), padding=(1, 0), groups=16),
+    "1x5": conv(16, 16, (1, 5), shape=(1, 16, 9, 13), padding=(0, 2), groups=16),
+    "5x1": conv(3, 3, (5, 1), shape=(1, 3, 13, 9), padding=(2, 0), groups=3),
+    "21x21": conv(16, 16, 21, shape=(1, 16, 24, 24), padding=10, groups=16),
+    "residual": (lambda: Residual(16, 3, groups=16), ((1, 16, 13, 13),)),
+    "multiplier_2": conv(8, 16, 3, shape=(1, 8, 13, 13), padding=1, groups=8),
+    "multiplier_3": conv(5, 15, 3, shape=(1, 5, 9, 9), groups=5),
+    "transposed": of(nn.ConvTranspose2d(16, 16, 4, 2, 1, groups=16), (2, 16, 7, 5)),
+    "transposed_stride_3": of(nn.ConvTranspose2d(5, 5, 2, 3, groups=5), (1, 5, 7, 5)),
+    "one_dimension": of(nn.Conv1d(16, 16, 3, padding=1, groups=16), (1, 16, 37)),
     "batch_2": conv(16, 16, 3, shape=(2, 16, 7, 7), padding=1, groups=16),
 }
 
@@ -121,21 +130,31 @@ OTHERS = {
     "transpose": of(Applied(lambda x: x.permute(0, 2, 3, 1).contiguous()), (1, 17, 9, 13)),
     "relu": of(nn.ReLU(), (1, 3, 5, 7)),
     "sigmoid_of_a_vector": of(nn.Sigmoid(), (13,)),
+    "max_pool_dilation": of(nn.MaxPool2d(3, 2, dilation=2), (1, 16, 14, 14)),
+    "avg_pool_exclude_pad": of(
+        nn.AvgPool2d(3, 2, padding=1, count_include_pad=False), (1, 10, 14, 14)
+    ),
+    "adaptive_pool": of(nn.AdaptiveAvgPool2d((5, 4)), (1, 10, 13, 11)),
+    "mean_of_channels": of(Applied(lambda x: x.mean(1, keepdim=True)), (1, 16, 5, 5)),
+    "softmax": of(nn.Softmax(1), (3, 1000)),
+    "log_softmax_of_positions": of(nn.LogSoftmax(1), (1, 10, 7, 7)),
+    "layer_norm": of(nn.LayerNorm(24), (5, 24)),
+    "group_norm": of(nn.GroupNorm(2, 8), (2, 8, 5, 5)),
+    "resize": of(nn.Upsample(scale_factor=2, mode="bilinear"), (1, 8, 5, 7)),
+    "reflection_pad": of(nn.ReflectionPad2d(2), (1, 8, 5, 7)),
+    "channel_shuffle": of(nn.ChannelShuffle(2), (1, 16, 9, 9)),
+    "hard_swish": of(nn.Hardswish(), (1, 16, 9, 9)),
+    "mish": of(nn.Mish(), (1, 16, 9, 9)),
+    "flatten": of(nn.Flatten(), (1, 16, 3, 3)),
+    "output_used_twice": of(Applied(lambda x: torch.relu(x) + torch.sigmoid(x)), (1, 16, 5, 5)),
     "sum_of_two": of(Applied(lambda x, y: x + y), (1, 16, 9, 9), (1, 16, 9, 9)),
 }
 
 # Right with a schedule or without one.
 PERHAPS = {
-    "depthwise_multiplier_2": conv(8, 16, 3, shape=(1, 8, 13, 13), padding=1, groups=8),
-    "depthwise_multiplier_3": conv(5, 15, 3, shape=(1, 5, 9, 9), groups=5),
-    "softmax": of(nn.Softmax(1), (1, 1000)),
     "one_to_one_convolution": conv(1, 1, 1, shape=(1, 1, 1, 1)),
     "square_of_the_input": of(Applied(lambda x: (x * x).sum(1)), (4, 17)),
     "matrix_product_of_inputs": of(Applied(torch.matmul), (5, 16), (16, 24)),
-    "output_used_twice": of(Applied(lambda x: torch.relu(x) + torch.sigmoid(x)), (1, 16, 5, 5)),
-    "channel_shuffle": of(nn.ChannelShuffle(2), (1, 16, 9, 9)),
-    "hard_swish": of(nn.Hardswish(), (1, 16, 9, 9)),
-    "flatten": of(nn.Flatten(), (1, 16, 3, 3)),
 }
 
 MATCHED = {

@@ -10,7 +10,9 @@ from tvm.relax import transform
 from tvm_eff.frontend.importer import Imported
 from tvm_eff.frontend.parameters import evaluate_parameters
 from tvm_eff.frontend.passes.batch_norm import simplify_batch_norm
+from tvm_eff.frontend.passes.broadcasts import separate_broadcasts
 from tvm_eff.frontend.passes.channels_last import channels_last
+from tvm_eff.frontend.passes.depthwise_multiplier import split_depthwise_multiplier
 from tvm_eff.frontend.passes.fold_scale import fold_scale
 from tvm_eff.frontend.passes.narrow_indices import narrow_indices
 from tvm_eff.frontend.passes.pad_channels import pad_channels
@@ -40,6 +42,7 @@ def lower(network: Imported, target: Target) -> Imported:
         transform.DeadCodeElimination(),
         fold_scale,
         rewrite_transposed_convolution,
+        split_depthwise_multiplier,
         channels_last,
         transform.CanonicalizeBindings(),
         transform.DeadCodeElimination(),
@@ -49,9 +52,12 @@ def lower(network: Imported, target: Target) -> Imported:
     mod, params = evaluate_parameters(mod, network.params)
     mod = _run(
         mod,
+        # What was computed from constants for parameters alone is still here.
+        transform.DeadCodeElimination(),
         transform.LegalizeOps(),
         transform.AnnotateTIROpPattern(),
         transform.FoldConstant(),
+        separate_broadcasts,
         transform.FuseOps(),
         transform.FuseTIR(),
         # A reshape that nothing was fused with is another view of the same memory.

@@ -256,7 +256,8 @@ def _load_input_vectors(sch: Schedule, main: Any, work: Contraction, loop: Any) 
     """Read the tile's input as vectors along the reduction, into registers."""
     # "global" and not "local": TVM 0.27 keeps a small global buffer on the stack,
     # from where LLVM takes it into registers, but asks the runtime for a local one.
-    copy = sch.cache_read(main, work.input_read, "global")
+    # For this block alone: a residual connection reads the input as well, elsewhere.
+    copy = sch.cache_read(main, work.input_read, "global", consumer_blocks=[main])
     sch.compute_at(copy, loop)
     *rows, depth = fusion.loops_below(sch, copy, loop)
     sch.vectorize(depth)

@@ -10,6 +10,8 @@ from tvm_eff.space.packing import Packing
 from tvm_eff.space.rule import Candidate
 from tvm_eff.targets import Target
 
+MOST_COPIES = 16
+
 
 class Elementwise:
     """The rule for PrimFuncs whose blocks are all elementwise."""
@@ -20,9 +22,9 @@ class Elementwise:
         """Return the one schedule there is."""
         sch = structure.inspect(func)
         blocks = structure.blocks(sch)
-        if not blocks or structure.reductions(sch):
+        if not blocks or structure.reductions(sch) or _copies(sch) > MOST_COPIES:
             return []
-        if any(len(sch.get_consumers(block)) > 1 for block in blocks):
+        if not all(structure.is_plain(sch, block) for block in blocks):
             return []
         return [Candidate.of(self.name, {})]
 
@@ -33,7 +35,17 @@ class Elementwise:
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule ``main``: everything inlined into its outputs, spread over the cores."""
         for block in structure.blocks(sch):
-            if sch.get_consumers(block):
+            if not structure.writes_output(sch, block):
                 sch.compute_inline(block)
         for block in structure.blocks(sch):
             fusion.spread(sch, block, target.hardware.lanes)
+
+
+def _copies(sch: Schedule) -> int:
+    """How often the block computed most often stands in the function once all are inlined."""
+    copies: dict[str, int] = {}
+    for block in reversed(structure.blocks(sch)):
+        consumers = [str(sch.get(c).name_hint) for c in sch.get_consumers(block)]
+        own = 1 if structure.writes_output(sch, block) else sum(copies[c] for c in consumers)
+        copies[str(sch.get(block).name_hint)] = own
+    return max(copies.values())

@@ -7,7 +7,7 @@ from typing import Any
 from tvm.s_tir import Schedule
 
 from tvm_eff.space.rule import vector_length
-from tvm_eff.space.structure import is_identity_copy, is_reduction
+from tvm_eff.space.structure import epilogue, is_identity_copy, is_reduction
 
 
 def inline_epilogue(sch: Schedule, block: Any) -> Any | None:
@@ -18,13 +18,11 @@ def inline_epilogue(sch: Schedule, block: Any) -> Any | None:
     BlockRV or None
         The block that writes the function's output, or None when `block` does.
     """
-    chain = []
-    while consumers := sch.get_consumers(block):
-        block = consumers[0]
-        chain.append(block)
-    for middle in chain[:-1]:
+    behind = epilogue(sch, block)
+    assert behind is not None, "the workload was matched when the candidate was made"
+    for middle in behind[:-1]:
         sch.compute_inline(middle)
-    return chain[-1] if chain else None
+    return behind[-1] if behind else None
 
 
 def inline_copies(sch: Schedule, block: Any) -> list[Any]:

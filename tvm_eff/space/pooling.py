@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tvm.s_tir import Schedule
-from tvm.tirx import IntImm, PrimFunc
+from tvm.tirx import BufferStore, IntImm, PrimFunc
 
 from tvm_eff.space import fusion, structure
 from tvm_eff.space.packing import Packing
@@ -22,10 +22,12 @@ class Pooling:
         """Return the numbers of channels to keep in registers, the most first."""
         sch = structure.inspect(func)
         found = structure.reductions(sch)
-        if len(found) != 1 or not structure.has_single_epilogue(sch, found[0]):
+        if len(found) != 1 or structure.epilogue(sch, found[0]) is None:
             return []
         block = sch.get(found[0])
         spatial = [v for v in block.iter_vars if v.iter_type == structure.SPATIAL]
+        if not isinstance(block.body, BufferStore) or not structure.is_plain(sch, found[0]):
+            return []
         if not spatial or not all(isinstance(v.dom.extent, IntImm) for v in block.iter_vars):
             return []
         # Reductions come last in every block TOPI writes.

@@ -10,12 +10,19 @@ from tvm_eff.space import structure
 from tvm_eff.space.convolution import RegisterTile
 from tvm_eff.space.depthwise import Depthwise
 from tvm_eff.space.elementwise import Elementwise
+from tvm_eff.space.fallback import Fallback
 from tvm_eff.space.packing import Packing
 from tvm_eff.space.pooling import Pooling
 from tvm_eff.space.rule import Candidate, Rule
 from tvm_eff.targets import Target
 
-RULES: tuple[Rule, ...] = (RegisterTile(), Depthwise(), Pooling(), Elementwise())
+RULES: tuple[Rule, ...] = (
+    RegisterTile(),
+    Depthwise(),
+    Pooling(),
+    Elementwise(),
+    Fallback(),
+)
 
 UNSCHEDULED = Candidate("unscheduled", ())
 """The function as imported: what every schedule is compared with, and the last resort."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import tvm
@@ -100,6 +101,16 @@ def is_reduction(block: Any) -> bool:
     return any(v.iter_type == REDUCTION for v in block.iter_vars)
 
 
+def is_plain(sch: Schedule, block: Any) -> bool:
+    """Whether `block` computes its elements by itself, with no loops inside it."""
+    return not sch.get_child_blocks(block)
+
+
+def positions(sch: Schedule, block: Any) -> int:
+    """Return how many iterations `block` makes."""
+    return prod(int(v.dom.extent) for v in sch.get(block).iter_vars)
+
+
 def is_identity_copy(block: Any) -> bool:
     """Whether `block` only copies elements to the same place: padding by nothing."""
     return isinstance(block.body, tirx.BufferStore) and isinstance(
@@ -112,20 +123,51 @@ def reductions(sch: Schedule) -> list[Any]:
     return [b for b in blocks(sch) if is_reduction(sch.get(b))]
 
 
-def has_single_epilogue(sch: Schedule, block: Any) -> bool:
-    """Whether the blocks after `block` are one chain of elementwise blocks."""
-    while consumers := sch.get_consumers(block):
-        if len(consumers) != 1 or is_reduction(sch.get(consumers[0])):
-            return False
-        block = consumers[0]
-    return True
+def epilogue(sch: Schedule, block: Any) -> list[Any] | None:
+    """Return the elementwise blocks behind `block`, the one that writes the output last.
+
+    They may read one another more than once, as ``x * sigmoid(x)`` does.
+
+    Returns
+    -------
+    list of BlockRV or None
+        None if there is more than that behind it: another reduction, or several
+        results.
+    """
+    behind: set[str] = set()
+    pending = [block]
+    while pending:
+        for consumer in sch.get_consumers(pending.pop()):
+            statement = sch.get(consumer)
+            if is_reduction(statement):
+                return None
+            if str(statement.name_hint) not in behind:
+                behind.add(str(statement.name_hint))
+                pending.append(consumer)
+    ordered = [b for b in blocks(sch) if str(sch.get(b).name_hint) in behind]
+    writers = [b for b in (block, *ordered) if writes_output(sch, b)]
+    if len(writers) != 1 or not same_block(sch, writers[0], (block, *ordered)[-1]):
+        return None
+    return ordered
+
+
+def writes_output(sch: Schedule, block: Any) -> bool:
+    """Whether `block` writes a parameter of the function."""
+    params = list(sch.mod["main"].params)
+    written = [region.source for region in sch.get(block).writes]
+    return any(w.same_as(p) for w in written for p in params)
+
+
+def same_block(sch: Schedule, one: Any, other: Any) -> bool:
+    """Whether two handles are of one block."""
+    return bool(sch.get(one).same_as(sch.get(other)))
 
 
 def contraction(func: PrimFunc) -> Contraction | None:
     """Return the one multiply-accumulate of `func`, or None if that is not what it is."""
     sch = inspect(func)
     found = reductions(sch)
-    if len(found) != 1 or not has_single_epilogue(sch, found[0]):
+    if len(found) != 1 or epilogue(sch, found[0]) is None:
         return None
     block = sch.get(found[0])
     operands = _operands(block)

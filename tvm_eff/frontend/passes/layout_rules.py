@@ -8,6 +8,7 @@ from tvm import relax
 
 from tvm_eff.frontend.passes import reshaping
 from tvm_eff.frontend.passes._calls import integers, name_of, remade, shape_of
+from tvm_eff.frontend.passes.depthwise_transposed import depthwise_transposed
 from tvm_eff.frontend.passes.layouts import Layout, Values, channels_last, is_plain, plain
 
 Result = tuple[relax.Expr, Layout]
@@ -105,6 +106,24 @@ def _window(values: Values, call: relax.Call) -> Result | None:
     stored = f"N{spatial}C"
     out = {"out_layout": stored} if hasattr(call.attrs, "out_layout") else {}
     return remade(call, [values.get(data, layout), *rest], layout=stored, **out), layout
+
+
+def _adaptive_pooling(values: Values, call: relax.Call) -> Result | None:
+    """Pooling to a given size: ordinary pooling where the parts are equal."""
+    data = call.args[0]
+    shape, outputs = shape_of(data), shape_of(call)
+    rank = len(shape or ())
+    if shape is None or outputs is None or call.attrs.layout != f"NC{_SPATIAL[rank]}":
+        return None
+    sizes = list(zip(shape[2:], outputs[2:], strict=True))
+    if any(size % parts for size, parts in sizes):
+        return _window(values, call)
+    layout = channels_last(rank)
+    part = [size // parts for size, parts in sizes]
+    pool = (relax.op.nn.avg_pool1d, relax.op.nn.avg_pool2d, relax.op.nn.avg_pool3d)[rank - 3]
+    none = [0] * (2 * len(part))
+    stored = pool(values.get(data, layout), part, part, none, layout=f"N{_SPATIAL[rank]}C")
+    return stored, layout
 
 
 def _convolution(values: Values, call: relax.Call) -> Result | None:
@@ -290,11 +309,13 @@ _ACTIVATIONS = (
 
 _GROUPS: dict[Rule, list[str]] = {
     _elementwise: [*_ARITHMETIC, *_LOGIC, *_ACTIVATIONS],
+    depthwise_transposed: [f"nn.conv{n}d_transpose" for n in (1, 2, 3)],
     _convolution: ["nn.conv1d", "nn.conv2d", "nn.conv3d"],
     _window: [
         "image.resize2d",
-        *(f"nn.{kind}_pool{n}d" for kind in ("max", "avg", "adaptive_avg") for n in (1, 2, 3)),
+        *(f"nn.{kind}_pool{n}d" for kind in ("max", "avg") for n in (1, 2, 3)),
     ],
+    _adaptive_pooling: [f"nn.adaptive_avg_pool{n}d" for n in (1, 2, 3)],
     _along_axis: ["nn.softmax", "nn.log_softmax", "nn.prelu", "flip", "cumsum", "cumprod"],
     _normalization: ["nn.group_norm", "nn.instance_norm", "nn.layer_norm"],
     _concat: ["concat"],

@@ -74,10 +74,8 @@ class Values:
 
     def all(self, expr: relax.Expr) -> dict[Layout, relax.Expr]:
         """Return the layouts in which `expr` is there."""
-        if isinstance(expr, relax.Var) and expr in self._known:
-            return self._known[expr]
-        shape = shape_of(expr)
-        return {plain(len(shape or ())): expr}
+        written = {plain(len(shape_of(expr) or ())): expr}
+        return self._known.setdefault(expr, written) if isinstance(expr, relax.Var) else written
 
     def preferred(self, expr: relax.Expr) -> Layout:
         """Return the layout `expr` was computed in."""

@@ -63,16 +63,24 @@ def _regrouped(
     values: Values, data: relax.Expr, layout: Layout, groups: list[Group], wanted: Shape
 ) -> tuple[relax.Expr, Layout]:
     group_of = {d: number for number, (left, _) in enumerate(groups) for d in left}
-    arranged: list[int] = []
-    for dimension in layout.order:
-        if dimension in group_of and group_of[dimension] not in arranged:
-            arranged.append(group_of[dimension])
+    significant = [d for d in layout.order if d in group_of]
+    # A group stands where the innermost of its dimensions is stored.
+    places = {group_of[d]: place for place, d in enumerate(significant)}
+    arranged = sorted(places, key=lambda number: places[number])
     joined = [d for number in arranged for d in groups[number][0]]
-    if joined != [d for d in layout.order if d in group_of]:
+    if joined != significant:
         unit = [d for d in layout.order if d not in group_of]
         layout = Layout((*unit, *joined))
-    # Dimensions of one element may stand anywhere: first is as good as any.
-    new_unit = [d for d, n in enumerate(wanted) if n == 1]
-    order = (*new_unit, *(d for number in arranged for d in groups[number][1]))
+    order = _with_unit([d for number in arranged for d in groups[number][1]], wanted)
     stored = values.get(data, layout)
     return relax.op.reshape(stored, tuple(wanted[d] for d in order)), Layout(order)
+
+
+def _with_unit(order: list[int], shape: Shape) -> tuple[int, ...]:
+    """Put dimensions of one element behind the dimension they are written behind."""
+    whole = list(order)
+    for dimension, extent in enumerate(shape):
+        if extent == 1:
+            place = whole.index(dimension - 1) + 1 if dimension else 0
+            whole.insert(place, dimension)
+    return tuple(whole)

@@ -5,7 +5,8 @@ the same part of the kernel: an ordinary convolution. All phases together are on
 convolution with `s` times the output channels a dimension, whose channels are then laid
 out as positions (Shi et al.: Is the deconvolution layer the same as a convolutional
 layer?, 2016). No multiplication by a zero between the input's elements is left; a kernel
-that is no multiple of the stride is padded.
+that is no multiple of the stride is padded. A depthwise one is left to
+:mod:`tvm_eff.frontend.passes.depthwise_transposed`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def rewrite_transposed_convolution(mod: tvm.IRModule, _: tvm.transform.PassConte
 
 
 @dataclass(frozen=True)
-class _Dimension:
+class Dimension:
     """One spatial dimension.
 
     Attributes
@@ -84,30 +85,42 @@ class _Dimension:
         return self.count + self.taps - 1 - self.before - self.size
 
 
+def dimensions_of(call: relax.Call) -> list[Dimension]:
+    """Return the spatial dimensions of a transposed convolution, channels first."""
+    data, weight = call.args
+    shape, kernel, outputs = shape_of(data), shape_of(weight), shape_of(call)
+    assert shape and kernel and outputs, "networks have fixed shapes"
+    return [
+        Dimension(
+            size=shape[2 + i],
+            kernel=(kernel[2 + i] - 1) * int(call.attrs.dilation[i]) + 1,
+            stride=int(call.attrs.strides[i]),
+            padding=int(call.attrs.padding[i]),
+            outputs=outputs[2 + i],
+        )
+        for i in range(len(shape) - 2)
+    ]
+
+
+def is_depthwise(call: relax.Call) -> bool:
+    """Whether each channel is by itself, and the kernel has no gaps."""
+    weight = shape_of(call.args[1])
+    dense = all(int(d) == 1 for d in call.attrs.dilation)
+    return bool(weight and dense and weight[1] == 1 and weight[0] == int(call.attrs.groups) > 1)
+
+
 @mutator
 class _Rewriter(PyExprMutator):
     def visit_call_(self, call: relax.Call) -> relax.Expr:
         call = self.visit_expr_post_order(call)
         layout, convolution = CONVOLUTIONS.get(name_of(call), ("", None))
-        data, weight = call.args[:2] if convolution is not None else (None, None)
-        if convolution is None or call.attrs.data_layout != layout:
+        if convolution is None or call.attrs.data_layout != layout or is_depthwise(call):
             return call
-        shape, kernel, outputs = shape_of(data), shape_of(weight), shape_of(call)
-        if shape is None or kernel is None or outputs is None:
-            return call
-        count = len(shape) - 2
+        data, weight = call.args
+        kernel, outputs = shape_of(weight), shape_of(call)
+        assert kernel is not None and outputs is not None, "networks have fixed shapes"
+        dimensions, groups = dimensions_of(call), int(call.attrs.groups)
         dilation = [int(d) for d in call.attrs.dilation]
-        dimensions = [
-            _Dimension(
-                size=shape[2 + i],
-                kernel=(kernel[2 + i] - 1) * dilation[i] + 1,
-                stride=int(call.attrs.strides[i]),
-                padding=int(call.attrs.padding[i]),
-                outputs=outputs[2 + i],
-            )
-            for i in range(count)
-        ]
-        groups = int(call.attrs.groups)
         phases = self._phases(self._dilated(weight, kernel, dilation), dimensions, groups)
         before = [d.before for d in dimensions]
         after = [d.after for d in dimensions]
@@ -139,7 +152,7 @@ class _Rewriter(PyExprMutator):
             shape = (*shape[:axis], (size - 1) * step + 1, *shape[axis + 1 :])
         return weight
 
-    def _phases(self, weight: relax.Expr, dimensions: list[_Dimension], groups: int) -> relax.Expr:
+    def _phases(self, weight: relax.Expr, dimensions: list[Dimension], groups: int) -> relax.Expr:
         """Return the weight of the ordinary convolution, [group, phases, output channel]."""
         emit = self.builder_.emit
         shape = shape_of(weight)
@@ -178,7 +191,7 @@ class _Rewriter(PyExprMutator):
         self,
         result: relax.Expr,
         outputs: tuple[int, ...],
-        dimensions: list[_Dimension],
+        dimensions: list[Dimension],
         groups: int,
     ) -> relax.Expr:
         """Lay the phases out as positions, and cut the output to its size."""
