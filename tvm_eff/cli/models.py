@@ -40,7 +40,7 @@ def _rows() -> list[dict[str, Any]]:
     rows = []
     for name in models.names():
         spec = models.spec(name)
-        parameters, macs = models.count(models.load(name))
+        parameters, macs = models.count(models.outline(name))
         rows.append(
             {
                 "name": name,

@@ -4,7 +4,7 @@ from tvm_eff.models.cost import Cost, account, count
 from tvm_eff.models.factorization import FactorizedLayer, Formula, standard_twin
 from tvm_eff.models.network import Network
 from tvm_eff.models.program import Program, trace
-from tvm_eff.models.registry import ModelSpec, create, names, spec
+from tvm_eff.models.registry import ModelSpec, create, names, outline, spec
 from tvm_eff.models.source import load
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "create",
     "load",
     "names",
+    "outline",
     "spec",
     "standard_twin",
     "trace",

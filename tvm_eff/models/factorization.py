@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -46,10 +47,19 @@ class FactorizedLayer(nn.Module):
 
 
 def standard_twin(model: nn.Module) -> nn.Module:
-    """Return a copy of `model` with a standard layer in the place of every factorized one."""
+    """Return a copy of `model` with a standard layer in the place of every factorized one.
+
+    A layer that `model` uses in several places is one layer in the copy as well.
+    """
+    copies = {id(layer): layer.standard().train(layer.training) for layer in _factorized(model)}
+    # What deepcopy finds in its memo, it takes for copied already.
+    return copy.deepcopy(model, copies)
+
+
+def _factorized(model: nn.Module) -> Iterator[FactorizedLayer]:
+    """Give the factorized layers of `model`, but not those within another one."""
     if isinstance(model, FactorizedLayer):
-        return model.standard()
-    twin = copy.deepcopy(model)
-    for name, child in model.named_children():
-        setattr(twin, name, standard_twin(child))
-    return twin
+        yield model
+        return
+    for child in model.children():
+        yield from _factorized(child)

@@ -98,6 +98,11 @@ _SPECS = [
         "arXiv:1610.02357",
         (1, 3, 299, 299),
         ("xception", xception.xception, "figure 5"),
+        (
+            "xception_standard",
+            xception.xception_standard,
+            "with full convolutions, ours to compare with",
+        ),
     ),
     *_rows(
         _FLATTENED,
@@ -146,6 +151,7 @@ MODELS = {each.name: each for each in _SPECS}
 
 # mobilenet_0.5_160: a model's name, a width multiplier, a resolution, as the papers write it.
 _VARIANT = re.compile(r"(?P<base>.+?)(?:_(?P<width>\d*\.\d+))?(?:_(?P<resolution>\d{2,}))?")
+_LEAST_WIDTH, _LARGEST_WIDTH = 0.01, 4.0
 
 
 def names() -> list[str]:
@@ -204,12 +210,12 @@ def create(name: str, seed: int = 0, **options: Any) -> nn.Module:
     known = set(inspect.signature(chosen.build).parameters) - {"width"}
     for option in options:
         if option not in known:
+            taken = {*known, "resolution"} | ({"width"} if chosen.has_width else set())
             raise ModelError(
-                f"the model '{name}' takes no option '{option}'"
-                + nearest(option, {*known, "width", "resolution"})
+                f"the model '{name}' takes no option '{option}'{nearest(option, taken)}"
             )
-    if options.get("classes", 1) < 1:
-        raise ModelError(f"the model '{name}' cannot have {options['classes']} classes")
+    if "classes" in options:
+        _require_whole("number of classes", options["classes"])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return chosen.build(**options).eval()
@@ -230,12 +236,26 @@ def load(
     return Network(chosen.name, module, (TensorSpec(chosen.input_shape, "float32"),))
 
 
+def outline(name: str, width: float | None = None, resolution: int | None = None) -> Network:
+    """Return what :func:`load` does at once, its weights undefined: to count, not to run.
+
+    Raises
+    ------
+    ModelError
+        As for :func:`spec`.
+    """
+    with torch.device("meta"):  # where drawing random numbers takes no time
+        network = load(name, width=width, resolution=resolution)
+    assert isinstance(network.module, nn.Module), "the zoo holds no saved programs"
+    return replace(network, module=network.module.to_empty(device="cpu"))
+
+
 def _variant(
     name: str, width: float | None, resolution: int | None
 ) -> tuple[ModelSpec, float | None, int | None]:
     match = _VARIANT.fullmatch(name)
     if match is None or match["base"] not in MODELS:
-        raise ModelError(f"unknown model '{name}'{nearest(name, MODELS)}")
+        raise ModelError(f"unknown model '{name}'{_hint(name)}")
     if (match["width"] and width is not None) or (match["resolution"] and resolution is not None):
         raise ModelError(
             f"the model's name '{name}' says its width or resolution, and so does an option; "
@@ -248,9 +268,18 @@ def _variant(
     )
 
 
+def _hint(name: str) -> str:
+    """Say how a variant is written, if `name` is meant to be one, or which names are near."""
+    for base in sorted(MODELS, key=len, reverse=True):
+        if re.fullmatch(rf"{base}_[\d._x-]+", name):
+            form = "_0.5_160" if MODELS[base].has_width else "_160"
+            what = "width and resolution are" if MODELS[base].has_width else "a resolution is"
+            return f"; {what} written as in '{base}{form}'"
+    return nearest(name, MODELS)
+
+
 def _with_resolution(found: ModelSpec, resolution: int) -> ModelSpec:
-    if resolution < 1:
-        raise ModelError(f"a resolution of {resolution} is not at least 1")
+    _require_whole("resolution", resolution)
     shape = (*found.input_shape[:2], resolution, resolution)
     name = f"{found.name}_{resolution}" if shape != found.input_shape else found.name
     return replace(found, name=name, input_shape=shape)
@@ -260,7 +289,17 @@ def _with_width(found: ModelSpec, width: float) -> ModelSpec:
     if not found.has_width:
         having = ", ".join(sorted(each.name for each in MODELS.values() if each.has_width))
         raise ModelError(f"the model '{found.name}' has no width multiplier; these have: {having}")
-    if not 0 < width <= 4:
-        raise ModelError(f"a width multiplier of {width:g} is not between 0 and 4")
-    name = f"{found.name}_{width:g}" if width != 1 else found.name
+    is_number = isinstance(width, (int, float)) and not isinstance(width, bool)
+    if not is_number or not _LEAST_WIDTH <= width <= _LARGEST_WIDTH:
+        raise ModelError(
+            f"a width multiplier of {width!r} is not a number from {_LEAST_WIDTH:g} to "
+            f"{_LARGEST_WIDTH:g}"
+        )
+    # All its digits, and a point even in 2.0: whoever reads the name can write it.
+    name = f"{found.name}_{float(width)!r}" if width != 1 else found.name
     return replace(found, name=name, build=partial(found.build, width=width))
+
+
+def _require_whole(what: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ModelError(f"a {what} of {value!r} is not a whole number of at least 1")

@@ -10,18 +10,22 @@ What the paper leaves open is as in the author's code in Keras: no biases but th
 layer's, the first two convolutions unpadded, everything else padded to keep its size.
 PyTorch pads pooling on both sides where TensorFlow's "same" may pad one only; the sizes
 are the same. The optional dense layers before the classifier are left out.
+
+Weights: Kaiming's, what a residual connection goes around scaled down, so that the output
+stays of order one. The standard twin is ours: the paper compares with Inception V3.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 
 import torch
 from torch import nn
 
-from tvm_eff.models.factorization import FactorizedLayer, Formula
+from tvm_eff.models.factorization import FactorizedLayer, Formula, standard_twin
 from tvm_eff.models.initialize import kaiming, randomize_batch_norm
 
 _MIDDLE_MODULES = 8
@@ -125,12 +129,7 @@ class Xception(nn.Module):
         )
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(2048, classes)
-        kaiming(self)
-        for layer in self.modules():
-            if isinstance(layer, SeparableConvolution):
-                # No ReLU before it, so no half of its input is missing.
-                kaiming(layer.pointwise, nonlinearity="linear")
-        randomize_batch_norm(self)
+        _initialize(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map images (B, 3, H, W) to class scores (B, classes)."""
@@ -143,6 +142,11 @@ def xception(classes: int = 1000) -> nn.Module:
     return Xception(classes)
 
 
+def xception_standard(classes: int = 1000) -> nn.Module:
+    """Xception with a full 3x3 convolution in the place of every separable one."""
+    return standard_twin(Xception(classes))
+
+
 def _convolution(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
     return [
         nn.Conv2d(inputs, outputs, 3, stride, bias=False),
@@ -153,3 +157,18 @@ def _convolution(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
 
 def _separable(inputs: int, outputs: int) -> list[nn.Module]:
     return [SeparableConvolution(inputs, outputs), nn.BatchNorm2d(outputs), nn.ReLU()]
+
+
+def _initialize(model: Xception) -> None:
+    kaiming(model)
+    for layer in model.modules():
+        if isinstance(layer, SeparableConvolution):
+            # No ReLU before it, so no half of its input is missing.
+            kaiming(layer.pointwise, nonlinearity="linear")
+    randomize_batch_norm(model)
+    modules = [each for each in model.modules() if isinstance(each, Module)]
+    for module in modules:
+        last = [each for each in module.body if isinstance(each, nn.BatchNorm2d)][-1]
+        with torch.no_grad():
+            last.weight.div_(math.sqrt(len(modules)))
+            last.bias.div_(math.sqrt(len(modules)))
