@@ -53,3 +53,15 @@ def test_separable_convolution_saves_what_the_formula_says() -> None:
     assert Fraction(parameters(layer), parameters(standard)) == formula.ratio
     with torch.no_grad():
         assert layer(torch.zeros(shape)).shape == standard(torch.zeros(shape)).shape
+
+
+def test_activations_stay_of_order_one() -> None:
+    model = models.create("xception")
+    spreads = []
+    for layer in model.modules():
+        if isinstance(layer, Module):
+            layer.register_forward_hook(lambda _, __, output: spreads.append(output.std().item()))
+    with torch.no_grad():
+        model(torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(0)))
+    assert len(spreads) == 12
+    assert min(spreads) > 0.5 and max(spreads) < 10, spreads
