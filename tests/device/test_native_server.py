@@ -203,7 +203,8 @@ def test_it_listens_on_this_machine_only(server: Server) -> None:
 def test_whoever_is_no_tvm_client_is_turned_away(server: Server, sent: bytes) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE) as client:
         client.sendall(sent)
-        client.shutdown(socket.SHUT_WR)
+        with suppress(OSError):  # the server may have hung up before
+            client.shutdown(socket.SHUT_WR)
         # It may hang up before it has read everything.
         with suppress(ConnectionResetError):
             assert client.recv(1) == b""
