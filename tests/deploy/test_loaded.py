@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from made_bundles import Maker, tensor
 
 import tvm_eff
 from tvm_eff.errors import BundleError, ValidationError
+from tvm_eff.host import usable_cores
 
 
 def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -147,3 +149,24 @@ print(torch.ones(2).sum().item())
     )
     assert done.stderr == ""
     assert done.stdout.splitlines() == ["[]", "2.0"]
+
+
+def test_a_loaded_bundle_uses_the_cores_it_was_tuned_for(maker: Maker, tmp_path: Path) -> None:
+    maker.write(tmp_path / "b")
+    script = """
+import sys, tvm_eff
+tvm_eff.load(sys.argv[1])
+import tvm
+print(tvm.get_global_func("runtime.NumThreads")())
+"""
+    asked = {"TVM_NUM_THREADS", "OMP_NUM_THREADS"}
+    environment = {name: value for name, value in os.environ.items() if name not in asked}
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "b")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+    assert done.stderr == ""
+    assert int(done.stdout) == usable_cores()

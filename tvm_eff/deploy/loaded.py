@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import sys
 import tempfile
 import threading
@@ -16,6 +18,7 @@ import numpy as np
 from tvm_eff.deploy.manifest import Manifest, TensorInfo
 from tvm_eff.deploy.validate import compare
 from tvm_eff.errors import BundleError
+from tvm_eff.host import usable_cores
 
 
 class LoadedBundle:
@@ -39,6 +42,7 @@ class LoadedBundle:
         with _without_torch():
             import tvm
             from tvm.runtime.vm import VirtualMachine
+        _use_all_cores()
         self._cpu = tvm.cpu()
         self._tensor = tvm.runtime.tensor
         try:
@@ -102,6 +106,16 @@ def _check_version(manifest: Manifest, library: Path) -> None:
             f"{library} was built with TVM {made_with}, and TVM {present} is installed; "
             f"run: pip install apache-tvm=={made_with}"
         )
+
+
+def _use_all_cores() -> None:
+    """Run with as many threads as the tuner did, unless the user says how many.
+
+    On x86 TVM takes half the processors, as if each second one were a hyperthread.
+    It reads the environment when it first runs a parallel loop.
+    """
+    if platform.machine() == "x86_64" and "OMP_NUM_THREADS" not in os.environ:
+        os.environ.setdefault("TVM_NUM_THREADS", str(usable_cores()))
 
 
 def _load(library: Path) -> Any:

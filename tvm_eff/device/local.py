@@ -12,6 +12,7 @@ import tvm
 from tvm_eff.device.base import Fingerprint
 from tvm_eff.device.hosted import HostedDevice
 from tvm_eff.device.process import ServerProcess
+from tvm_eff.host import usable_cores
 
 _SERVER = Path(__file__).with_name("server.py")
 
@@ -29,26 +30,25 @@ class LocalDevice(HostedDevice):
 
     def __init__(self, threads: int | None = None, timeout: float = 60.0) -> None:
         super().__init__(timeout)
-        self._threads = threads
+        self._threads = threads or usable_cores()
 
     @property
     def fingerprint(self) -> Fingerprint:
         cpu = processor()
-        threads = self._threads or os.cpu_count()
         return Fingerprint(
             kind="local",
-            where=f"this machine ({cpu}, {threads} thread{'' if threads == 1 else 's'})",
+            where=f"this machine ({cpu}, {self._threads} thread{'' if self._threads == 1 else 's'})",
             cpu=cpu,
             system=f"{platform.system()} {platform.machine()}",
             tvm=tvm.__version__,
         )
 
     def _start(self) -> ServerProcess:
-        environment = {**os.environ, "TVM_USE_RUNTIME_LIB": "1"}
-        if self._threads is not None:
-            environment["TVM_NUM_THREADS"] = str(self._threads)
+        # TVM by itself would take half the processors of an x86.
+        threads = {"TVM_NUM_THREADS": str(self._threads)}
         return ServerProcess(
-            lambda folder, port: [sys.executable, _SERVER, "--port-file", port], environment
+            lambda folder, port: [sys.executable, _SERVER, "--port-file", port],
+            {**os.environ, "TVM_USE_RUNTIME_LIB": "1", **threads},
         )
 
 
