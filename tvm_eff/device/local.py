@@ -34,10 +34,10 @@ class LocalDevice(HostedDevice):
 
     @property
     def fingerprint(self) -> Fingerprint:
-        cpu = processor()
+        cpu, threads = processor(), self._threads
         return Fingerprint(
             kind="local",
-            where=f"this machine ({cpu}, {self._threads} thread{'' if self._threads == 1 else 's'})",
+            where=f"this machine ({cpu}, {threads} thread{'' if threads == 1 else 's'})",
             cpu=cpu,
             system=f"{platform.system()} {platform.machine()}",
             tvm=tvm.__version__,
