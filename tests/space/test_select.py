@@ -21,6 +21,7 @@ from tvm_eff.tune.checker import TOLERANCE
 
 ONE_OF_EACH_RULE = {
     "register_tile": (nn.Sequential(nn.Conv2d(8, 16, 3, padding=1), nn.ReLU()), (1, 8, 6, 6)),
+    "winograd": (nn.Conv2d(8, 16, 3, padding=1, bias=False), (1, 8, 6, 6)),
     "depthwise": (nn.Conv2d(16, 16, 3, groups=16), (1, 16, 7, 7)),
     "pooling": (nn.MaxPool2d(3, 2), (1, 16, 9, 9)),
     "elementwise": (nn.Sigmoid(), (1, 16, 5)),
@@ -75,7 +76,7 @@ def test_trace_replays(rule: str, name: str) -> None:
     task, target = task_of(rule), targets.load(name)
     for candidate in space.candidates(task.func, target)[:4]:
         scheduled = space.apply(task.func, candidate, target)
-        replayed = structure.schedule(task.func)
+        replayed = structure.schedule(space.rewritten(task.func, candidate))
         scheduled.trace.apply_to_schedule(replayed, remove_postproc=False)
         tvm.ir.assert_structural_equal(replayed.mod, scheduled.mod)
 

@@ -10,6 +10,7 @@ from tvm.relax import transform
 from tvm.s_tir import meta_schedule as ms
 
 from tvm_eff.build import build_module
+from tvm_eff.deploy.alternatives import use_fastest
 from tvm_eff.errors import BuildError
 from tvm_eff.frontend import Imported
 from tvm_eff.frontend.parameters import evaluate_parameters
@@ -42,7 +43,7 @@ def build_library(
     """
     mod = network.mod
     if database is not None:
-        mod = _apply(mod, tasks, database, target)
+        mod = _apply(use_fastest(mod, database, target), tasks, database, target)
     build_module(_with_weights(mod, network.params), target, path)
 
 
@@ -52,7 +53,9 @@ def _apply(
     with target.tvm_target(), database, tvm.transform.PassContext(opt_level=3):
         applied = transform.MetaScheduleApplyDatabase()(mod)
     # The pass is silent where it finds no record (apache/tvm#19385).
-    missed = [t.name for t in tasks if not _is_scheduled(applied[t.name])]
+    present = {str(variable.name_hint) for variable in applied.get_global_vars()}
+    kept = [task.name for task in tasks if task.name in present]
+    missed = [name for name in kept if not _is_scheduled(applied[name])]
     if missed:
         raise BuildError(
             f"the records of {', '.join(missed)} were not applied: they are from another "

@@ -1,15 +1,18 @@
 """Design spaces: which schedules exist for a fused PrimFunc on the target's hardware."""
 
 from tvm_eff.space.packing import Packing, pack_inputs
-from tvm_eff.space.rule import Candidate
-from tvm_eff.space.select import UNSCHEDULED, apply, candidates, packing
+from tvm_eff.space.rule import Alternative, Candidate
+from tvm_eff.space.select import UNSCHEDULED, alternatives, apply, candidates, packing, rewritten
 
 __all__ = [
     "UNSCHEDULED",
+    "Alternative",
     "Candidate",
     "Packing",
+    "alternatives",
     "apply",
     "candidates",
     "pack_inputs",
     "packing",
+    "rewritten",
 ]

@@ -77,7 +77,7 @@ class RegisterTile:
         work = contraction(func)
         if work is None or work.depthwise:
             return []
-        tiles = sorted(_tiles(work, target), key=lambda tile: _cost(tile, work, target))
+        found = tiles(work.width, work.channels // work.groups, work.depth, target)
         orders = _orders(work, target)
         return [
             Candidate.of(
@@ -90,7 +90,7 @@ class RegisterTile:
                     "order": order,
                 },
             )
-            for tile in tiles
+            for tile in found
             for order in orders
         ]
 
@@ -128,16 +128,17 @@ def _orders(work: Contraction, target: Target) -> list[int]:
     )
 
 
-def _tiles(work: Contraction, target: Target) -> list[Tile]:
+def tiles(width: int, channels: int, depth: int, target: Target) -> list[Tile]:
+    """Return the register tiles for `width` positions, the cheapest estimate first."""
     registers = target.hardware.vector_registers
-    tiles = []
-    for lanes, columns in _column_choices(work.channels // work.groups, target.hardware.lanes):
-        for unroll in _unrolls(work, target):
-            for rows in range(1, min(work.width, MOST_ROWS) + 1):
+    found = []
+    for lanes, columns in _column_choices(channels, target.hardware.lanes):
+        for unroll in _unrolls(depth):
+            for rows in range(1, min(width, MOST_ROWS) + 1):
                 tile = Tile(rows, columns, lanes, unroll)
                 if _registers(tile, target) <= registers:
-                    tiles.append(tile)
-    return tiles
+                    found.append(tile)
+    return sorted(found, key=lambda tile: tile_cost(tile, width, target))
 
 
 def _column_choices(channels: int, lanes: int) -> list[tuple[int, int]]:
@@ -155,10 +156,10 @@ def _column_choices(channels: int, lanes: int) -> list[tuple[int, int]]:
     return choices
 
 
-def _unrolls(work: Contraction, target: Target) -> list[int]:
-    if work.depth % 4 == 0:
+def _unrolls(depth: int) -> list[int]:
+    if depth % 4 == 0:
         return [4]
-    return [work.depth] if work.depth <= 4 else [1]
+    return [depth] if depth <= 4 else [1]
 
 
 def _hardware_vectors(tile: Tile, target: Target) -> int:
@@ -180,16 +181,16 @@ def _registers(tile: Tile, target: Target) -> int:
     return tile.rows * vectors + vectors + inputs
 
 
-def _cost(tile: Tile, work: Contraction, target: Target) -> float:
+def tile_cost(tile: Tile, width: int, target: Target) -> float:
     """Estimate the instructions, in multiply-adds, that one useful multiply-add takes."""
-    full, rest = divmod(work.width, tile.rows)
-    cost = full * tile.rows * _tile_cost(tile, tile.rows, target)
+    full, rest = divmod(width, tile.rows)
+    cost = full * tile.rows * _rows_cost(tile, tile.rows, target)
     if rest:
-        cost += rest * _tile_cost(tile, rest, target)
-    return cost / work.width
+        cost += rest * _rows_cost(tile, rest, target)
+    return cost / width
 
 
-def _tile_cost(tile: Tile, rows: int, target: Target) -> float:
+def _rows_cost(tile: Tile, rows: int, target: Target) -> float:
     vectors = _hardware_vectors(tile, target)
     multiplies = rows * vectors * tile.unroll
     input_loads = rows * (tile.unroll / 4 if _loads_input_vectors(tile, target) else tile.unroll)
@@ -213,51 +214,93 @@ def _schedule_tile(
     target: Target,
 ) -> None:
     loops = sch.get_loops(main)
-    rows = sample(sch, [1, 2, 4, 8], candidate["rows"])
-    columns = sample(sch, [target.hardware.lanes], candidate["columns"])
-    unroll = sample(sch, [1, 4], candidate["unroll"])
+    *kernel, depth = (loops[axis] for axis in work.reduction)
+    nest = Nest(
+        outer=tuple(loops[axis] for axis in work.positions[:-1]),
+        places=loops[work.positions[-1]],
+        channel=loops[work.channel],
+        kernel=tuple(kernel),
+        depth=depth,
+    )
     order = candidate["order"]
     sample(sch, ORDERS, order)
-    lanes = candidate["lanes"]
+    f_outer, k_outer = register_tile(
+        sch, main, last, nest, work.input_read, candidate, order, target
+    )
+    if order == CHANNELS_INNER:
+        sch.parallel(sch.fuse(*nest.outer))
+    else:
+        sch.parallel(sch.fuse(f_outer, *nest.outer))
+    sch.decompose_reduction(main, kernel[0] if kernel else k_outer)
 
-    outer = [loops[axis] for axis in work.positions[:-1]]
-    x_outer, x_inner = sch.split(loops[work.positions[-1]], [None, rows])
-    f_outer, f_inner = sch.split(loops[work.channel], [None, columns])
-    f_vectors, f_lanes = sch.split(f_inner, [None, lanes])
-    *kernel, depth = (loops[axis] for axis in work.reduction)
-    k_outer, k_inner = sch.split(depth, [None, unroll])
 
-    around = [*outer, x_outer, f_outer] if order == CHANNELS_INNER else [f_outer, *outer, x_outer]
-    sch.reorder(*around, *kernel, k_outer, k_inner, x_inner, f_vectors, f_lanes)
+@dataclass(frozen=True)
+class Nest:
+    """The loops (LoopRV) of a multiply-accumulate block by what they run over."""
+
+    outer: tuple[Any, ...]
+    places: Any
+    channel: Any
+    kernel: tuple[Any, ...]
+    depth: Any
+
+
+def register_tile(
+    sch: Schedule,
+    main: Any,
+    last: Any,
+    nest: Nest,
+    input_read: int,
+    candidate: Candidate,
+    order: int,
+    target: Target,
+) -> tuple[Any, Any]:
+    """Tile a multiply-accumulate block, and have `last` write each tile behind it.
+
+    Its reduction is still to be decomposed, once the loops around are as they shall be.
+
+    Returns
+    -------
+    tuple
+        The loop over blocks of channels, and the one over steps of the input channels.
+    """
+    tile = Tile(*(candidate[name] for name in ("rows", "columns", "lanes", "unroll")))
+    rows = sample(sch, [1, 2, 4, 8], tile.rows)
+    columns = sample(sch, [target.hardware.lanes], tile.columns)
+    unroll = sample(sch, [1, 4], tile.unroll)
+    uneven = int(sch.get(nest.places).extent) % tile.rows
+    x_outer, x_inner = sch.split(nest.places, [None, rows])
+    f_outer, f_inner = sch.split(nest.channel, [None, columns])
+    f_vectors, f_lanes = sch.split(f_inner, [None, tile.lanes])
+    k_outer, k_inner = sch.split(nest.depth, [None, unroll])
+
+    around = (
+        [*nest.outer, x_outer, f_outer]
+        if order == CHANNELS_INNER
+        else [f_outer, *nest.outer, x_outer]
+    )
+    sch.reorder(*around, *nest.kernel, k_outer, k_inner, x_inner, f_vectors, f_lanes)
     anchor = around[-1]
-    if _loads_input_vectors(_tile_of(candidate), target):
-        _load_input_vectors(sch, main, work, k_outer)
+    if _loads_input_vectors(tile, target):
+        _load_input_vectors(sch, main, input_read, k_outer)
     sch.reverse_compute_at(last, anchor, preserve_unit_loops=True)
-    fusion.vectorize_tile(sch, fusion.loops_below(sch, last, anchor), lanes)
+    fusion.vectorize_tile(sch, fusion.loops_below(sch, last, anchor), tile.lanes)
 
     sch.vectorize(f_lanes)
     for loop in (k_inner, x_inner, f_vectors):
         sch.unroll(loop)
-    if work.width % candidate["rows"]:
+    if uneven:
         # Splits off the last, narrower tile, so that no tile tests its bounds.
         sch.annotate(x_outer, "pragma_loop_partition_hint", 1)
-    if order == CHANNELS_INNER:
-        sch.parallel(sch.fuse(*outer))
-    else:
-        sch.parallel(sch.fuse(f_outer, *outer))
-    sch.decompose_reduction(main, kernel[0] if kernel else k_outer)
+    return f_outer, k_outer
 
 
-def _tile_of(candidate: Candidate) -> Tile:
-    return Tile(candidate["rows"], candidate["columns"], candidate["lanes"], candidate["unroll"])
-
-
-def _load_input_vectors(sch: Schedule, main: Any, work: Contraction, loop: Any) -> None:
+def _load_input_vectors(sch: Schedule, main: Any, input_read: int, loop: Any) -> None:
     """Read the tile's input as vectors along the reduction, into registers."""
     # "global" and not "local": TVM 0.27 keeps a small global buffer on the stack,
     # from where LLVM takes it into registers, but asks the runtime for a local one.
     # For this block alone: a residual connection reads the input as well, elsewhere.
-    copy = sch.cache_read(main, work.input_read, "global", consumer_blocks=[main])
+    copy = sch.cache_read(main, input_read, "global", consumer_blocks=[main])
     sch.compute_at(copy, loop)
     *rows, depth = fusion.loops_below(sch, copy, loop)
     sch.vectorize(depth)

@@ -46,6 +46,28 @@ class Candidate:
         return f"{self.rule}({inner})"
 
 
+@dataclass(frozen=True)
+class Alternative:
+    """Another function of the same result as a kernel, which takes a weight transformed.
+
+    Attributes
+    ----------
+    name
+        What it does otherwise.
+    func
+        The function, with the kernel's parameters but for the weight.
+    weight_parameter
+        Which parameter is the weight.
+    transform
+        The function that transforms the kernel's weight.
+    """
+
+    name: str
+    func: PrimFunc
+    weight_parameter: int
+    transform: PrimFunc
+
+
 class Rule(Protocol):
     """A family of schedules for the PrimFuncs it matches on one target."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from tvm.s_tir import Schedule
 from tvm.tirx import PrimFunc
 
@@ -13,7 +15,8 @@ from tvm_eff.space.elementwise import Elementwise
 from tvm_eff.space.fallback import Fallback
 from tvm_eff.space.packing import Packing
 from tvm_eff.space.pooling import Pooling
-from tvm_eff.space.rule import Candidate, Rule
+from tvm_eff.space.rule import Alternative, Candidate, Rule
+from tvm_eff.space.winograd import Winograd
 from tvm_eff.targets import Target
 
 RULES: tuple[Rule, ...] = (
@@ -23,6 +26,9 @@ RULES: tuple[Rule, ...] = (
     Elementwise(),
     Fallback(),
 )
+
+WINOGRAD = Winograd()
+"""What computes some convolutions another way; its candidates stand beside the others."""
 
 UNSCHEDULED = Candidate("unscheduled", ())
 """The function as imported: what every schedule is compared with, and the last resort."""
@@ -45,8 +51,27 @@ def candidates(func: PrimFunc, target: Target) -> list[Candidate]:
     """
     for rule in RULES:
         if found := rule.candidates(func, target):
-            return found
+            return _alternating(found, WINOGRAD.candidates(func, target))
     return []
+
+
+def _alternating(one: list[Candidate], other: list[Candidate]) -> list[Candidate]:
+    """Merge two lists so that each is as far along at every point."""
+    pairs = itertools.zip_longest(one, other)
+    return [candidate for pair in pairs for candidate in pair if candidate is not None]
+
+
+def rewritten(func: PrimFunc, candidate: Candidate) -> PrimFunc:
+    """Return the function that `candidate` schedules: `func`, or another of the same result.
+
+    Another one takes the weight transformed; see :func:`packing`.
+    """
+    return WINOGRAD.rewrite(func, candidate) if candidate.rule == WINOGRAD.name else func
+
+
+def alternatives(func: PrimFunc) -> list[Alternative]:
+    """Return the functions that candidates of `func` may schedule in its place."""
+    return WINOGRAD.alternatives(func)
 
 
 def apply(func: PrimFunc, candidate: Candidate, target: Target) -> Schedule:
@@ -57,7 +82,7 @@ def apply(func: PrimFunc, candidate: Candidate, target: Target) -> Schedule:
     SpaceError
         No rule has the candidate's name, or its schedule does not fit the function.
     """
-    sch = structure.schedule(func)
+    sch = structure.schedule(rewritten(func, candidate))
     if candidate == UNSCHEDULED:
         # MetaSchedule takes a record with an empty trace for none at all.
         sch.get_sblock("root")
@@ -76,7 +101,7 @@ def packing(func: PrimFunc, candidate: Candidate) -> Packing | None:
 
 
 def _rule(candidate: Candidate) -> Rule:
-    rule = next((r for r in RULES if r.name == candidate.rule), None)
+    rule = next((r for r in (*RULES, WINOGRAD) if r.name == candidate.rule), None)
     if rule is None:
         raise SpaceError(
             f"no rule is called '{candidate.rule}'; the record is from another version"

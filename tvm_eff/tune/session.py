@@ -11,7 +11,7 @@ import math
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -178,8 +178,11 @@ def tune(
 
 
 def _commit(task: Task, record: Record, target: Target, records: RecordStore) -> None:
-    if record.failure is None and record.value < records.committed(task):
-        records.commit(task, record, space.apply(task.func, record.candidate, target))
+    if record.failure is not None:
+        return
+    scheduled = replace(task, func=space.rewritten(task.func, record.candidate))
+    if record.value < records.committed(scheduled):
+        records.commit(scheduled, record, space.apply(task.func, record.candidate, target))
 
 
 def _value(record: Record | None) -> float:

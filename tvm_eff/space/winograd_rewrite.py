@@ -1,0 +1,335 @@
+"""A 3x3 convolution of stride 1 rewritten as Winograd's minimal filtering.
+
+Tiles of m x m outputs are computed from tiles of (m + 2) x (m + 2) inputs: both
+factors are transformed, multiplied element by element and summed over the input
+channels, and the products transformed back: (m + 2)^2 multiplications in the
+place of 9 m^2. See :mod:`tvm_eff.space.winograd_transforms`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tvm
+from tvm import relax, te, tirx
+from tvm.sym import Analyzer
+from tvm.tirx import PrimFunc
+
+from tvm_eff.space import structure
+from tvm_eff.space.structure import Contraction, contraction
+from tvm_eff.space.winograd_transforms import (
+    KERNEL,
+    PAIRS,
+    input_rows,
+    output_rows,
+    weight_matrix,
+)
+
+TILES = tuple(PAIRS)
+"""Sizes of an output tile, m."""
+
+PADDED, ROWS, INPUT, PRODUCT, COLUMNS, OUTPUT, RESULT = (
+    "winograd_padded",
+    "winograd_input_rows",
+    "winograd_input",
+    "winograd_product",
+    "winograd_output_columns",
+    "winograd_output",
+    "winograd_result",
+)
+"""Names of the blocks, in order."""
+
+
+@dataclass(frozen=True)
+class Convolution3x3:
+    """A convolution that Winograd's algorithm computes.
+
+    Attributes
+    ----------
+    block
+        The name of the block that multiplies.
+    source
+        The buffer before padding: [batch, height, width, input channel].
+    result
+        The buffer of the sums: [batch, height, width, output channel].
+    weight_parameter
+        Which parameter the weight is: [output channel, 3, 3, input channel].
+    padding
+        Zeros above and to the left.
+    padding_block
+        The name of the block that pads, if there is one.
+    """
+
+    block: str
+    source: Any
+    result: Any
+    weight_parameter: int
+    padding: tuple[int, int]
+    padding_block: str | None
+
+
+def match(func: PrimFunc) -> Convolution3x3 | None:
+    """Return the 3x3 convolution of stride 1 that `func` is, or None."""
+    work = contraction(func)
+    if work is None or work.depthwise or work.groups != 1 or work.weight_parameter is None:
+        return None
+    if len(work.positions) != 3 or len(work.reduction) != 3:
+        return None
+    order = (work.channel, *work.reduction)
+    if work.weight_axes != order or work.positions != (0, 1, 2) or work.channel != 3:
+        return None
+    if tuple(work.extents[axis] for axis in work.reduction[:2]) != (KERNEL, KERNEL):
+        return None
+    sch = structure.inspect(func)
+    main = sch.get_sblock(work.block)
+    block = sch.get(main)
+    source = block.reads[work.input_read].source
+    if not _is_sliding(block, source, work):
+        return None
+    result = block.writes[0].source
+    producers = sch.get_producers(main)
+    if not producers:
+        return Convolution3x3(work.block, source, result, work.weight_parameter, (0, 0), None)
+    if len(producers) != 1:
+        return None
+    padding = sch.get(producers[0])
+    load = _padded_load(padding)
+    if load is None:
+        return None
+    offsets = _at(load.indices, padding, ())
+    if offsets[0] or offsets[3] or max(offsets[1:3]) > 0:
+        return None
+    return Convolution3x3(
+        work.block,
+        load.source,
+        result,
+        work.weight_parameter,
+        (-offsets[1], -offsets[2]),
+        str(padding.name_hint),
+    )
+
+
+def rewrite(func: PrimFunc, tile: int) -> PrimFunc:
+    """Return a function of the same result that takes the weight transformed.
+
+    Parameters
+    ----------
+    func
+        A function that :func:`match` knows.
+    tile
+        The size of an output tile.
+    """
+    work = match(func)
+    assert work is not None, "the workload was matched when the candidate was made"
+    made = te.create_prim_func(_stages(work, func, tile))
+    dropped = {work.block, work.padding_block}
+    behind = [part for part in _parts(func) if str(_block_of(part).name_hint) not in dropped]
+    if not behind:
+        return _reordered(made, func, work)
+    rest = _behind(func, work, behind)
+    return _fused(made, rest, func, work)
+
+
+def _reordered(made: PrimFunc, func: PrimFunc, work: Convolution3x3) -> PrimFunc:
+    """Give a function without an epilogue the order of parameters of `func`."""
+    source, weight, result = made.params
+    order = [
+        weight if i == work.weight_parameter else source if p.same_as(work.source) else result
+        for i, p in enumerate(func.params)
+    ]
+    return PrimFunc(order, made.body, made.ret_type, attrs=func.attrs)
+
+
+def _behind(func: PrimFunc, work: Convolution3x3, parts: list[Any]) -> PrimFunc:
+    """What `func` does with the convolution's result, the first of its parameters."""
+    written = [_block_of(part).writes[0].source for part in parts]
+    buffers = [b for b in func.body.block.alloc_buffers if any(b.same_as(w) for w in written)]
+    root = _root_with(func.body, tirx.SeqStmt(parts) if len(parts) > 1 else parts[0], buffers)
+    weight = func.params[work.weight_parameter]
+    parameters = [work.result, *(p for p in func.params if not p.same_as(weight))]
+    return PrimFunc(parameters, root, func.ret_type).with_attr("tirx.noalias", True)
+
+
+def _fused(made: PrimFunc, rest: PrimFunc, func: PrimFunc, work: Convolution3x3) -> PrimFunc:
+    """One function of both, by TVM's own fusion."""
+    *inputs, output = func.params
+    builder = relax.BlockBuilder()
+    first, second = builder.add_func(made, "first"), builder.add_func(rest, "second")
+    kinds = [made.params[1] if i == work.weight_parameter else p for i, p in enumerate(inputs)]
+    taken = [relax.Var(f"p{i}", _tensor(p)) for i, p in enumerate(kinds)]
+    source = next(v for v, p in zip(taken, inputs, strict=True) if p.same_as(work.source))
+    weight = taken[work.weight_parameter]
+    others = [v for v in taken if v is not weight]
+    with builder.function("fused", taken, attrs={"Primitive": True}):
+        with builder.dataflow():
+            sums = builder.emit(relax.call_tir(first, [source, weight], _tensor(work.result)))
+            last = relax.call_tir(second, [sums, *others], _tensor(output))
+            out = builder.emit_output(last)
+        builder.emit_func_output(out)
+    given = [relax.Var(f"g{i}", _tensor(p)) for i, p in enumerate(kinds)]
+    with builder.function("main", given):
+        with builder.dataflow():
+            out = builder.emit_output(relax.Call(builder.get().get_global_var("fused"), given))
+        builder.emit_func_output(out)
+    mod = relax.transform.FuseTIR()(builder.get())
+    # A Relax shape has 64-bit integers.
+    fused = tirx.transform.ForceNarrowIndexToInt32()(mod)["fused"]
+    return PrimFunc(fused.params, fused.body, fused.ret_type, attrs=func.attrs)
+
+
+def _tensor(buffer: Any) -> relax.TensorType:
+    return relax.TensorType([int(n) for n in buffer.shape], str(buffer.dtype))
+
+
+def weight_function(shape: Sequence[int], dtype: str, tile: int) -> PrimFunc:
+    """Return the PrimFunc that transforms weights [output channel, 3, 3, input channel]."""
+    weight = te.placeholder(shape, dtype, name="weight")
+    out, _, _, inner = shape
+    size = tile + KERNEL - 1
+    matrix = weight_matrix(tile)
+
+    def row(o: Any, i: Any, x: Any, c: Any) -> Any:
+        return _choose(i, [_sum(matrix[k], lambda y: weight[o, y, x, c]) for k in range(size)])
+
+    rows = te.compute((out, size, KERNEL, inner), row, name="winograd_weight_rows")
+
+    def both(o: Any, i: Any, j: Any, c: Any) -> Any:
+        return _choose(j, [_sum(matrix[k], lambda x: rows[o, i, x, c]) for k in range(size)])
+
+    result = te.compute((out, size, size, inner), both, name="winograd_weight")
+    return te.create_prim_func([weight, result]).without_attr("global_symbol")
+
+
+def _stages(work: Convolution3x3, func: PrimFunc, tile: int) -> list[te.Tensor]:
+    """Source, transformed weight and result, computed from one another."""
+    batch, height, width, inner = (int(n) for n in work.source.shape)
+    _, out_height, out_width, channels = (int(n) for n in work.result.shape)
+    dtype = str(work.source.dtype)
+    size = tile + KERNEL - 1
+    down, across = -(-out_height // tile), -(-out_width // tile)
+    top, left = work.padding
+    source = te.placeholder((batch, height, width, inner), dtype, name="source")
+    weight = te.placeholder((channels, size, size, inner), dtype, name="transformed_weight")
+    zero = tirx.const(0, dtype)
+
+    def padded_at(n: Any, y: Any, x: Any, c: Any) -> Any:
+        inside = tirx.all(y >= top, y < top + height, x >= left, x < left + width)
+        return tirx.if_then_else(inside, source[n, y - top, x - left, c], zero)
+
+    padded = te.compute((batch, down * tile + 2, across * tile + 2, inner), padded_at, name=PADDED)
+    combine = input_rows(tile)
+
+    def rows_at(i: Any, j: Any, n: Any, y: Any, x: Any, c: Any) -> Any:
+        return _choose(i, [f(lambda k: padded[n, y * tile + k, x * tile + j, c]) for f in combine])
+
+    rows = te.compute((size, size, batch, down, across, inner), rows_at, name=ROWS)
+
+    def input_at(i: Any, j: Any, p: Any, c: Any) -> Any:
+        n, y, x = p // (down * across), p // across % down, p % across
+        return _choose(j, [f(lambda k: rows[i, k, n, y, x, c]) for f in combine])
+
+    transformed = te.compute((size, size, batch * down * across, inner), input_at, name=INPUT)
+    depth = te.reduce_axis((0, inner), name="depth")
+    product = te.compute(
+        (size, size, batch * down * across, channels),
+        lambda i, j, p, f: te.sum(transformed[i, j, p, depth] * weight[f, i, j, depth], axis=depth),
+        name=PRODUCT,
+    )
+    back = output_rows(tile)
+
+    def columns_at(r: Any, j: Any, n: Any, y: Any, x: Any, f: Any) -> Any:
+        p = (n * down + y) * across + x
+        return _choose(r, [g(lambda i: product[i, j, p, f]) for g in back])
+
+    columns = te.compute((tile, size, batch, down, across, channels), columns_at, name=COLUMNS)
+
+    def output_at(n: Any, y: Any, x: Any, r: Any, s: Any, f: Any) -> Any:
+        return _choose(s, [g(lambda j: columns[r, j, n, y, x, f]) for g in back])
+
+    output = te.compute((batch, down, across, tile, tile, channels), output_at, name=OUTPUT)
+    result = te.compute(
+        (batch, out_height, out_width, channels),
+        lambda n, y, x, f: output[n, y // tile, x // tile, y % tile, x % tile, f],
+        name=RESULT,
+    )
+    return [source, weight, result]
+
+
+def _sum(coefficients: Sequence[float], element: Callable[[int], Any]) -> Any:
+    terms = [element(k) * float(c) for k, c in enumerate(coefficients) if c]
+    return sum(terms[1:], terms[0])
+
+
+def _choose(index: Any, values: Sequence[Any]) -> Any:
+    """The value with number `index`: one of them once the loop over it is unrolled."""
+    chosen = values[-1]
+    for number in reversed(range(len(values) - 1)):
+        chosen = tirx.Select(index == number, values[number], chosen)
+    return chosen
+
+
+def _is_sliding(block: Any, source: Any, work: Contraction) -> bool:
+    """Whether the input's index is output position plus kernel position."""
+    load = next(x for x in (block.body.value.b.a, block.body.value.b.b) if x.source.same_as(source))
+    batch, height, width = work.positions
+    down, across, depth = work.reduction
+    wanted = {batch: 0, height: 1, width: 2, down: 1, across: 2, depth: 3}
+    if any(_at(load.indices, block, ())):
+        return False
+    for axis, dimension in wanted.items():
+        unit = [int(d == dimension) for d in range(4)]
+        if _at(load.indices, block, (axis,)) != unit:
+            return False
+    return True
+
+
+def _padded_load(block: Any) -> Any | None:
+    """The load of a block that pads with zeros, or that only copies."""
+    if not isinstance(block.body, tirx.BufferStore):
+        return None
+    value = block.body.value
+    if isinstance(value, tvm.ir.TensorLoad):
+        return value
+    if not isinstance(value, tvm.ir.Call) or not str(value.op.name).endswith("if_then_else"):
+        return None
+    _, load, other = value.args
+    if not isinstance(load, tvm.ir.TensorLoad) or float(getattr(other, "value", 1)) != 0:
+        return None
+    return load
+
+
+def _at(indices: Sequence[Any], block: Any, ones: tuple[int, ...]) -> list[int]:
+    """The indices where the named axes are 1 and all others 0."""
+    analyzer = Analyzer()
+    for number, variable in enumerate(block.iter_vars):
+        analyzer.bind(variable.var, tirx.IntImm(variable.dom.extent.ty.dtype, int(number in ones)))
+    return [int(analyzer.simplify(index)) for index in indices]
+
+
+def _parts(func: PrimFunc) -> list[Any]:
+    body = func.body.block.body
+    return list(body.seq) if isinstance(body, tirx.SeqStmt) else [body]
+
+
+def _block_of(part: Any) -> Any:
+    while isinstance(part, tirx.For):
+        part = part.body
+    return part.block
+
+
+def _root_with(realize: Any, body: Any, buffers: list[Any]) -> Any:
+    block = realize.block
+    root = type(block)(
+        block.iter_vars,
+        block.reads,
+        block.writes,
+        block.name_hint,
+        body,
+        block.init,
+        buffers,
+        block.match_buffers,
+        block.annotations,
+    )
+    return type(realize)(realize.iter_values, realize.predicate, root)
