@@ -9,7 +9,6 @@ from tvm.s_tir import Schedule
 from tvm_eff.space import fusion
 from tvm_eff.space.packing import Packing
 from tvm_eff.space.structure import Contraction
-from tvm_eff.targets import Target
 
 
 def packing_of(work: Contraction, columns: int) -> Packing | None:
@@ -24,21 +23,23 @@ def packing_of(work: Contraction, columns: int) -> Packing | None:
     )
 
 
-def separate(sch: Schedule, work: Contraction, columns: int, target: Target) -> tuple[Any, Any]:
-    """Deal with what stands around a contraction: padding, epilogue, the weight's layout.
+def separate(sch: Schedule, work: Contraction, columns: int) -> tuple[Any, Any, list[Any]]:
+    """Deal with what stands around a contraction: copies, epilogue, the weight's layout.
 
     Returns
     -------
     tuple
-        The block (BlockRV) that multiplies, into a buffer of its own, and the block
-        behind it that writes the function's output.
+        The block (BlockRV) that multiplies, into a buffer of its own; the block
+        behind it that writes the function's output; and those before it that pad,
+        which are still to be scheduled.
     """
     main = sch.get_sblock(work.block)
-    for padding in fusion.inline_copies(sch, main):
-        fusion.spread(sch, padding, target.hardware.lanes)
+    paddings = fusion.inline_copies(sch, main)
     last = fusion.inline_epilogue(sch, main)
     _pack_weight(sch, main, work, packing_of(work, columns))
-    return main, last if last is not None else sch.cache_write(main, 0, "global")
+    if last is None:
+        last = sch.cache_write(main, 0, "global")
+    return main, last, paddings
 
 
 def _pack_weight(sch: Schedule, main: Any, work: Contraction, packing: Packing | None) -> None:

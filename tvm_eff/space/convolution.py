@@ -103,7 +103,9 @@ class RegisterTile:
         """Schedule ``main`` as one register tile inside parallel loops."""
         work = contraction(sch.mod["main"])
         assert work is not None, "the workload was matched when the candidate was made"
-        main, last = separate(sch, work, candidate["columns"], target)
+        main, last, paddings = separate(sch, work, candidate["columns"])
+        for padding in paddings:
+            fusion.spread(sch, padding, target.hardware.lanes)
         _schedule_tile(sch, main, last, work, candidate, target)
 
 
@@ -133,7 +135,7 @@ def tiles(width: int, channels: int, depth: int, target: Target) -> list[Tile]:
     registers = target.hardware.vector_registers
     found = []
     for lanes, columns in _column_choices(channels, target.hardware.lanes):
-        for unroll in _unrolls(depth):
+        for unroll in _unrolls(depth, target):
             for rows in range(1, min(width, MOST_ROWS) + 1):
                 tile = Tile(rows, columns, lanes, unroll)
                 if _registers(tile, target) <= registers:
@@ -156,9 +158,12 @@ def _column_choices(channels: int, lanes: int) -> list[tuple[int, int]]:
     return choices
 
 
-def _unrolls(depth: int) -> list[int]:
-    if depth % 4 == 0:
-        return [4]
+def _unrolls(depth: int, target: Target) -> list[int]:
+    # Where the input is loaded as vectors little else is left to share out.
+    steps = (16, 8, 4) if _multiplies_by_lane(target) else (4,)
+    longest = next((step for step in steps if depth % step == 0), None)
+    if longest is not None:
+        return [longest]
     return [depth] if depth <= 4 else [1]
 
 

@@ -45,6 +45,8 @@ class Contraction:
         How many groups the output channels fall into.
     depthwise
         Whether each output channel reads one input channel.
+    input_shape
+        The shape of the input as the block reads it, padded.
     """
 
     block: str
@@ -58,6 +60,7 @@ class Contraction:
     weight_parameter: int | None
     groups: int
     depthwise: bool
+    input_shape: tuple[int, ...]
 
     @property
     def channels(self) -> int:
@@ -231,6 +234,7 @@ def _roles(func: PrimFunc, block: Any, operands: tuple[Any, Any]) -> Contraction
         weight_parameter=next((i for i in free if params[i].same_as(source)), None),
         groups=input_channels // depth if grouped else 1,
         depthwise=depthwise,
+        input_shape=tuple(int(n) for n in operands[1 - weight].source.shape),
     )
 
 
