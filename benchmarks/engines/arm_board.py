@@ -47,12 +47,12 @@ class Board:
     ----------
     root
         The guest's root folder.
-    wheels
-        The folder its packages are imported from.
+    packages
+        The folders that Python imports from.
     """
 
     root: Path
-    wheels: Path
+    packages: tuple[Path, ...]
 
     def python(self, folder: Path, plugin: str | None) -> Path:
         """Write an executable into `folder` that is the board's Python, and return it.
@@ -67,8 +67,10 @@ class Board:
         plugin
             The value of qemu's ``-plugin``, if it is to have one.
         """
-        command = ["env", "-i", f"HOME={folder}", "PATH=/nonexistent", f"PYTHONPATH={self.wheels}"]
-        command += ["OMP_NUM_THREADS=1", *map(str, emulator_image.emulator_command(ARCH, self.root))]
+        imported = ":".join(map(str, self.packages))
+        command = ["env", "-i", f"HOME={folder}", "PATH=/nonexistent", f"PYTHONPATH={imported}"]
+        command += ["OMP_NUM_THREADS=1"]
+        command += map(str, emulator_image.emulator_command(ARCH, self.root))
         command += ["-cpu", CPU, *(["-plugin", plugin] if plugin is not None else [])]
         # -S: without this machine's site-packages, which its guest would find too.
         command += [str(self.root / _PYTHON), "-S"]
@@ -78,13 +80,15 @@ class Board:
         return path
 
 
-def board(pip_python: Path) -> Board:
+def board(pip_python: Path, requirements: Path = REQUIREMENTS) -> Board:
     """Return the emulated board, made if need be.
 
     Parameters
     ----------
     pip_python
         A Python that has pip, which fetches the wheels.
+    requirements
+        The list of the wheels.
 
     Raises
     ------
@@ -94,7 +98,7 @@ def board(pip_python: Path) -> Board:
     root = emulator_image.guest_image(
         _ROOT, _PACKAGES, ARCH, [_PYTHON, "proc/cpuinfo"], _describe_processor
     )
-    return Board(root.path, _wheels(pip_python))
+    return Board(root.path, (_wheels(pip_python, requirements),))
 
 
 def _describe_processor(root: Path) -> None:
@@ -107,9 +111,9 @@ def _describe_processor(root: Path) -> None:
         (folder / name).write_text(f"0-{_CORES - 1}\n")
 
 
-def _wheels(pip_python: Path) -> Path:
+def _wheels(pip_python: Path, requirements: Path) -> Path:
     """Return the folder of unpacked wheels, one for every content of the list."""
-    digest = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:16]
+    digest = hashlib.sha256(requirements.read_bytes()).hexdigest()[:16]
     with cache.locked(f"benchmarks/wheels-{ARCH}-{digest}") as path:
         if path.is_dir():
             return path
@@ -117,12 +121,12 @@ def _wheels(pip_python: Path) -> Path:
         shutil.rmtree(unfinished, ignore_errors=True)
         platforms = [f"--platform=manylinux_{glibc}_{ARCH}" for glibc in _PLATFORMS]
         command = [pip_python, "-m", "pip", "install", "--no-deps", "--quiet", *_WHEELS]
-        command += [*platforms, "--target", unfinished, "-r", REQUIREMENTS]
+        command += [*platforms, "--target", unfinished, "-r", requirements]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise SetupError(
-                f"cannot fetch the wheels of {REQUIREMENTS.name} for the emulated board; check "
+                f"cannot fetch the wheels of {requirements.name} for the emulated board; check "
                 f"the network, and that {pip_python} has pip:\n{done.stderr.strip()[-1000:]}"
             )
         unfinished.rename(path)
