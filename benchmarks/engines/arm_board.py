@@ -120,8 +120,8 @@ def _wheels(pip_python: Path, requirements: Path) -> Path:
         unfinished = path.with_name(f"unfinished-{path.name}")
         shutil.rmtree(unfinished, ignore_errors=True)
         platforms = [f"--platform=manylinux_{glibc}_{ARCH}" for glibc in _PLATFORMS]
-        command = [pip_python, "-m", "pip", "install", "--no-deps", "--quiet", *_WHEELS]
-        command += [*platforms, "--target", unfinished, "-r", requirements]
+        command: list[str | Path] = [pip_python, "-m", "pip", "install", "--no-deps", "--quiet"]
+        command += [*_WHEELS, *platforms, "--target", unfinished, "-r", requirements]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             shutil.rmtree(unfinished, ignore_errors=True)

@@ -13,12 +13,13 @@ from pathlib import Path
 from tvm_eff.device import emulator_image
 from tvm_eff.errors import BuildError
 
-_RELEASE = "16"  # the newest of Debian's bookworm
+_RELEASE = "16"  # of those in Debian's bookworm
 _PROGRAM = f"usr/lib/llvm-{_RELEASE}/bin/llvm-mca"
 _ITERATIONS = 200
 _CLOSE = 1.05
 
-UNITS = {
+# What the units of LLVM's model do; that of Cortex-A57 serves the A72 too.
+_UNITS = {
     "A57UnitB": "branches",
     "A57UnitI": "integers",
     "A57UnitL": "loads",
@@ -27,7 +28,6 @@ UNITS = {
     "A57UnitW": "vectors",
     "A57UnitX": "vectors",
 }
-"""What the units of LLVM's model for Cortex-A57 and A72 do."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def _cycles(region: dict, resources: Sequence[str]) -> Cycles:
     if iteration > _CLOSE * max(busy, dispatch):
         bound = "latency"
     else:
-        bound = UNITS.get(unit, unit) if busy >= dispatch else "dispatch"
+        bound = _UNITS.get(unit, unit) if busy >= dispatch else "dispatch"
     return Cycles(round(iteration, 2), bound, round(busy, 2), round(dispatch, 2))
 
 

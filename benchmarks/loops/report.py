@@ -52,9 +52,11 @@ def markdown(result: dict[str, Any]) -> str:
         f"# Hot loops of {result['model']} for {result['target']}",
         "",
         f"Innermost loops with vector multiply-adds, {result['date']}; cycles by {result['mca']}, "
-        f"for {result['cpu']}, loads hitting the first cache. Of each kernel the loop with the "
-        "most multiply-adds; smaller tiles, at borders, have loops of their own. Minstr. are "
-        "million executed instructions of all calls, when the schedule was recorded. From "
+        f"for {result['cpu']} (LLVM has Cortex-A57's model serve the A72), loads hitting the "
+        "first cache. Of each kernel the loop with the most multiply-adds; smaller tiles, at "
+        "borders, have loops of their own, and where a tile is unrolled as a whole, its loop has "
+        "the stores of its outputs. Minstr. are million executed instructions of all calls, when "
+        "the schedule was recorded. From "
         "`python benchmarks/hotloops.py`.",
         "",
         "| kernel | calls | Minstr. | FMAs | instructions an FMA | spills | stores "

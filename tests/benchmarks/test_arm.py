@@ -20,7 +20,7 @@ from tvm_eff.errors import SetupError
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from engines.arm_board import ARCH, CPU, Board, board  # noqa: E402
+from engines.arm_board import ARCH, CPU, REQUIREMENTS, Board, board  # noqa: E402
 from engines.arm_count import Counted, Options, count_peer  # noqa: E402
 from engines.arm_mix import Mix, MixCounter  # noqa: E402
 from engines.arm_report import markdown, row_of  # noqa: E402
@@ -35,6 +35,12 @@ def test_wheels_that_cannot_be_fetched_are_told(tmp_path: Path, emulator: None) 
     requirements.write_text("numpy==0.0.0.1\n")
     with pytest.raises(SetupError, match=r"(?s)wheels of requirements\.txt.*numpy==0\.0\.0\.1"):
         board(Path(sys.executable), requirements)
+
+
+def test_wheels_are_of_the_versions_that_convert_the_models() -> None:
+    converters = (ROOT / "benchmarks" / "requirements.txt").read_text().splitlines()
+    wheels = [each for each in REQUIREMENTS.read_text().splitlines() if not each.startswith("#")]
+    assert set(wheels) <= set(converters)
 
 
 @pytest.fixture(scope="module")
