@@ -102,11 +102,15 @@ class Tuned:
 
 
 def tune(
-    workload: Workload, logs: Path | None, cores: Sequence[int], arguments: Sequence[str]
+    workload: Workload,
+    logs: Path | None,
+    cores: Sequence[int],
+    arguments: Sequence[str],
+    target: str = "host",
 ) -> Tuned:
     """Run the user's command for a workload, on the given cores alone."""
     output = workload.folder / f"dist-{len(cores)}"
-    command = [sys.executable, "scripts/tune.py", "--target", "host", "--model", workload.model]
+    command = [sys.executable, "scripts/tune.py", "--target", target, "--model", workload.model]
     command += ["--input-shape", ",".join(map(str, workload.shape))]
     command += ["--output", str(output), "--json", *arguments]
     command += ["--logs", str(logs.resolve())] if logs is not None else []

@@ -48,17 +48,21 @@ class Counter:
     def plugin_option(self) -> str:
         """Return the value of qemu's ``-plugin`` that counts here."""
         # A comma ends qemu's value; a doubled one stands for itself.
-        plugin, file = (str(path).replace(",", ",,") for path in (plugin_library(), self._path))
+        paths = (self._library(), self._path)
+        plugin, file = (str(path).replace(",", ",,") for path in paths)
         return f"{plugin},counter={file}"
+
+    def _library(self) -> Path:
+        return plugin_library()
 
 
 @functools.cache
-def plugin_library() -> Path:
-    """Return the plugin, compiled for this machine if need be."""
-    source = data.folder("runtime") / "qemu_plugin" / "count.c"
+def plugin_library(source: Path | None = None) -> Path:
+    """Return the plugin, compiled for this machine if need be; `source` is that of another."""
+    source = source or data.folder("runtime") / "qemu_plugin" / "count.c"
     triple = host().zig
     digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
-    with cache.locked(f"emulator/count-{triple}-{digest}.so") as path:
+    with cache.locked(f"emulator/{source.stem}-{triple}-{digest}.so") as path:
         if not path.exists():
             unfinished = path.with_name(f"unfinished-{path.name}")
             flags = ["-O2", "-fvisibility=hidden"]

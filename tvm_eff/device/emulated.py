@@ -37,6 +37,8 @@ class EmulatedDevice(HostedDevice):
     on_progress
         Told the parts done and their count while the board's server is built, which
         happens once for a machine and takes two minutes.
+    counter
+        Makes the counter from the path of its file; another kind may count more.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class EmulatedDevice(HostedDevice):
         cpu: str | None = None,
         timeout: float = 600.0,
         on_progress: Callable[[int, int], None] | None = None,
+        counter: Callable[[Path], Counter] = Counter,
     ) -> None:
         if arch not in _CPUS:
             raise UsageError(f"'{arch}' cannot be emulated{nearest(arch, _CPUS)}")
@@ -53,6 +56,7 @@ class EmulatedDevice(HostedDevice):
         self._cpu = cpu or _CPUS[arch]
         self._counter: Counter | None = None
         self._on_progress = on_progress
+        self._make_counter = counter
 
     @property
     def unit(self) -> Unit:
@@ -77,7 +81,7 @@ class EmulatedDevice(HostedDevice):
         server = native_server.build(self._arch, on_progress=self._on_progress)
 
         def command(folder: Path, port_file: Path) -> list[str | Path]:
-            self._counter = Counter(folder / "counter")
+            self._counter = self._make_counter(folder / "counter")
             return [
                 *emulator,
                 *("-cpu", self._cpu),

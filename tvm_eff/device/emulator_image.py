@@ -127,8 +127,48 @@ def guest_root(arch: str) -> Image:
     )
 
 
-def emulator_command(arch: str) -> list[str | Path]:
-    """Return the start of a command line that runs a guest's program."""
+def guest_image(
+    name: str,
+    packages: Sequence[str],
+    arch: str,
+    main_files: Sequence[str],
+    finish: Callable[[Path], None],
+) -> Image:
+    """Return a guest's root folder with more in it than the C library, made if need be.
+
+    Parameters
+    ----------
+    name
+        Its name in the cache folder; another content needs another name.
+    packages
+        Debian's packages; those they depend on come with them.
+    arch
+        The guest's architecture.
+    main_files
+        Files of it that must be whole when it is used again.
+    finish
+        Changes the folder when all packages are unpacked.
+
+    Raises
+    ------
+    SetupError
+        It cannot be made; the message says why.
+    """
+    host()
+
+    def all_of_it(folder: Path) -> None:
+        _hide_host_libraries(folder)
+        finish(folder)
+
+    return _image(name, packages, ARCHITECTURES[arch], main_files, all_of_it)
+
+
+def emulator_command(arch: str, root: Path | None = None) -> list[str | Path]:
+    """Return the start of a command line that runs a guest's program.
+
+    The guest sees the files of `root` before this machine's; it is the smallest
+    root folder unless another is named.
+    """
     here, folder = host(), qemu().path
     libraries = [folder / part / here.folder for part in ("lib", "usr/lib")]
     return [
@@ -138,7 +178,7 @@ def emulator_command(arch: str) -> list[str | Path]:
         ":".join(map(str, libraries)),
         folder / "usr/bin" / ARCHITECTURES[arch].qemu,
         "-L",
-        guest_root(arch).path,
+        root or guest_root(arch).path,
     ]
 
 

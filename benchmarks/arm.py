@@ -1,0 +1,145 @@
+"""Our libraries and their peers' aarch64 wheels on the emulated Cortex-A72.
+
+    python3 -m venv benchmarks/.venv
+    benchmarks/.venv/bin/pip install -r benchmarks/requirements.txt
+    python benchmarks/arm.py --models squeezenet1_1 mobilenet
+
+What is counted are executed instructions of one warm inference, which are no
+latencies. Models are converted here, by the environment of peers.py; the engines' own
+aarch64 wheels (requirements-arm.txt) are downloaded and run in qemu, each in a process
+of its own, and each output is compared with PyTorch's before it is counted. An engine
+that fails is reported with its reason. Results go to arm-rasp4.json and arm-rasp4.md in
+--output, after each model; the table is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import tempfile
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from engines import arm_board
+from engines.arm_board import ARCH, CPU, Board
+from engines.arm_count import Counted, Options, count_ours, count_peer
+from engines.arm_report import markdown, row_of
+from engines.base import ENGINES
+from engines.results import OURS, Row
+from engines.workload import Workload, prepare, tune
+
+from tvm_eff import models
+from tvm_eff.cli._arguments import one_of, positive
+from tvm_eff.cli._run import run
+from tvm_eff.deploy import bundle
+from tvm_eff.device import EmulatedDevice
+from tvm_eff.errors import UsageError
+
+BENCHMARKS = Path(__file__).resolve().parent
+PEERS_PYTHON = BENCHMARKS / ".venv" / "bin" / "python"
+TARGET = "rasp4"
+NAMES = (OURS, "ONNX Runtime", "MNN", "ncnn", "LiteRT")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Count the engines that the command line names."""
+    return run(_main, argv)
+
+
+def _main(argv: list[str] | None) -> None:
+    arguments = _parser().parse_args(argv)
+    _check(arguments)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    board = arm_board.board(arguments.peers_python) if set(arguments.engines) - {OURS} else None
+    result: dict[str, Any] = {
+        "target": TARGET,
+        "where": EmulatedDevice(ARCH, CPU).fingerprint.where,
+        "date": date.today().isoformat(),
+        "rows": [],
+    }
+    path = arguments.output / f"arm-{TARGET}.json"
+    for model in arguments.models:
+        result["rows"].append(_row(model, board, arguments))
+        path.write_text(json.dumps(result, indent=1) + "\n")
+        path.with_suffix(".md").write_text(markdown(result))
+    print(markdown(result))
+    print(f"written to {path} and beside it")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Find out before the first minute what the last would stumble on."""
+    if not arguments.peers_python.is_file():
+        raise UsageError(
+            f"--peers-python {arguments.peers_python}: there is no such file; "
+            f"see {Path(__file__).name} --help"
+        )
+    for model in arguments.models:
+        models.spec(model)
+
+
+def _row(model: str, board: Board | None, arguments: argparse.Namespace) -> Row:
+    """Count all engines on one model."""
+    with tempfile.TemporaryDirectory(prefix="arm-") as name:
+        folder = Path(name)
+        _say(f"{model}: tracing it")
+        workload = prepare(model, 1, folder / "workload")
+        options = Options(arguments.timeout, arguments.peers_python, folder)
+        counted: dict[str, Counted] = {}
+        for engine in (each for each in ENGINES if each.name in arguments.engines):
+            _say(f"{model}: {engine.name}")
+            if engine.name == OURS:
+                counted[engine.name] = _ours(workload, arguments)
+                continue
+            assert board is not None, "there is one as soon as there is a peer"
+            job = workload.job(engine, sorted(os.sched_getaffinity(0))[:1], None)
+            counted[engine.name] = count_peer(engine, job, workload.expected, board, options)
+        return row_of(counted, model=model, macs=workload.macs)
+
+
+def _ours(workload: Workload, arguments: argparse.Namespace) -> Counted:
+    cores = sorted(os.sched_getaffinity(0))
+    tuned = tune(workload, arguments.logs, cores, shlex.split(arguments.tune), TARGET)
+    if tuned.bundle is None:
+        return Counted(failure=tuned.failure)
+    library = bundle.read(tuned.bundle).library
+    return count_ours(library, np.load(workload.folder / "input.npy"), workload.expected)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", nargs="+", default=["squeezenet1_1", "mobilenet"])
+    parser.add_argument("--engines", nargs="+", type=one_of("engine", NAMES), default=NAMES)
+    parser.add_argument(
+        "--timeout",
+        type=positive,
+        default=600,
+        metavar="S",
+        help="seconds to convert, load or answer",
+    )
+    parser.add_argument(
+        "--peers-python",
+        type=Path,
+        default=PEERS_PYTHON if PEERS_PYTHON.exists() else Path(sys.executable),
+        help="the Python with benchmarks/requirements.txt (default: %(default)s)",
+    )
+    parser.add_argument("--logs", type=Path, help="records for our library (default: tune.py's)")
+    parser.add_argument(
+        "--tune", default="", metavar="ARGUMENTS", help="further arguments of tune.py, in one word"
+    )
+    parser.add_argument("--output", type=Path, default=BENCHMARKS / "results")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

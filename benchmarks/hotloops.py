@@ -1,0 +1,78 @@
+"""A static check of our kernels' hot loops against the issue limits of an Arm core.
+
+    python benchmarks/hotloops.py --target rasp4 --model squeezenet1_1
+
+Executed instructions are no cycles: this looks at the innermost loops that do the
+multiply-adds, in the assembly of each kernel built with its recorded schedule, and
+asks how many instructions each multiply-add takes, whether registers are spilled, and
+what the loop takes by LLVM's scheduling model of the core (llvm-mca, which is fetched).
+The figures are reported and not judged. Results go to hotloops-TARGET-MODEL.json and .md
+in --output; the table is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from loops.kernels import kernels
+from loops.mca import version
+from loops.report import markdown, row_of
+
+from tvm_eff import flow, models, targets
+from tvm_eff.cli._run import run
+from tvm_eff.errors import UsageError
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Check the model that the command line names."""
+    return run(_main, argv)
+
+
+def _main(argv: list[str] | None) -> None:
+    arguments = _parser().parse_args(argv)
+    target = targets.load(arguments.target)
+    triple, cpu = target.tvm["mtriple"], target.tvm["mcpu"]
+    if not triple.startswith("aarch64"):
+        raise UsageError(
+            f"--target {arguments.target} is {triple}, and only loops of 64-bit Arm are known"
+        )
+    models.spec(arguments.model)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    result: dict[str, Any] = {
+        "target": target.name,
+        "model": arguments.model,
+        "cpu": cpu,
+        "mca": version(),
+        "date": date.today().isoformat(),
+        "rows": [],
+    }
+    for kernel in kernels(arguments.model, target, arguments.logs or flow.default_logs(target)):
+        print(kernel.label, file=sys.stderr, flush=True)
+        result["rows"].append(row_of(kernel, triple, cpu))
+    path = arguments.output / f"hotloops-{target.name}-{arguments.model}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    path.with_suffix(".md").write_text(markdown(result))
+    print(markdown(result))
+    print(f"written to {path} and beside it")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--target", default="rasp4", help="default: %(default)s")
+    parser.add_argument("--model", default="squeezenet1_1", help="default: %(default)s")
+    parser.add_argument("--logs", type=Path, help="the folder of records (default: tune.py's)")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="default: %(default)s")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

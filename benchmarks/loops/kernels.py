@@ -1,0 +1,77 @@
+"""The kernels of a network as its library has them, in assembly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import tvm
+from tvm.s_tir import meta_schedule as ms
+
+from tvm_eff import frontend, models, tune
+from tvm_eff.errors import RecordError
+from tvm_eff.targets import Target
+from tvm_eff.tune import Task
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel of a network.
+
+    Attributes
+    ----------
+    label
+        What it computes, for people.
+    calls
+        How often an inference calls it.
+    cost
+        What one call cost when its schedule won, in the unit of the records.
+    assembly
+        All its functions; None if no schedule is recorded.
+    """
+
+    label: str
+    calls: int
+    cost: float | None
+    assembly: str | None
+
+
+def kernels(model: str, target: Target, logs: Path) -> Iterator[Kernel]:
+    """Build each distinct kernel of a network with the schedule that won, the most work first.
+
+    Raises
+    ------
+    RecordError
+        No kernel has one.
+    """
+    records = tune.RecordStore(logs, target, "instructions")
+    network = models.load(model)
+    lowered = frontend.lower(frontend.import_program(models.trace(network)), target)
+    tasks = tune.extract(lowered.mod)
+    winners = [_winner(task, records.database, target) for task in tasks]
+    if not any(winners):
+        raise RecordError(
+            f"{records.folder} has no record of a kernel of {model}; tune it first: "
+            f"python scripts/tune.py --target {target.name} --model {model} --logs {logs}"
+        )
+    for task, winner in zip(tasks, winners, strict=True):
+        if winner is None:
+            yield Kernel(task.label, task.calls, None, None)
+            continue
+        cost = float(winner.run_secs[0])
+        yield Kernel(task.label, task.calls, cost, _assembly(task, winner, target))
+
+
+def _winner(task: Task, database: ms.Database, target: Target) -> ms.database.TuningRecord | None:
+    return database.query_tuning_record(task.module, target.tvm_target(), "main")
+
+
+def _assembly(task: Task, winner: ms.database.TuningRecord, target: Target) -> str:
+    schedule = tvm.s_tir.Schedule(winner.workload.mod)
+    winner.trace.apply_to_schedule(schedule, remove_postproc=False)
+    # As in the library, where weights were packed before.
+    mod = tvm.s_tir.transform.RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(schedule.mod)
+    with tvm.transform.PassContext(opt_level=3):
+        built = tvm.tirx.build(mod, target=target.tvm_target())
+    return str(built.inspect_source("asm"))

@@ -1,0 +1,106 @@
+"""The hot loops of a library's kernels, as rows of the JSON file and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from loops.aarch64 import Loop, hot_loops
+from loops.kernels import Kernel
+from loops.mca import analyze
+
+DENSITY = 1.35
+"""The most instructions a vector multiply-add that are wanted of an innermost loop."""
+
+Row = dict[str, Any]
+"""A kernel as the JSON file has it; its first loop has the most multiply-adds."""
+
+
+def row_of(kernel: Kernel, triple: str, cpu: str) -> Row:
+    """Return what its innermost loops are made of and what they take."""
+    row: Row = {"kernel": kernel.label, "calls": kernel.calls, "instructions": kernel.cost}
+    if kernel.assembly is None:
+        return {**row, "failure": "no record", "loops": []}
+    loops = hot_loops(kernel.assembly)
+    return {**row, "loops": [_figures(loop, triple, cpu) for loop in loops]}
+
+
+def _figures(loop: Loop, triple: str, cpu: str) -> dict[str, Any]:
+    cycles = analyze(loop.body, triple, cpu)
+    found = {
+        "label": loop.label,
+        "instructions": len(loop.body),
+        "fmas": loop.fmas,
+        "instructions_per_fma": round(loop.instructions_per_fma, 3),
+        "loads": loop.loads,
+        "stores": loop.stores,
+        "spills": loop.spills,
+        "cycles": cycles.iteration,
+        "cycles_per_fma": round(cycles.iteration / loop.fmas, 3),
+        "busiest_unit_cycles": cycles.busy,
+        "dispatch_cycles": cycles.dispatch,
+        "bound": cycles.bound,
+    }
+    misses = loop.spills > 0 or loop.instructions_per_fma > DENSITY
+    return {**found, "assembly": list(loop.body)} if misses else found
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """Return the rows that have multiply-adds as Markdown, and which miss the goal."""
+    rows = [row for row in result["rows"] if row["loops"]]
+    lines = [
+        f"# Hot loops of {result['model']} for {result['target']}",
+        "",
+        f"Innermost loops with vector multiply-adds, {result['date']}; cycles by {result['mca']}, "
+        f"for {result['cpu']} (LLVM has Cortex-A57's model serve the A72), loads hitting the "
+        "first cache. Of each kernel the loop with the most multiply-adds; smaller tiles, at "
+        "borders, have loops of their own, and where a tile is unrolled as a whole, its loop has "
+        "the stores of its outputs. Minstr. are million executed instructions of all calls, when "
+        "the schedule was recorded. From "
+        "`python benchmarks/hotloops.py`.",
+        "",
+        "| kernel | calls | Minstr. | FMAs | instructions an FMA | spills | stores "
+        "| cycles an iteration | cycles an FMA | bound by | smaller tiles' instructions an FMA |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+        *(_line(row) for row in rows),
+        "",
+        *_verdict(rows),
+    ]
+    unknown = [row["kernel"] for row in result["rows"] if "failure" in row]
+    if unknown:
+        lines += ["", f"No record, so not looked at: {'; '.join(unknown)}."]
+    return "\n".join(lines) + "\n"
+
+
+def _line(row: Row) -> str:
+    first, *others = row["loops"]
+    cells = [
+        row["kernel"],
+        row["calls"],
+        f"{row['calls'] * row['instructions'] / 1e6:.1f}",
+        first["fmas"],
+        f"{first['instructions_per_fma']:.2f}",
+        first["spills"],
+        first["stores"],
+        f"{first['cycles']:.1f}",
+        f"{first['cycles_per_fma']:.2f}",
+        first["bound"],
+        ", ".join(dict.fromkeys(map(_small, others))) or "-",
+    ]
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def _small(loop: dict[str, Any]) -> str:
+    spills = f", {loop['spills']} spills" if loop["spills"] else ""
+    return f"{loop['instructions_per_fma']:.2f}{spills}"
+
+
+def _verdict(rows: Sequence[Row]) -> list[str]:
+    first = [(row["kernel"], row["loops"][0]) for row in rows]
+    dense = [name for name, loop in first if loop["instructions_per_fma"] > DENSITY]
+    spilled = [name for name, loop in first if loop["spills"]]
+    return [
+        f"Above {DENSITY} instructions an FMA: {'; '.join(dense) or 'none'}.",
+        "",
+        f"With spills: {'; '.join(spilled) or 'none'}.",
+    ]

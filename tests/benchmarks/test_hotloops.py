@@ -1,0 +1,152 @@
+"""The static check of hot loops: which are found, what is in them, what they take."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from tvm_eff import toolchain
+from tvm_eff.errors import BuildError, SetupError
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import hotloops  # noqa: E402
+from loops import mca  # noqa: E402
+from loops.aarch64 import Loop, hot_loops  # noqa: E402
+from loops.kernels import Kernel  # noqa: E402
+from loops.report import markdown, row_of  # noqa: E402
+
+TRIPLE, CPU = "aarch64-linux-gnu", "cortex-a72"
+SOURCE = Path(__file__).with_name("tile.c")
+
+
+def test_a_target_with_other_loops_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert hotloops.main(["--target", "rasp3-armv7"]) == 2
+    assert "only loops of 64-bit Arm" in capsys.readouterr().err
+
+
+def test_a_model_without_records_is_told_how_to_get_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], analyzer: None
+) -> None:
+    folders = ["--logs", str(tmp_path / "logs"), "--output", str(tmp_path)]
+    assert hotloops.main(["--model", "flattened_cifar", *folders]) == 2
+    assert "scripts/tune.py --target rasp4 --model flattened_cifar" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def analyzer() -> None:
+    """Fetch llvm-mca; skip where it cannot be had, but never in CI."""
+    try:
+        mca.version()
+    except SetupError as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(error))
+
+
+def compiled(folder: Path, rows: int, columns: int) -> str:
+    """Return the assembly of a tile, as LLVM writes it."""
+    output = folder / "tile.s"
+    # Without directives for debuggers, and without instrumentation, as TVM's.
+    flags = ["-O3", "-S", "-g0", "-fno-sanitize=all", f"-DROWS={rows}", f"-DCOLUMNS={columns}"]
+    flags += ["-target", f"{TRIPLE}.2.31", "-mcpu=cortex_a72", "-fno-unroll-loops"]
+    toolchain.run(["cc", *flags, SOURCE, "-o", output])
+    return output.read_text()
+
+
+def test_a_tile_that_fits_the_registers_has_no_spills(tmp_path: Path) -> None:
+    loop = hot_loops(compiled(tmp_path, 5, 4))[0]
+    assert loop.fmas == 20
+    assert (loop.spills, loop.stores) == (0, 0)
+    assert 1 < loop.instructions_per_fma < 2
+
+
+def test_a_tile_that_does_not_fit_is_seen_to_spill(tmp_path: Path) -> None:
+    loop = hot_loops(compiled(tmp_path, 8, 5))[0]
+    assert loop.fmas == 40
+    # 40 sums do not fit 32 registers: 8 and more are stored and loaded again.
+    assert loop.spills >= 16
+    assert loop.stores >= 8
+
+
+ASSEMBLY = """
+\t.type\tfirst,@function
+first:
+\tadd\tx1, sp, #16
+.LBB0_1:
+\tmov\tx5, x1
+.LBB0_2:                                // an inner loop
+\tldr\tq0, [x5], #16
+\tfmla\tv1.4s, v0.4s, v2.s[1]
+\tstr\tq1, [sp, #32]                    // a spill
+\tsubs\tx3, x3, #1
+\tb.ne\t.LBB0_2
+\tfmla\tv1.4s, v0.4s, v2.4s
+\tcbnz\tx4, .LBB0_1
+.LBB0_3:
+\tfadd\tv1.4s, v0.4s, v2.4s
+\ttbz\tw1, #0, .LBB0_3
+\tret
+\t.type\t.Lsecond,@function
+.Lsecond:
+.LBB1_1:
+\tldp\tx9, x1, [x8]
+\tldr\tq0, [x1]
+\tcbz\tx9, .LBB1_2
+\tfmls\tv1.4s, v0.4s, v2.4s
+.LBB1_2:
+\tfmla\tv1.4s, v0.4s, v2.4s
+\tb\t.LBB1_1
+"""
+
+
+def test_loops_are_innermost_and_registers_are_those_of_their_function() -> None:
+    first, second = hot_loops(ASSEMBLY)
+    assert first == Loop(".LBB1_1", first.body, fmas=2, loads=2, stores=0, spills=0), (
+        "x1 pointed to the stack in another function"
+    )
+    assert len(first.body) == 6
+    assert (second.label, second.fmas, second.loads, second.stores) == (".LBB0_2", 1, 1, 1)
+    assert second.spills == 2, "x5 is x1, which points to the stack"
+    assert second.instructions_per_fma == 5
+
+
+def test_what_is_no_assembly_is_an_error(analyzer: None) -> None:
+    with pytest.raises(BuildError, match="llvm-mca cannot read"):
+        mca.analyze(["frobnicate x1"], TRIPLE, CPU)
+
+
+def test_a_core_does_one_multiply_add_and_one_load_a_cycle(analyzer: None) -> None:
+    sums = [f"fmla v{i}.4s, v30.4s, v31.4s" for i in range(16)]
+    found = mca.analyze(sums, TRIPLE, CPU)
+    assert found.iteration == pytest.approx(16, rel=0.02)
+    assert found.bound == "vectors"
+    loads = [f"ldr q{i}, [x{i}]" for i in range(16)]
+    found = mca.analyze(loads, TRIPLE, CPU)
+    assert found.iteration == pytest.approx(16, rel=0.02)
+    assert found.bound == "loads"
+
+
+def test_a_chain_of_multiply_adds_is_bound_by_latency(analyzer: None) -> None:
+    found = mca.analyze(["fmla v0.4s, v1.4s, v2.4s", "fadd v0.4s, v0.4s, v1.4s"], TRIPLE, CPU)
+    assert found.bound == "latency"
+    assert found.iteration > 10
+
+
+def test_a_kernel_that_spills_is_named(tmp_path: Path, analyzer: None) -> None:
+    kernels = [
+        Kernel("good", 2, 1e6, compiled(tmp_path, 5, 4)),
+        Kernel("bad", 1, 1e6, compiled(tmp_path, 8, 5)),
+        Kernel("new", 1, None, None),
+    ]
+    rows = [row_of(kernel, TRIPLE, CPU) for kernel in kernels]
+    assert "assembly" in rows[1]["loops"][0], "the evidence"
+    result = {"model": "m", "target": "t", "date": "d", "mca": "x", "cpu": CPU, "rows": rows}
+    text = markdown(result)
+    assert "| good | 2 | 2.0 | 20 |" in text
+    assert "With spills: bad." in text
+    assert "No record, so not looked at: new." in text
