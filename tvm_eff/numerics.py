@@ -41,6 +41,13 @@ def _random(spec: TensorSpec, rng: np.random.Generator) -> np.ndarray:
     return rng.integers(0, 8, spec.shape).astype(dtype)
 
 
+def unwritten(spec: TensorSpec) -> np.ndarray:
+    """Return a tensor to be filled, which shows where nothing was written: NaN, or -1."""
+    if np.issubdtype(np.dtype(spec.dtype), np.floating):
+        return np.full(spec.shape, np.nan, spec.dtype)
+    return np.full(spec.shape, -1).astype(spec.dtype)
+
+
 def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
     """Return the largest difference as a fraction of the spread of `expected`.
 

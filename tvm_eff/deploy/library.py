@@ -12,7 +12,7 @@ from tvm.s_tir import meta_schedule as ms
 from tvm_eff.build import build_module
 from tvm_eff.deploy.alternatives import use_fastest
 from tvm_eff.errors import BuildError
-from tvm_eff.frontend import Imported
+from tvm_eff.frontend import Imported, join_concatenated
 from tvm_eff.frontend.parameters import evaluate_parameters
 from tvm_eff.targets import Target
 from tvm_eff.tune import Task
@@ -72,7 +72,7 @@ def _with_weights(mod: tvm.IRModule, params: list[np.ndarray]) -> tvm.IRModule:
     """Pack the weights as the schedules want them, and bind them as constants."""
     with tvm.transform.PassContext(opt_level=3):
         mod = transform.SplitLayoutRewritePreproc()(mod)
-        mod = transform.LiftTransformParams()(mod)
+        mod = transform.LiftTransformParams()(join_concatenated(mod))
         mod, packed = evaluate_parameters(mod, params)
         # By variable: two lifted parameters may have the same name.
         variables = mod["main"].params[len(mod["main"].params) - len(packed) :]

@@ -15,7 +15,7 @@ from tvm import relax, rpc
 from tvm_eff.device.base import Device, Measurement, MeasureOptions, Unit
 from tvm_eff.device.connection import Connection, SessionLost
 from tvm_eff.errors import DeviceError, ExecutionError, UsageError
-from tvm_eff.numerics import TensorSpec
+from tvm_eff.numerics import TensorSpec, unwritten
 
 Result = TypeVar("Result")
 _LOOK_S = 1e-3
@@ -88,7 +88,7 @@ class SessionDevice(Device):
             with self._opened().uploaded(content) as module:
                 function = module[symbol]
                 sent = [tvm.runtime.tensor(array, cpu) for array in inputs]
-                filled = [tvm.runtime.tensor(_unwritten(spec), cpu) for spec in outputs]
+                filled = [tvm.runtime.tensor(unwritten(spec), cpu) for spec in outputs]
                 function(*sent, *filled)
                 results = [tensor.numpy() for tensor in filled]
                 if measure is None:
@@ -195,12 +195,6 @@ def _content(library: Path) -> bytes:
         return library.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read the library {library}: {error.strerror}") from error
-
-
-def _unwritten(spec: TensorSpec) -> np.ndarray:
-    if np.issubdtype(np.dtype(spec.dtype), np.floating):
-        return np.full(spec.shape, np.nan, spec.dtype)
-    return np.full(spec.shape, -1).astype(spec.dtype)
 
 
 def _flat(outputs: Any) -> list[np.ndarray]:

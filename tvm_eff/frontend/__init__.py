@@ -1,6 +1,7 @@
 """From a PyTorch module to Relax: import, then graph passes, down to fused kernels."""
 
 from tvm_eff.frontend.importer import Imported, import_model, import_program
+from tvm_eff.frontend.passes.concatenation import join_concatenated
 from tvm_eff.frontend.pipeline import lower
 
-__all__ = ["Imported", "import_model", "import_program", "lower"]
+__all__ = ["Imported", "import_model", "import_program", "join_concatenated", "lower"]

@@ -12,6 +12,7 @@ from tvm_eff.frontend.parameters import evaluate_parameters
 from tvm_eff.frontend.passes.batch_norm import simplify_batch_norm
 from tvm_eff.frontend.passes.broadcasts import separate_broadcasts
 from tvm_eff.frontend.passes.channels_last import channels_last
+from tvm_eff.frontend.passes.concatenation import fuse_places, place_concatenated
 from tvm_eff.frontend.passes.depthwise_multiplier import split_depthwise_multiplier
 from tvm_eff.frontend.passes.fold_scale import fold_scale
 from tvm_eff.frontend.passes.narrow_indices import narrow_indices
@@ -54,10 +55,12 @@ def lower(network: Imported, target: Target) -> Imported:
         mod,
         # What was computed from constants for parameters alone is still here.
         transform.DeadCodeElimination(),
+        place_concatenated,
         transform.LegalizeOps(),
         transform.AnnotateTIROpPattern(),
         transform.FoldConstant(),
         separate_broadcasts,
+        fuse_places,
         transform.FuseOps(),
         transform.FuseTIR(),
         # A reshape that nothing was fused with is another view of the same memory.

@@ -11,6 +11,7 @@ import tvm
 from tvm import relax, tirx
 from tvm.s_tir import meta_schedule as ms
 
+from tvm_eff.attributes import TOGETHER
 from tvm_eff.device import TensorSpec
 from tvm_eff.space import structure
 
@@ -95,7 +96,8 @@ class Task:
 def extract(mod: tvm.IRModule) -> list[Task]:
     """Return the distinct kernels that ``main`` of `mod` calls, the most work first.
 
-    Kernels with dynamic shapes are left out: they cannot be measured.
+    Kernels with dynamic shapes are left out: they cannot be measured. So are those that
+    only put a concatenation together: no library has them.
     """
     calls: Counter[str] = Counter()
 
@@ -107,7 +109,7 @@ def extract(mod: tvm.IRModule) -> list[Task]:
     found: dict[str, Task] = {}
     for name, count in calls.items():
         func = mod[name]
-        if not _is_static(func):
+        if not _is_static(func) or TOGETHER in (func.attrs or {}):
             continue
         task = Task(name, func, count)
         seen = found.get(task.workload)

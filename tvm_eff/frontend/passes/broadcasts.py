@@ -14,6 +14,7 @@ import tvm
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from tvm_eff.attributes import PLACES
 from tvm_eff.frontend.passes import _knowledge
 from tvm_eff.frontend.passes._calls import name_of, shape_of
 
@@ -48,6 +49,8 @@ class _Marker(PyExprMutator):
 
     def _stretches_activation(self, call: relax.Call) -> bool:
         attrs, shape = self.mod[call.args[0]].attrs, shape_of(call)
+        if PLACES in attrs:
+            return False
         if shape is None or int(attrs.get("op_pattern", INJECTIVE)) > BROADCAST:
             return False
         return any(
