@@ -109,7 +109,7 @@ class RegisterTile:
         _schedule_tile(sch, main, last, work, candidate, target)
 
 
-def _multiplies_by_lane(target: Target) -> bool:
+def multiplies_by_lane(target: Target) -> bool:
     """Whether a multiply-add can take one factor from a lane of a vector."""
     return target.toolchain.triple.startswith("aarch64")
 
@@ -160,7 +160,7 @@ def _column_choices(channels: int, lanes: int) -> list[tuple[int, int]]:
 
 def _unrolls(depth: int, target: Target) -> list[int]:
     # Where the input is loaded as vectors little else is left to share out.
-    steps = (16, 8, 4) if _multiplies_by_lane(target) else (4,)
+    steps = (16, 8, 4) if multiplies_by_lane(target) else (4,)
     longest = next((step for step in steps if depth % step == 0), None)
     if longest is not None:
         return [longest]
@@ -173,7 +173,7 @@ def _hardware_vectors(tile: Tile, target: Target) -> int:
 
 
 def _loads_input_vectors(tile: Tile, target: Target) -> bool:
-    return _multiplies_by_lane(target) and tile.unroll % 4 == 0
+    return multiplies_by_lane(target) and tile.unroll % 4 == 0
 
 
 def _registers(tile: Tile, target: Target) -> int:
@@ -200,7 +200,7 @@ def _rows_cost(tile: Tile, rows: int, target: Target) -> float:
     multiplies = rows * vectors * tile.unroll
     input_loads = rows * (tile.unroll / 4 if _loads_input_vectors(tile, target) else tile.unroll)
     # Pairs of vectors are loaded by one instruction on 64-bit ARM.
-    weight_loads = vectors * tile.unroll / (2 if _multiplies_by_lane(target) else 1)
+    weight_loads = vectors * tile.unroll / (2 if multiplies_by_lane(target) else 1)
     loop = 3
     # A multiply-add depends on the one before it in the same accumulator: four
     # cycles on every core here, so too few accumulators leave the unit idle.

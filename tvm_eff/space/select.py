@@ -14,6 +14,7 @@ from tvm_eff.space.depthwise import Depthwise
 from tvm_eff.space.elementwise import Elementwise
 from tvm_eff.space.fallback import Fallback
 from tvm_eff.space.packing import Packing
+from tvm_eff.space.pointwise import PackedPointwise
 from tvm_eff.space.pooling import Pooling
 from tvm_eff.space.rule import Alternative, Candidate, Rule
 from tvm_eff.space.winograd import Winograd
@@ -28,7 +29,9 @@ RULES: tuple[Rule, ...] = (
 )
 
 WINOGRAD = Winograd()
-"""What computes some convolutions another way; its candidates stand beside the others."""
+
+BESIDE: tuple[Rule, ...] = (PackedPointwise(), WINOGRAD)
+"""Rules whose candidates stand beside those of the first that matches."""
 
 UNSCHEDULED = Candidate("unscheduled", ())
 """The function as imported: what every schedule is compared with, and the last resort."""
@@ -51,14 +54,15 @@ def candidates(func: PrimFunc, target: Target) -> list[Candidate]:
     """
     for rule in RULES:
         if found := rule.candidates(func, target):
-            return _alternating(found, WINOGRAD.candidates(func, target))
+            beside = (each.candidates(func, target) for each in BESIDE)
+            return _alternating(found, *beside)
     return []
 
 
-def _alternating(one: list[Candidate], other: list[Candidate]) -> list[Candidate]:
-    """Merge two lists so that each is as far along at every point."""
-    pairs = itertools.zip_longest(one, other)
-    return [candidate for pair in pairs for candidate in pair if candidate is not None]
+def _alternating(*lists: list[Candidate]) -> list[Candidate]:
+    """Merge lists so that each is as far along at every point."""
+    rounds = itertools.zip_longest(*lists)
+    return [candidate for each in rounds for candidate in each if candidate is not None]
 
 
 def rewritten(func: PrimFunc, candidate: Candidate) -> PrimFunc:
@@ -101,7 +105,7 @@ def packing(func: PrimFunc, candidate: Candidate) -> Packing | None:
 
 
 def _rule(candidate: Candidate) -> Rule:
-    rule = next((r for r in (*RULES, WINOGRAD) if r.name == candidate.rule), None)
+    rule = next((r for r in (*RULES, *BESIDE) if r.name == candidate.rule), None)
     if rule is None:
         raise SpaceError(
             f"no rule is called '{candidate.rule}'; the record is from another version"
