@@ -55,7 +55,8 @@ def read(path: Path, log_name: str, unit: Unit) -> Measurements:
 
     def parse(line: Any) -> None:
         if "target" not in line and "source" in line:
-            sources[_typed(line.pop("source"), str)] = _parse_source(line)
+            name = _typed(line.pop("source"), str)
+            sources[name] = _parse_source(line)
             return
         _require_of(line, log_name, unit)
         if "pruned" in line:
