@@ -87,9 +87,10 @@ def _other_machines(result: FlowResult) -> list[str]:
     others = {each.best.device.get("where", "?") for each in result.tasks} - {result.where}
     if result.measurement.unit != "seconds" or not others:
         return []
+    words = "; ".join(sorted(others))
     return [
-        f"kernels on   {'; '.join(sorted(others))}: values on record from another machine, "
-        "which chose schedules; measure here with --logs FOLDER"
+        f"kernels      values come from {words.replace('this machine', 'another machine')}, "
+        "which chose schedules; --logs FOLDER measures here"
     ]
 
 

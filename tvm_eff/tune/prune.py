@@ -173,6 +173,7 @@ def _unit(folder: Path) -> Unit:
 def _summary(folder: Path) -> Folder:
     found = _read(folder)
     files = [folder / name for name in FILES]
+    places = {record.device.get("where", "?") for record in found.records}
     return Folder(
         target=folder.parent.name,
         unit=_unit(folder),
@@ -180,5 +181,5 @@ def _summary(folder: Path) -> Folder:
         candidates=len(found.records),
         pruned=sum(map(len, found.pruned.values())),
         size=sum(path.stat().st_size for path in files if path.exists()),
-        devices=tuple(sorted({record.device.get("where", "?") for record in found.records})),
+        devices=tuple(sorted(place.replace("this machine", "a machine") for place in places)),
     )
