@@ -12,6 +12,7 @@ VERBS = {
     "bench": "check and time a library",
     "cost": "count what a network costs on paper, layer by layer",
     "models": "list the models known by name",
+    "records": "list tuning records, or prune them to ship",
     "study": "what factorized layers save on paper and on a target, side by side",
 }
 

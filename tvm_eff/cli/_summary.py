@@ -25,6 +25,7 @@ def print_summary(result: FlowResult, measured: int, failed: int) -> None:
         f"after        {_show(result.kernels_after, unit)} in all kernels; "
         f"{_show(result.measurement.median, unit)} for an inference from end to end",
         f"measured     on {result.where}{_caveat(unit)}",
+        *_other_machines(result),
         f"error        at most {result.largest_error:.2g} of the spread of PyTorch's output",
         f"library      {result.bundle / 'model.so'} ({result.library_bytes / 1e6:.1f} MB)",
         f"took         {result.seconds:.0f} s",
@@ -79,6 +80,18 @@ def _show(value: float, unit: Unit) -> str:
 
 def _caveat(unit: Unit) -> str:
     return "" if unit == "seconds" else ": executed instructions, not a latency"
+
+
+def _other_machines(result: FlowResult) -> list[str]:
+    """Say whose values chose schedules, and stand in the table, where they are not this run's."""
+    others = {each.best.device.get("where", "?") for each in result.tasks} - {result.where}
+    if result.measurement.unit != "seconds" or not others:
+        return []
+    words = "; ".join(sorted(others))
+    return [
+        f"kernels      values come from {words.replace('this machine', 'another machine')}, "
+        "which chose schedules; --logs FOLDER measures here"
+    ]
 
 
 def _next_steps(result: FlowResult) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,30 +23,48 @@ WORKLOADS = "database_workload.json"
 RECORDS = "database_tuning_record.json"
 
 
-def read(folder: Path) -> ms.Database:
-    """Read the winners of a folder; what is added to the result stays in memory.
+def read(folder: Path) -> dict[str, list[ms.database.TuningRecord]]:
+    """Read the winners of a folder, for each workload's hash.
 
     Raises
     ------
     RecordError
         A line of the two files cannot be read.
     """
-    database = ms.database.MemoryDatabase()
-    workloads = _lines.read(folder / WORKLOADS, "a workload", ms.database.Workload.from_json)
+    found: dict[str, list[ms.database.TuningRecord]] = {}
+    workloads = _lines.read(
+        folder / WORKLOADS,
+        "a workload",
+        lambda line: (str(line[0]), ms.database.Workload.from_json(line)),
+    )
 
-    def parse(line: Any) -> ms.database.TuningRecord:
+    def parse(line: Any) -> None:
         number, encoded = line
         if not isinstance(number, int) or not 0 <= number < len(workloads):
             raise ValueError(f"{WORKLOADS} has no workload {number}")
-        record = ms.database.TuningRecord.from_json(encoded, workloads[number])
+        name, workload = workloads[number]
+        record = ms.database.TuningRecord.from_json(encoded, workload)
         if not record.run_secs:
             raise ValueError("it has no value")
-        return record
+        found.setdefault(name, []).append(record)
 
-    for record in _lines.read(folder / RECORDS, "a winner", parse):
-        database.commit_workload(record.workload.mod)
-        database.commit_tuning_record(record)
+    _lines.read(folder / RECORDS, "a winner", parse)
+    return found
+
+
+def in_memory(winners: Iterable[ms.database.TuningRecord]) -> ms.Database:
+    """Return a database of some winners."""
+    database = ms.database.MemoryDatabase()
+    for winner in winners:
+        # The database asks for the very workload that it holds.
+        workload = database.commit_workload(winner.workload.mod)
+        database.commit_tuning_record(_of(winner, workload))
     return database
+
+
+def value(winner: ms.database.TuningRecord) -> float:
+    """Return the value of a winner in its folder's unit."""
+    return float(winner.run_secs[0])
 
 
 def append(folder: Path, winner: ms.database.TuningRecord) -> None:
@@ -95,12 +114,16 @@ def _written(folder: Path, record: ms.database.TuningRecord) -> list[Any]:
     paths = [folder / name for name in (WORKLOADS, RECORDS)]
     database = ms.database.JSONDatabase(*map(str, paths))
     workload = database.commit_workload(record.workload.mod)
-    database.commit_tuning_record(
-        ms.database.TuningRecord(
-            record.trace, workload, record.run_secs, record.target, record.args_info
-        )
-    )
+    database.commit_tuning_record(_of(record, workload))
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
+def _of(
+    record: ms.database.TuningRecord, workload: ms.database.Workload
+) -> ms.database.TuningRecord:
+    return ms.database.TuningRecord(
+        record.trace, workload, record.run_secs, record.target, record.args_info
+    )
 
 
 def _compact(encoded: str) -> str:

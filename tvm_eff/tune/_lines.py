@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -99,7 +99,12 @@ def append(path: Path, line: Any) -> None:
     RecordError
         It cannot be written: no right, no room.
     """
-    _append(path, json.dumps(line).encode() + b"\n")
+    _append(path, encode([line]))
+
+
+def encode(lines: Iterable[Any]) -> bytes:
+    """Return what a file of these lines holds."""
+    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
 
 
 def _content(path: Path) -> bytes:

@@ -4,12 +4,14 @@ A target's folder holds one folder a unit, since seconds and instructions are
 never ranked together. In each:
 
 ``measurements.jsonl``
-    One line for each candidate ever measured, failures with their reason: the
+    One line for each candidate measured, failures with their reason: the
     workload, the candidate, the unit, the values, the error against the
-    reference, the device, the versions. It is what a resumed session reads.
+    reference, the device, the versions. It is what a resumed session reads, and
+    all that ships: see ``prune.py``.
 ``database_workload.json``, ``database_tuning_record.json``
     The winners, in MetaSchedule's own JSON database format; MetaSchedule's field
-    ``run_secs`` holds the value in the folder's unit.
+    ``run_secs`` holds the value in the folder's unit. Written again from the
+    measurements where they are missing.
 
 Lines are only ever appended, and reach the disk before the next candidate is
 measured. A last line that a crash cut short is dropped with a warning; any other
@@ -20,67 +22,23 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tvm.s_tir import Schedule
 from tvm.s_tir import meta_schedule as ms
 
-from tvm_eff.device import Unit
+from tvm_eff.device import Fingerprint, Unit
 from tvm_eff.errors import RecordError
 from tvm_eff.space import Candidate
 from tvm_eff.targets import Target
-from tvm_eff.tune import _database, _lines
+from tvm_eff.tune import _database, _lines, _measurements
 from tvm_eff.tune._database import RECORDS, WORKLOADS
+from tvm_eff.tune._measurements import MEASUREMENTS
+from tvm_eff.tune.record import Machine, Record, digest, machine
 from tvm_eff.tune.task import Task
 
-MEASUREMENTS = "measurements.jsonl"
-
-
-@dataclass(frozen=True)
-class Record:
-    """One measured candidate.
-
-    Attributes
-    ----------
-    workload
-        Structural hash of the kernel.
-    task
-        The kernel's name where it was met first, for people.
-    candidate
-        What was measured.
-    unit
-        ``seconds`` or ``instructions``.
-    values
-        The values measured; empty for a failure.
-    failure
-        Why the candidate cannot be used, or None.
-    error
-        Largest difference from the reference, as a fraction of its spread.
-    device
-        Where it was measured.
-    versions
-        The versions of what produced it.
-    """
-
-    workload: str
-    task: str
-    candidate: Candidate
-    unit: Unit
-    values: tuple[float, ...]
-    failure: str | None = None
-    error: float | None = None
-    device: dict[str, str] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def value(self) -> float:
-        """The median of the values; infinite for a failure."""
-        if self.failure is not None or not self.values:
-            return float("inf")
-        ordered = sorted(self.values)
-        return ordered[len(ordered) // 2]
+__all__ = ["MEASUREMENTS", "RECORDS", "WORKLOADS", "Record", "RecordStore"]
 
 
 class RecordStore:
@@ -105,23 +63,52 @@ class RecordStore:
         self.folder = folder / target.log_name / unit
         self._target = target
         self._unit = unit
+        self._machine: Machine | None = None
         _make_writable(self.folder)
         with _lines.locked(self.folder):
             for name in (MEASUREMENTS, WORKLOADS, RECORDS):
                 _lines.repair(self.folder / name)
-            found = _lines.read(self.folder / MEASUREMENTS, "a measurement", self._parse)
-            self._database = _database.read(self.folder)
-        self._records = {(record.workload, record.candidate): record for record in found}
+            found = _measurements.read(self.folder / MEASUREMENTS, target.log_name, unit)
+            self._winners = _database.read(self.folder)
+        self._pruned = found.pruned
+        self._records: dict[str, dict[Machine, dict[Candidate, Record]]] = {}
+        for record in found.records:
+            self._remember(record)
+
+    def measured_on(self, device: Fingerprint) -> None:
+        """Prefer what was measured on `device` to what other machines measured."""
+        self._machine = machine(device.as_dict(), self._unit)
 
     def find(self, workload: str, candidate: Candidate) -> Record | None:
-        """Return what was measured of a candidate, or None."""
-        return self._records.get((workload, candidate))
+        """Return what was measured of a candidate, or None.
+
+        Like :meth:`best`, it looks at one machine's measurements.
+        """
+        return self._comparable(workload).get(candidate)
 
     def best(self, workload: str) -> Record | None:
-        """Return the fastest candidate that computes the right result, or None."""
-        found = [r for (w, _), r in self._records.items() if w == workload]
-        usable = [r for r in found if r.failure is None]
+        """Return the fastest candidate that computes the right result, or None.
+
+        Values of different machines are never compared. Those of another machine count
+        only where this one (see :meth:`measured_on`) has measured nothing that works.
+        """
+        usable = _usable(self._comparable(workload))
         return min(usable, key=lambda record: record.value, default=None)
+
+    def missing(self, workload: str, plan: Sequence[Candidate]) -> list[Candidate]:
+        """Return which candidates of `plan` are to be measured.
+
+        There are none if each was measured, here or elsewhere, or was pruned. If there is
+        something to measure here, what another machine measured is measured as well, so
+        that there is something to compare it with.
+        """
+        machines, pruned = self._records.get(workload, {}), self._pruned.get(workload, set())
+        known = {candidate for found in machines.values() for candidate in found}
+        own = known if self._machine is None else set(machines.get(self._machine, ()))
+        left = [each for each in plan if digest(each) not in pruned]
+        if not own and known.issuperset(left):
+            return []
+        return [each for each in left if each not in own]
 
     def add(self, record: Record) -> None:
         """Append what was measured.
@@ -131,11 +118,10 @@ class RecordStore:
         RecordError
             It cannot be written: no right, no room.
         """
-        line = {"target": self._target.log_name, **asdict(record)}
-        line["candidate"] = {"rule": record.candidate.rule, **record.candidate.as_dict()}
+        line = _measurements.encode(self._target.log_name, record)
         with _lines.locked(self.folder):
             _lines.append(self.folder / MEASUREMENTS, line)
-        self._records[record.workload, record.candidate] = record
+        self._remember(record)
 
     def commit(self, task: Task, record: Record, sch: Schedule) -> None:
         """Append the schedule of a winner to the MetaSchedule database.
@@ -145,70 +131,51 @@ class RecordStore:
         RecordError
             It cannot be written.
         """
-        workload = self._database.commit_workload(task.module)
         winner = ms.database.TuningRecord(
             sch.trace,
-            workload,
+            ms.database.Workload(task.module),
             run_secs=[record.value],
             target=self._target.tvm_target(),
             args_info=ms.arg_info.ArgInfo.from_prim_func(task.func),
         )
         _database.append(self.folder, winner)
-        self._database.commit_tuning_record(winner)
+        self._winners.setdefault(task.workload, []).append(winner)
 
     def committed(self, task: Task) -> float:
         """Return the best value the database holds for a task; infinite if none."""
-        record = self._database.query_tuning_record(task.module, self._target.tvm_target(), "main")
-        return float(record.run_secs[0]) if record is not None else float("inf")
+        winners = self._comparable_winners(task.workload)
+        return min((_database.value(each) for each in winners), default=math.inf)
 
     @property
     def database(self) -> ms.Database:
-        """The winners, as MetaSchedule's database."""
-        return self._database
+        """The winners, as MetaSchedule's database; what is added to it stays in memory."""
+        winners = [each for name in self._winners for each in self._comparable_winners(name)]
+        return _database.in_memory(winners)
 
-    def _parse(self, line: dict[str, Any]) -> Record:
-        if line.pop("target") != self._target.log_name:
-            raise ValueError(f"it is of another target than {self._target.log_name}")
-        if line.pop("unit") != self._unit:
-            raise ValueError(f"its unit is not {self._unit}")
-        decisions = _typed(line.pop("candidate"), dict)
-        rule = _typed(decisions.pop("rule"), str)
-        for value in decisions.values():
-            _typed(value, int)
-        failure, error = line.pop("failure"), line.pop("error")
-        record = Record(
-            workload=_typed(line.pop("workload"), str),
-            task=_typed(line.pop("task"), str),
-            candidate=Candidate.of(rule, decisions),
-            unit=self._unit,
-            values=tuple(_positive(value) for value in _typed(line.pop("values"), list)),
-            failure=None if failure is None else _typed(failure, str),
-            error=None if error is None else float(_typed(error, int, float)),
-            device=_texts(line.pop("device")),
-            versions=_texts(line.pop("versions")),
-        )
-        if line:
-            raise ValueError(f"unknown field {', '.join(line)}")
-        if not record.values and record.failure is None:
-            raise ValueError("it has no values")
-        return record
+    def _remember(self, record: Record) -> None:
+        machines = self._records.setdefault(record.workload, {})
+        machines.setdefault(record.machine, {})[record.candidate] = record
+
+    def _comparable(self, workload: str) -> dict[Candidate, Record]:
+        """Return the measurements of one machine: this one, or the one that has most."""
+        machines = self._records.get(workload, {})
+        own = machines.get(self._machine, {}) if self._machine is not None else {}
+        if _usable(own):
+            return own
+        return max(machines.values(), key=lambda found: len(_usable(found)), default={})
+
+    def _comparable_winners(self, workload: str) -> list[ms.database.TuningRecord]:
+        """Return the winners that :meth:`best` knows: another machine's would hide them."""
+        known = [record.value for record in _usable(self._comparable(workload))]
+        return [
+            winner
+            for winner in self._winners.get(workload, [])
+            if any(math.isclose(_database.value(winner), each) for each in known)
+        ]
 
 
-def _typed(value: Any, *kinds: type) -> Any:
-    if not isinstance(value, kinds) or isinstance(value, bool):
-        raise TypeError(f"{value!r} is no {kinds[-1].__name__}")
-    return value
-
-
-def _positive(value: Any) -> float:
-    number = float(_typed(value, int, float))
-    if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"{value} cannot be measured")
-    return number
-
-
-def _texts(value: Any) -> dict[str, str]:
-    return {_typed(k, str): _typed(v, str) for k, v in _typed(value, dict).items()}
+def _usable(found: dict[Candidate, Record]) -> list[Record]:
+    return [record for record in found.values() if record.failure is None]
 
 
 def _make_writable(folder: Path) -> None:

@@ -151,11 +151,9 @@ def tune(
     """
     options, progress = options or TuneOptions(), progress or Silent()
     trials = options.trials or (16 if device.unit == "seconds" else 8)
+    records.measured_on(device.fingerprint)
     plan = {task.name: _plan(task, target, trials) for task in tasks}
-    missing = {
-        task.name: [c for c in plan[task.name] if records.find(task.workload, c) is None]
-        for task in tasks
-    }
+    missing = {task.name: records.missing(task.workload, plan[task.name]) for task in tasks}
     progress.started(sum(map(len, plan.values())), sum(map(len, missing.values())))
     if any(missing.values()):
         end = time.monotonic() + options.budget
