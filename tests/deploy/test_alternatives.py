@@ -44,6 +44,7 @@ def network() -> tuple[Twice, Imported, list[Task]]:
 def put(store: RecordStore, task: Task, candidate: space.Candidate, value: float) -> None:
     func = space.rewritten(task.func, candidate)
     record = Record(task.workload, task.name, candidate, "seconds", (value,), error=0.0)
+    store.add(record)
     scheduled = space.apply(task.func, candidate, HOST)
     store.commit(Task(task.name, func, task.calls), record, scheduled)
 

@@ -165,8 +165,13 @@ class RecordStore:
         return max(machines.values(), key=lambda found: len(_usable(found)), default={})
 
     def _comparable_winners(self, workload: str) -> list[ms.database.TuningRecord]:
-        """Return the winners that :meth:`best` knows: another machine's would hide them."""
-        known = [record.value for record in _usable(self._comparable(workload))]
+        """Return the winners that :meth:`best` knows: another machine's would hide them.
+
+        A winner may schedule another function than the kernel that was measured: such a
+        function has no measurements of its own, and its value is among all others'.
+        """
+        measured = [workload] if workload in self._records else self._records
+        known = [r.value for each in measured for r in _usable(self._comparable(each))]
         return [
             winner
             for winner in self._winners.get(workload, [])
