@@ -9,10 +9,13 @@ from __future__ import annotations
 import base64
 import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tvm
+import tvm_ffi
 from tvm.s_tir import meta_schedule as ms
 
 from tvm_eff.errors import RecordError
@@ -22,8 +25,15 @@ WORKLOADS = "database_workload.json"
 RECORDS = "database_tuning_record.json"
 
 
-def read(folder: Path) -> ms.Database:
+def read(folder: Path, is_current: Callable[[str, float], bool]) -> ms.Database:
     """Read the winners of a folder; what is added to the result stays in memory.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    is_current
+        Says of a workload's hash and a winner's value whether it still is what was measured.
 
     Raises
     ------
@@ -31,21 +41,37 @@ def read(folder: Path) -> ms.Database:
         A line of the two files cannot be read.
     """
     database = ms.database.MemoryDatabase()
-    workloads = _lines.read(folder / WORKLOADS, "a workload", ms.database.Workload.from_json)
+    workloads = _lines.read(
+        folder / WORKLOADS,
+        "a workload",
+        lambda line: (str(line[0]), ms.database.Workload.from_json(line)),
+    )
 
-    def parse(line: Any) -> ms.database.TuningRecord:
+    def parse(line: Any) -> tuple[str, ms.database.TuningRecord]:
         number, encoded = line
         if not isinstance(number, int) or not 0 <= number < len(workloads):
             raise ValueError(f"{WORKLOADS} has no workload {number}")
-        record = ms.database.TuningRecord.from_json(encoded, workloads[number])
+        name, workload = workloads[number]
+        record = ms.database.TuningRecord.from_json(encoded, workload)
         if not record.run_secs:
             raise ValueError("it has no value")
-        return record
+        return name, record
 
-    for record in _lines.read(folder / RECORDS, "a winner", parse):
-        database.commit_workload(record.workload.mod)
-        database.commit_tuning_record(record)
+    for name, record in _lines.read(folder / RECORDS, "a winner", parse):
+        if is_current(name, float(record.run_secs[0])):
+            database.commit_workload(record.workload.mod)
+            database.commit_tuning_record(record)
     return database
+
+
+def without(database: ms.Database, module: tvm.IRModule) -> ms.Database:
+    """Return a database in memory with the winners of all workloads but `module`."""
+    remaining = ms.database.MemoryDatabase()
+    for record in database.get_all_tuning_records():
+        if not tvm_ffi.structural_equal(record.workload.mod, module):
+            remaining.commit_workload(record.workload.mod)
+            remaining.commit_tuning_record(record)
+    return remaining
 
 
 def append(folder: Path, winner: ms.database.TuningRecord) -> None:

@@ -110,8 +110,8 @@ class RecordStore:
             for name in (MEASUREMENTS, WORKLOADS, RECORDS):
                 _lines.repair(self.folder / name)
             found = _lines.read(self.folder / MEASUREMENTS, "a measurement", self._parse)
-            self._database = _database.read(self.folder)
-        self._records = {(record.workload, record.candidate): record for record in found}
+            self._records = {(record.workload, record.candidate): record for record in found}
+            self._database = _database.read(self.folder, self._is_current)
 
     def find(self, workload: str, candidate: Candidate) -> Record | None:
         """Return what was measured of a candidate, or None."""
@@ -140,11 +140,16 @@ class RecordStore:
     def commit(self, task: Task, record: Record, sch: Schedule) -> None:
         """Append the schedule of a winner to the MetaSchedule database.
 
+        A former winner goes from memory if it was measured again and had another value.
+
         Raises
         ------
         RecordError
             It cannot be written.
         """
+        former = self.committed(task)
+        if former < math.inf and not self._is_current(task.workload, former):
+            self._database = _database.without(self._database, task.module)
         workload = self._database.commit_workload(task.module)
         winner = ms.database.TuningRecord(
             sch.trace,
@@ -165,6 +170,11 @@ class RecordStore:
     def database(self) -> ms.Database:
         """The winners, as MetaSchedule's database."""
         return self._database
+
+    def _is_current(self, workload: str, value: float) -> bool:
+        """Whether a winner's value is still on record; a workload without records has no other."""
+        values = {record.value for (name, _), record in self._records.items() if name == workload}
+        return not values or value in values
 
     def _parse(self, line: dict[str, Any]) -> Record:
         if line.pop("target") != self._target.log_name:
