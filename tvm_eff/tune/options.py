@@ -26,12 +26,16 @@ class TuneOptions:
     budget
         Seconds after which nothing more is measured; every kernel gets its first few
         candidates nevertheless. No limit by default.
+    until_roofline
+        A kernel that has reached this share of the device's peak of multiply-adds gets
+        no more candidates than its first few. No limit by default.
     """
 
     trials: int | None = None
     workers: int | None = None
     build_timeout: float = 60.0
     budget: float = math.inf
+    until_roofline: float = math.inf
 
 
 class Progress(Protocol):

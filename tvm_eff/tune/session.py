@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from tvm_eff import space
@@ -21,7 +20,7 @@ from tvm_eff.space import Candidate
 from tvm_eff.targets import Target
 from tvm_eff.tune.allocation import Allocation
 from tvm_eff.tune.builder import Builder
-from tvm_eff.tune.floor import floor
+from tvm_eff.tune.floor import floor_of
 from tvm_eff.tune.options import Progress, Silent, TuneOptions
 from tvm_eff.tune.records import Record, RecordStore
 from tvm_eff.tune.remeasure import Remeasurer
@@ -97,7 +96,8 @@ def tune(
         allocation = Allocation(
             [(task, missing[task.name]) for task in tasks],
             best=lambda task: _value(records.best(task.workload)),
-            floor=cache(lambda task: floor(task, target, device.unit)),
+            floor=floor_of(target, device),
+            enough=options.until_roofline,
         )
         with (
             tempfile.TemporaryDirectory(prefix="tvm_eff-") as folder,
