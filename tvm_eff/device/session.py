@@ -197,7 +197,9 @@ class SessionDevice(Device):
             self._replace(what, lost)
             raise ExecutionError(f"{what}: {lost}") from lost
         except BaseException:
-            # An interrupt may have left an answer half read.
+            # An interrupt may have left an answer half read. The connection goes first: to free
+            # what is kept would wait for the code that was interrupted.
+            connection.close()
             self.close()
             raise
 

@@ -7,6 +7,7 @@ interrupted goes on where it stopped, and a second one has nothing to do.
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from tvm_eff import space
 from tvm_eff.device import Device
-from tvm_eff.errors import ExecutionError
+from tvm_eff.errors import ExecutionError, RecordError
 from tvm_eff.space import Candidate
 from tvm_eff.targets import Target
 from tvm_eff.tune.allocation import Allocation
@@ -26,6 +27,9 @@ from tvm_eff.tune.records import Record, RecordStore
 from tvm_eff.tune.remeasure import Remeasurer
 from tvm_eff.tune.search import Search
 from tvm_eff.tune.task import Task
+
+ROOM = 1 << 20
+"""Bytes that must be free for records: those of a large network."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def tune(
     DeviceError
         The device is gone; what was measured is on record.
     RecordError
-        A record cannot be written.
+        A record cannot be written; that there is room for many is found out at the start.
     """
     options, progress = options or TuneOptions(), progress or Silent()
     trials = options.trials or (16 if device.unit == "seconds" else 8)
@@ -92,6 +96,7 @@ def tune(
     }
     progress.started(sum(map(len, plan.values())), sum(map(len, missing.values())))
     if any(missing.values()):
+        _require_room(records.folder)
         end = time.monotonic() + options.budget
         allocation = Allocation(
             [(task, missing[task.name]) for task in tasks],
@@ -114,6 +119,20 @@ def tune(
         # What a crash keeps from being committed here is by the next session.
         _commit(result.task, result.best, target, records)
     return results
+
+
+def _require_room(folder: Path) -> None:
+    """Find out before the search that its records can be written."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(ROOM))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise RecordError(
+            f"cannot write to the log folder {folder}: {error.strerror}; "
+            "make room there, or name another with --logs FOLDER"
+        ) from error
 
 
 def _commit(task: Task, record: Record, target: Target, records: RecordStore) -> None:
