@@ -17,6 +17,17 @@ FUNCTION(hang) {
 
 FUNCTION(nothing) { return 0; }
 
+/* Address space alone: nothing is written, so that it costs the machine nothing. */
+static void *volatile taken;
+
+FUNCTION(exhaust) {
+  for (int gigabytes = 0; gigabytes < 4096; ++gigabytes) {
+    taken = malloc(1L << 30);
+    if (taken == NULL) abort();
+  }
+  return 0;
+}
+
 static int spin(long rounds) {
   for (volatile long i = 0; i < rounds; ++i) {
   }

@@ -57,6 +57,13 @@ class Libraries:
         function = te.create_prim_func([x, y]).with_attr("global_symbol", "double")
         return self._compiled(f"double_{arch}.so", tvm.IRModule({"double": function}), arch)
 
+    def spoil(self, arch: str) -> Path:
+        """Return ``spoil``, which overwrites its float32 input of 32 x 16 with its output."""
+        x = te.placeholder((32, 16), name="x")
+        y = te.compute((32, 16), lambda i, j: x[i, j] + 1.0, name="y")
+        function = te.create_prim_func([y, x]).with_attr("global_symbol", "spoil")
+        return self._compiled(f"spoil_{arch}.so", tvm.IRModule({"spoil": function}), arch)
+
     def pair(self, arch: str) -> Path:
         """Return a Relax ``main``: the sum and the product of two float32 tensors of 4 x 8."""
         x, y = (relax.Var(name, relax.TensorType((4, 8), "float32")) for name in "xy")

@@ -133,6 +133,37 @@ def test_twice_the_work_costs_twice_as_much(
     assert two.percentile(10) / one.percentile(10) == pytest.approx(2, rel=slack)
 
 
+def test_kept_inputs_are_not_sent_again(device: Device, place: Place, libraries: Libraries) -> None:
+    x = matrix()
+    double, spoil = libraries.double(place.arch), libraries.spoil(place.arch)
+    for _ in range(2):
+        (y,), _ = device.call(double, "double", [x], DOUBLED, keep=True)
+        np.testing.assert_allclose(y, 2 * x + 1, rtol=1e-6)
+    device.call(spoil, "spoil", [x], DOUBLED, keep=True)
+    (y,), _ = device.call(double, "double", [x], DOUBLED, keep=True)
+    assert np.isnan(y).all()
+    # Neither a call that keeps nothing nor another array takes what is there.
+    assert_works(device, place, libraries)
+    (y,), _ = device.call(double, "double", [x.copy()], DOUBLED, keep=True)
+    np.testing.assert_allclose(y, 2 * x + 1, rtol=1e-6)
+    device.call(spoil, "spoil", [x], DOUBLED, keep=True)
+    device.forget()
+    (y,), _ = device.call(double, "double", [x], DOUBLED, keep=True)
+    np.testing.assert_allclose(y, 2 * x + 1, rtol=1e-6)
+
+
+def test_kept_inputs_are_sent_again_after_a_crash(
+    device: Device, place: Place, libraries: Libraries
+) -> None:
+    x = matrix()
+    double = libraries.double(place.arch)
+    device.call(double, "double", [x], DOUBLED, keep=True)
+    with pytest.raises(ExecutionError):
+        device.call(libraries.behaviour(place.arch), "crash", [x], DOUBLED, keep=True)
+    (y,), _ = device.call(double, "double", [x], DOUBLED, keep=True)
+    np.testing.assert_allclose(y, 2 * x + 1, rtol=1e-6)
+
+
 def test_health_and_fingerprint(device: Device, place: Place) -> None:
     device.health()
     fingerprint = device.fingerprint

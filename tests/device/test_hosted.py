@@ -52,6 +52,13 @@ def test_unknown_cpu(emulator: None) -> None:
     assert not leftovers()
 
 
+def test_memory_that_is_not_there_is_refused(libraries: Libraries) -> None:
+    with MAKERS["local"]() as device:
+        with pytest.raises(ExecutionError, match=r"'exhaust' of behaviour.*crash"):
+            device.call(libraries.behaviour(HOST), "exhaust", [], [])
+        device.health()
+
+
 def test_killed_between_calls(kind: str, libraries: Libraries) -> None:
     with MAKERS[kind]() as device:
         kill(device)

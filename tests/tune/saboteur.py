@@ -7,6 +7,7 @@ import the main module too. It prints what won as JSON.
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import sys
 import time
@@ -23,8 +24,9 @@ from tvm_eff.space import Candidate, Packing, select
 from tvm_eff.space.convolution import RegisterTile
 from tvm_eff.targets import Target
 
-COMPUTES_NOTHING, ABORTS, HANGS, LACKS_A_SYMBOL, DOES_NOT_APPLY, KILLS_BUILD, HANGS_BUILD = range(7)
-TRAPS = 7
+COMPUTES_NOTHING, ABORTS, HANGS, LACKS_A_SYMBOL, DOES_NOT_APPLY = range(5)
+KILLS_BUILD, HANGS_BUILD, EXHAUSTS_MEMORY = range(5, 8)
+TRAPS = 8
 EXTERNAL = {ABORTS: "abort", HANGS: "pause", LACKS_A_SYMBOL: "no_such_function"}
 
 
@@ -54,9 +56,19 @@ class Saboteur:
         if trap == KILLS_BUILD:
             os.abort()
         if trap == HANGS_BUILD:
+            print("the build hangs", file=sys.stderr, flush=True)
             time.sleep(1000)
+        if trap == EXHAUSTS_MEMORY:
+            _take_all_memory()
         if trap < TRAPS:
             _replace_work(sch, EXTERNAL.get(trap))
+
+
+def _take_all_memory() -> None:
+    taken = []
+    while sum(map(len, taken)) < 1 << 42:
+        # Of zeros that nobody writes: without a limit it costs the machine little.
+        taken.append(mmap.mmap(-1, 1 << 30))
 
 
 def _replace_work(sch: Schedule, function: str | None) -> None:
@@ -71,16 +83,16 @@ def _replace_work(sch: Schedule, function: str | None) -> None:
 select.RULES = (Saboteur(), *select.RULES)
 
 
-def main(logs: Path) -> None:
-    """Tune one convolution and print what won."""
+def main(logs: Path, traps: int = TRAPS, timeout: float = 10.0) -> None:
+    """Tune one convolution, on some of the traps alone if asked to, and print what won."""
     task = small_convolution()
-    with LocalDevice(threads=1, timeout=3.0) as device:
+    with LocalDevice(threads=1, timeout=0.3 * timeout) as device:
         records = tune.RecordStore(logs, HOST, device.unit)
-        options = tune.TuneOptions(trials=TRAPS + 2, workers=2, build_timeout=10.0)
+        options = tune.TuneOptions(trials=traps + 2, workers=2, build_timeout=timeout)
         (result,) = tune.tune([task], HOST, device, records, options)
     best = result.best
     print(json.dumps({"trap": best.candidate["trap"], "failed": result.failed}))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))

@@ -53,3 +53,21 @@ def test_nothing_is_dealt_out_twice_or_forgotten() -> None:
         for candidate in share.candidates
     )
     assert dealt == Counter((task.name, each) for task, all_of in work for each in all_of)
+
+
+def test_kernel_near_its_floor_gets_its_first_candidates_alone() -> None:
+    floor = {"often": 0.96, "slow": 0.5, "perfect": 0.0}
+    best = {"often": 1.0, "slow": 1.0, "perfect": 1.0}
+    allocation = Allocation(
+        [(task, candidates(FIRST + 2 * MORE)) for task in tasks()],
+        best=lambda task: best[task.name],
+        floor=lambda task: floor[task.name],
+        enough=0.95,
+    )
+    assert [share.task.name for share in [allocation.next() for _ in range(4)] if share] == [
+        *("often", "slow", "perfect"),
+        "perfect",
+    ]
+    # It has come near meanwhile.
+    best["slow"] = 0.52
+    assert [share.task.name for share in iter(allocation.next, None) if share] == ["perfect"]

@@ -29,6 +29,17 @@ def seconds(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """Read a share of something, above 0 and at most 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise ArgumentTypeError(f"'{text}' is not a share; write a number up to 1, such as 0.95")
+    return value
+
+
 def one_of(kind: str, known: Iterable[str]) -> Callable[[str], str]:
     """Return a reader of one of the `known` words that offers the nearest ones.
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvm_eff.cli._arguments import positive, seconds
+from tvm_eff.cli._arguments import positive, seconds, share
 from tvm_eff.cli._model import MODEL_HELP, add_model_options, network
 from tvm_eff.cli._run import run
 
@@ -44,7 +44,10 @@ def _main(argv: list[str] | None) -> int:
         output=arguments.output,
         inputs=arguments.inputs,
         tune=TuneOptions(
-            trials=arguments.trials, workers=arguments.workers, budget=arguments.budget
+            trials=arguments.trials,
+            workers=arguments.workers,
+            budget=arguments.budget,
+            until_roofline=arguments.until_roofline,
         ),
     )
     with ConsoleProgress() as progress:
@@ -78,6 +81,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TIME",
         help="start no more measurements after this time, such as 90s; every kernel gets its "
         "first few candidates nevertheless (default: no limit)",
+    )
+    parser.add_argument(
+        "--until-roofline",
+        type=share,
+        default=math.inf,
+        metavar="SHARE",
+        help="stop at a kernel that reaches this share of the processor's peak of "
+        "multiply-adds, such as 0.95, which is measured where time is (default: never)",
     )
     parser.add_argument("--workers", type=positive, help="builder processes (default: one a core)")
     parser.add_argument(

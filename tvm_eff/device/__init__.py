@@ -1,6 +1,7 @@
 """Where compiled code runs: this machine, a real board, an emulated board."""
 
 from tvm_eff.device.base import (
+    Contender,
     Device,
     Fingerprint,
     Measurement,
@@ -13,6 +14,7 @@ from tvm_eff.device.rpc import RpcDevice, parse_address
 from tvm_eff.numerics import TensorSpec
 
 __all__ = [
+    "Contender",
     "Device",
     "EmulatedDevice",
     "Fingerprint",

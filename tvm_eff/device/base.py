@@ -34,8 +34,8 @@ class MeasureOptions:
         The repeats may take about this long together; a slow function is
         repeated less often, one that takes longer than this is timed once.
     stop_above
-        A function that takes longer than this many seconds at a first look is not
-        looked at any further.
+        A function that takes longer than this many seconds at a short look, the best of
+        several of a millisecond, is not looked at any further.
     """
 
     repeat: int = 5
@@ -88,6 +88,14 @@ class Fingerprint:
     def as_dict(self) -> dict[str, str]:
         """Return the fields for a record."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One of several libraries of the same function, and the inputs it takes."""
+
+    library: Path
+    inputs: Sequence[np.ndarray]
 
 
 class Device(ABC):
@@ -145,6 +153,7 @@ class Device(ABC):
         outputs: Sequence[TensorSpec],
         *,
         measure: MeasureOptions | None = None,
+        keep: bool = False,
     ) -> tuple[list[np.ndarray], Measurement | None]:
         """Run a function that takes its inputs, then its outputs to fill.
 
@@ -163,6 +172,10 @@ class Device(ABC):
             What the outputs look like.
         measure
             Whether and how to measure, after the call whose outputs are returned.
+        keep
+            Whether the inputs stay on the device, from where the next call takes those
+            that are the same objects; they must not change meanwhile. The device keeps
+            what the last such call was given, until :meth:`forget`.
 
         Returns
         -------
@@ -178,6 +191,43 @@ class Device(ABC):
             The device is gone.
         UsageError
             The library cannot be read.
+        """
+
+    @abstractmethod
+    def forget(self) -> None:
+        """Let go of the inputs that :meth:`call` kept on the device."""
+
+    @abstractmethod
+    def compare(
+        self,
+        contenders: Sequence[Contender],
+        symbol: str,
+        outputs: Sequence[TensorSpec],
+        *,
+        rounds: int,
+        min_repeat_ms: float,
+    ) -> list[Measurement]:
+        """Time libraries of one function that take turns, on a device that measures seconds.
+
+        What disturbs the device for a while then disturbs all of them alike.
+
+        Parameters
+        ----------
+        contenders
+            The libraries, and what each is called with.
+        symbol
+            The function's name in all of them.
+        outputs
+            What the outputs look like.
+        rounds
+            How many turns each takes, and values it gets.
+        min_repeat_ms
+            How long a turn is.
+
+        Raises
+        ------
+        ExecutionError, DeviceError, UsageError
+            As for :meth:`call`.
         """
 
     @abstractmethod

@@ -63,6 +63,7 @@ class RpcDevice(SessionDevice):
     def _renew(self) -> None:
         if self._connection is None or time.monotonic() < self._opened_at + self._timeout:
             return
+        self.forget()
         self._connection.close()
         self._connection = None
         self._connection = wait_for(self._connect, 5.0)

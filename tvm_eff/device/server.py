@@ -25,6 +25,18 @@ def _end_with_stdin() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
+def _limit_memory() -> None:
+    """Refuse what runs here more memory than there is, before the machine stands still."""
+    if sys.platform != "linux":
+        return
+    import resource
+
+    there_is = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    if most == resource.RLIM_INFINITY or there_is < most:
+        resource.setrlimit(resource.RLIMIT_AS, (there_is, most))
+
+
 def _listen() -> socket.socket:
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
@@ -62,6 +74,7 @@ def main() -> None:
 
     listener = _listen()
     port = listener.getsockname()[1]
+    _limit_memory()
     _write_port(arguments.port_file, port)
     _serve(listener, port)
 

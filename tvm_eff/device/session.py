@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,13 +13,17 @@ import numpy as np
 import tvm
 from tvm import relax, rpc
 
-from tvm_eff.device.base import Device, Measurement, MeasureOptions, Unit
+from tvm_eff.device.base import Contender, Device, Measurement, MeasureOptions, Unit
 from tvm_eff.device.connection import Connection, SessionLost
+from tvm_eff.device.kept import KeptTensors
 from tvm_eff.errors import DeviceError, ExecutionError, UsageError
-from tvm_eff.numerics import TensorSpec, unwritten
+from tvm_eff.numerics import TensorSpec
 
 Result = TypeVar("Result")
 _LOOK_S = 1e-3
+_LOOKS = 3
+# A single call may have been interrupted; one as long as this was not by enough to matter.
+_LONG_S = 5e-3
 Evaluate = Callable[[int, int], Sequence[float]]
 
 
@@ -34,6 +39,7 @@ class SessionDevice(Device):
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._connection: Connection | None = None
+        self._kept = KeptTensors()
 
     @property
     def unit(self) -> Unit:
@@ -55,9 +61,13 @@ class SessionDevice(Device):
             self._connection = self._connect()
 
     def close(self) -> None:
+        self.forget()
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def forget(self) -> None:
+        self._kept.clear()
 
     def health(self) -> None:
         ones = np.ones(16, "float32")
@@ -80,27 +90,50 @@ class SessionDevice(Device):
         outputs: Sequence[TensorSpec],
         *,
         measure: MeasureOptions | None = None,
+        keep: bool = False,
     ) -> tuple[list[np.ndarray], Measurement | None]:
         content = _content(library)
+        tensors = self._kept if keep else KeptTensors()
 
         def work(session: rpc.RPCSession) -> tuple[list[np.ndarray], Measurement | None]:
             cpu = session.cpu()
             with self._opened().uploaded(content) as module:
                 function = module[symbol]
-                sent = [tvm.runtime.tensor(array, cpu) for array in inputs]
-                filled = [tvm.runtime.tensor(unwritten(spec), cpu) for spec in outputs]
+                sent, filled = tensors.send(inputs, cpu), tensors.unwritten(outputs, cpu)
                 function(*sent, *filled)
                 results = [tensor.numpy() for tensor in filled]
                 if measure is None:
                     return results, None
 
-                def evaluate(number: int, repeat: int) -> Sequence[float]:
-                    timed = module.time_evaluator(symbol, cpu, number=number, repeat=repeat)
-                    return timed(*sent, *filled).results
-
+                evaluate = _evaluator(module, symbol, cpu, [*sent, *filled])
                 return results, self._measure(lambda: function(*sent, *filled), evaluate, measure)
 
         return self._attempt(f"'{symbol}' of {library.name}", work)
+
+    def compare(
+        self,
+        contenders: Sequence[Contender],
+        symbol: str,
+        outputs: Sequence[TensorSpec],
+        *,
+        rounds: int,
+        min_repeat_ms: float,
+    ) -> list[Measurement]:
+        contents = [_content(each.library) for each in contenders]
+
+        def work(session: rpc.RPCSession) -> list[Measurement]:
+            cpu = session.cpu()
+            with ExitStack() as stack:
+                evaluators = []
+                filled = KeptTensors().unwritten(outputs, cpu)
+                sending = KeptTensors()
+                for content, each in zip(contents, contenders, strict=True):
+                    module = stack.enter_context(self._opened().uploaded(content))
+                    arguments = [*sending.send(each.inputs, cpu), *filled]
+                    evaluators.append(_evaluator(module, symbol, cpu, arguments))
+                return _take_turns(evaluators, rounds, min_repeat_ms / 1e3)
+
+        return self._attempt(f"{len(contenders)} libraries of '{symbol}'", work)
 
     def run(
         self,
@@ -139,9 +172,8 @@ class SessionDevice(Device):
         self, once: Callable[[], None], evaluate: Evaluate, options: MeasureOptions
     ) -> Measurement:
         first = evaluate(1, 1)[0]
-        if first > options.stop_above:
-            # Twice, as a single call may have been interrupted.
-            first = min(evaluate(max(1, round(_LOOK_S / first)), 2))
+        if options.stop_above < first < max(_LONG_S, 3 * options.stop_above):
+            first = min(evaluate(max(1, round(_LOOK_S / first)), _LOOKS))
         if first >= min(options.budget_s, options.stop_above):
             return Measurement((first,), "seconds")
         number = max(1, round(options.min_repeat_ms / 1e3 / max(first, 1e-7)))
@@ -165,11 +197,14 @@ class SessionDevice(Device):
             self._replace(what, lost)
             raise ExecutionError(f"{what}: {lost}") from lost
         except BaseException:
-            # An interrupt may have left an answer half read.
+            # An interrupt may have left an answer half read. The connection goes first: to free
+            # what is kept would wait for the code that was interrupted.
+            connection.close()
             self.close()
             raise
 
     def _replace(self, what: str, lost: SessionLost) -> None:
+        self.forget()
         self._opened().close()
         self._connection = None
         try:
@@ -195,6 +230,28 @@ def _content(library: Path) -> bytes:
         return library.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read the library {library}: {error.strerror}") from error
+
+
+def _evaluator(module: Any, symbol: str, device: Any, arguments: Sequence[Any]) -> Evaluate:
+    def evaluate(number: int, repeat: int) -> Sequence[float]:
+        timed = module.time_evaluator(symbol, device, number=number, repeat=repeat)
+        return timed(*arguments).results
+
+    return evaluate
+
+
+def _take_turns(evaluators: Sequence[Evaluate], rounds: int, seconds: float) -> list[Measurement]:
+    numbers = []
+    for evaluate in evaluators:
+        first = min(evaluate(1, 2))
+        numbers.append(max(1, round(seconds / max(first, 1e-7))))
+    values: list[list[float]] = [[] for _ in evaluators]
+    for turn in range(rounds):
+        # Every other round backwards, so that none always follows the same one.
+        order = range(len(evaluators)) if turn % 2 == 0 else range(len(evaluators))[::-1]
+        for each in order:
+            values[each] += evaluators[each](numbers[each], 1)
+    return [Measurement(tuple(each), "seconds") for each in values]
 
 
 def _flat(outputs: Any) -> list[np.ndarray]:

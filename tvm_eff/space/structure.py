@@ -10,6 +10,7 @@ import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.tirx import PrimFunc
+from tvm_ffi.serialization import from_json_graph_str, to_json_graph_str
 
 SPATIAL = tirx.IterVar.DataPar
 REDUCTION = tirx.IterVar.CommReduce
@@ -90,7 +91,8 @@ def schedule(func: PrimFunc) -> Schedule:
     the next schedule of the same function would start from the result.
     """
     mod = tvm.IRModule({"main": func.with_attr("global_symbol", "main")})
-    return Schedule(tvm.ir.load_json(tvm.ir.save_json(mod)))
+    # Not tvm.ir.load_json: what it does for files of other versions takes most of the time.
+    return Schedule(from_json_graph_str(to_json_graph_str(mod)))
 
 
 def blocks(sch: Schedule) -> list[Any]:

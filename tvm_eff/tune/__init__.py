@@ -1,7 +1,8 @@
 """Tuning: build candidates, measure them on a device, check them, record the winners."""
 
+from tvm_eff.tune.options import Progress, TuneOptions
 from tvm_eff.tune.records import Record, RecordStore
-from tvm_eff.tune.session import Progress, TaskResult, TuneOptions, tune
+from tvm_eff.tune.session import TaskResult, tune
 from tvm_eff.tune.task import Task, extract
 
 __all__ = [

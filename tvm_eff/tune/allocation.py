@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -42,6 +43,8 @@ class Allocation:
         Looks up what was found so far.
     floor
         The least a kernel can cost in the unit of `best`; 0 if nothing is known.
+    enough
+        A kernel whose floor is this share of its best gets no more than its first ones.
     """
 
     def __init__(
@@ -49,11 +52,12 @@ class Allocation:
         missing: Sequence[tuple[Task, Sequence[Candidate]]],
         best: Best,
         floor: Callable[[Task], float],
+        enough: float = math.inf,
     ) -> None:
         self._remaining = {task.name: list(candidates) for task, candidates in missing}
         self._first = [task for task, candidates in missing if candidates]
         self._tasks = [task for task, _ in missing]
-        self._best, self._floor = best, floor
+        self._best, self._floor, self._enough = best, floor, enough
 
     @property
     def complete(self) -> bool:
@@ -64,7 +68,7 @@ class Allocation:
         """Return what to measure next, or None if there is nothing left."""
         if self._first:
             return self._take(self._first.pop(0), FIRST)
-        open_tasks = [task for task in self._tasks if self._remaining[task.name]]
+        open_tasks = [task for task in self._tasks if self._is_open(task)]
         if not open_tasks:
             return None
         return self._take(max(open_tasks, key=self._to_win), MORE)
@@ -73,6 +77,11 @@ class Allocation:
         remaining = self._remaining[task.name]
         taken, self._remaining[task.name] = remaining[:count], remaining[count:]
         return Share(task, tuple(taken))
+
+    def _is_open(self, task: Task) -> bool:
+        if not self._remaining[task.name]:
+            return False
+        return self._enough == math.inf or self._floor(task) < self._enough * self._best(task)
 
     def _to_win(self, task: Task) -> float:
         return task.calls * (self._best(task) - self._floor(task))

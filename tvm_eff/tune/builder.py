@@ -14,6 +14,7 @@ from pebble import ProcessExpired, ProcessPool
 from typing_extensions import Self
 
 from tvm_eff.errors import BuildError, Error
+from tvm_eff.tune.worker import limit_memory
 
 # LLVM and TVM keep some memory of every build: a process is replaced after so many.
 BUILDS_PER_PROCESS = 500
@@ -44,6 +45,8 @@ class Job:
             raise BuildError(f"the build took longer than {self.timeout:g} s") from error
         except ProcessExpired as error:
             raise BuildError(f"the build crashed (exit code {error.exitcode})") from error
+        except MemoryError as error:
+            raise BuildError("the build ran out of memory") from error
         except Error as error:
             raise BuildError(str(error)) from error
         except Exception as error:  # whatever TVM raised in the worker
@@ -74,7 +77,10 @@ class Builder:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["tvm_eff.tune.worker"])
         self._pool = ProcessPool(
-            max_workers=self._workers, max_tasks=BUILDS_PER_PROCESS, context=context
+            max_workers=self._workers,
+            max_tasks=BUILDS_PER_PROCESS,
+            initializer=limit_memory,
+            context=context,
         )
         return self
 

@@ -2,26 +2,64 @@
 
 from __future__ import annotations
 
+import logging
 import math
+from dataclasses import dataclass, field
 
-from tvm_eff.device import Unit
+from tvm_eff.device import Device
+from tvm_eff.errors import BuildError, ExecutionError
 from tvm_eff.space import structure
-from tvm_eff.targets import Target
+from tvm_eff.targets import Hardware, Target
+from tvm_eff.tune.peak import measure_peak
 from tvm_eff.tune.task import Task
 
+logger = logging.getLogger(__name__)
 
-def floor(task: Task, target: Target, unit: Unit) -> float:
-    """Return a lower bound of one call of a kernel, by the target file's facts.
 
-    In instructions it is the number of vector multiply-adds; in seconds, what all
-    cores together take for them at the top clock. It is 0 for a kernel that is no
-    convolution or dense layer.
+@dataclass(frozen=True)
+class Floor:
+    """A lower bound of one call of a kernel that multiplies each input by each weight.
+
+    Attributes
+    ----------
+    lanes
+        Values in a vector.
+    rate
+        Vector multiply-adds in one unit of cost: 1 an instruction, or what all cores
+        together do in a second.
     """
-    work = structure.contraction(task.func)
-    if work is None:
-        return 0.0
+
+    lanes: int
+    rate: float
+    _known: dict[str, float] = field(default_factory=dict, repr=False)
+
+    def __call__(self, task: Task) -> float:
+        """Return the bound; 0 for a kernel that is no convolution or dense layer."""
+        if task.name not in self._known:
+            work = structure.contraction(task.func)
+            vectors = math.prod(work.extents) / self.lanes if work else 0.0
+            self._known[task.name] = vectors / self.rate
+        return self._known[task.name]
+
+
+def floor_of(target: Target, device: Device) -> Floor:
+    """Return the floor on a device, by the peak that is measured on it if it measures seconds.
+
+    Raises
+    ------
+    DeviceError
+        The device is gone.
+    """
     hardware = target.hardware
-    vectors = math.prod(work.extents) / hardware.lanes
-    if unit == "instructions":
-        return vectors
-    return vectors / (hardware.fma_per_cycle * hardware.clock_ghz * 1e9 * hardware.cores)
+    if device.unit == "instructions":
+        return Floor(hardware.lanes, 1.0)
+    try:
+        rate = measure_peak(target, device)
+    except (BuildError, ExecutionError) as error:
+        logger.warning("the peak is the target file's, as it cannot be measured: %s", error)
+        rate = _stated_peak(hardware)
+    return Floor(hardware.lanes, rate)
+
+
+def _stated_peak(hardware: Hardware) -> float:
+    return hardware.fma_per_cycle * hardware.clock_ghz * 1e9 * hardware.cores

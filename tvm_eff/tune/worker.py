@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +18,26 @@ from tvm_eff.device import TensorSpec
 from tvm_eff.numerics import unwritten
 from tvm_eff.targets import Target
 from tvm_eff.tune.checker import random_inputs
+
+LEAST_MEMORY = 4 << 30
+"""Bytes a worker may take in any case: LLVM needs some hundred million for a large kernel."""
+
+
+def limit_memory() -> None:
+    """Keep this process to a quarter of the machine's memory.
+
+    A build that wants all of it fails then, before the system ends it or another process.
+    """
+    if sys.platform != "linux":
+        return
+    import resource
+
+    page = os.sysconf("SC_PAGE_SIZE")
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * page
+    allowed = mapped + max(LEAST_MEMORY, os.sysconf("SC_PHYS_PAGES") * page // 4)
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    if most == resource.RLIM_INFINITY or allowed < most:
+        resource.setrlimit(resource.RLIMIT_AS, (allowed, most))
 
 
 @dataclass(frozen=True)

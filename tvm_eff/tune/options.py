@@ -1,0 +1,58 @@
+"""How much a session tries, and who hears of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+from tvm_eff.tune.records import Record
+from tvm_eff.tune.task import Task
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """How much to try.
+
+    Attributes
+    ----------
+    trials
+        Candidates measured of each task, at most; by default 16 in seconds, and 8 in
+        instructions, which loop order hardly changes.
+    workers
+        Builder processes; the number of cores by default.
+    build_timeout
+        Seconds a candidate may take to build.
+    budget
+        Seconds after which nothing more is measured; every kernel gets its first few
+        candidates nevertheless. No limit by default.
+    until_roofline
+        A kernel that has reached this share of the device's peak of multiply-adds gets
+        no more candidates than its first few. No limit by default.
+    """
+
+    trials: int | None = None
+    workers: int | None = None
+    build_timeout: float = 60.0
+    budget: float = math.inf
+    until_roofline: float = math.inf
+
+
+class Progress(Protocol):
+    """Hears what a session does."""
+
+    def started(self, total: int, to_measure: int) -> None:
+        """A session with `total` candidates starts; `to_measure` of them are new."""
+
+    def measured(self, task: Task, record: Record, best: Record | None) -> None:
+        """One candidate was measured, or failed."""
+
+
+class Silent:
+    """Progress nobody hears."""
+
+    def started(self, total: int, to_measure: int) -> None:
+        """Do nothing."""
+
+    def measured(self, task: Task, record: Record, best: Record | None) -> None:
+        """Do nothing."""

@@ -1,0 +1,175 @@
+"""The loop of a session: candidates are built in worker processes, measured and recorded."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import tvm
+
+from tvm_eff import __version__, space
+from tvm_eff.device import Device
+from tvm_eff.errors import BuildError, ExecutionError
+from tvm_eff.space import Candidate, Packing
+from tvm_eff.targets import Target
+from tvm_eff.tune import worker
+from tvm_eff.tune.allocation import Allocation, Share
+from tvm_eff.tune.builder import Builder, Job
+from tvm_eff.tune.checker import random_inputs
+from tvm_eff.tune.measurer import measure
+from tvm_eff.tune.options import Progress
+from tvm_eff.tune.records import Record, RecordStore
+from tvm_eff.tune.task import Task
+
+LARGE_BATCH = 32
+"""Candidates built together where building and measuring must take turns."""
+
+REFERENCE_TIMEOUT = 600.0
+"""Seconds the unscheduled kernel may take on this machine; without it nothing can be checked."""
+
+KEPT = 1.1
+"""The library of what takes at most this many times as long as the best may be needed again."""
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A candidate that is being built, and the reference it will be checked with."""
+
+    task: Task
+    candidate: Candidate
+    packing: Packing | None
+    library: Path
+    built: Job
+    reference: Job
+
+
+@dataclass
+class Search:
+    """Builds and measures what it is dealt out.
+
+    Attributes
+    ----------
+    target
+        What candidates are built for.
+    device
+        Where they are measured.
+    records
+        Where results are written.
+    builder
+        Builds them.
+    folder
+        Where libraries go.
+    progress
+        Hears of every candidate.
+    libraries
+        Those of candidates near the best of their kernel.
+    """
+
+    target: Target
+    device: Device
+    records: RecordStore
+    builder: Builder
+    folder: Path
+    progress: Progress
+    libraries: dict[tuple[str, Candidate], Path] = field(default_factory=dict)
+    references: dict[str, Job] = field(default_factory=dict)
+    inputs: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def run(self, allocation: Allocation, end: float) -> None:
+        """Build ahead while the device measures, unless building would disturb it."""
+        disturbs = self.device.unit == "seconds" and self.device.fingerprint.kind == "local"
+        ahead, size = (1, LARGE_BATCH) if disturbs else (2, 1)
+        batches: list[list[_Pending]] = []
+        while True:
+            while len(batches) < ahead and (batch := self._next_batch(allocation, end, size)):
+                batches.append(batch)
+            if not batches:
+                return
+            batch = batches.pop(0)
+            if disturbs:
+                for each in batch:
+                    each.built.wait()
+                    each.reference.wait()
+            self._measure_batch(batch)
+
+    def inputs_of(self, task: Task) -> list[np.ndarray]:
+        """Return the inputs that candidates of a kernel are checked with, the same each time."""
+        if task.name not in self.inputs:
+            # Of one kernel only: those of a large network do not fit into memory.
+            self.inputs = {task.name: random_inputs(task.inputs)}
+        return self.inputs[task.name]
+
+    def build(self, task: Task, module: str, candidate: Candidate) -> tuple[Path, Job]:
+        """Start building a candidate and return its library to be."""
+        library = self.folder / f"{next(self.numbers)}.so"
+        job = worker.BuildJob(module, candidate, self.target, library)
+        return library, self.builder.submit(worker.build, job)
+
+    def _next_batch(self, allocation: Allocation, end: float, size: int) -> list[_Pending]:
+        """Start building at least `size` candidates, if there are as many left."""
+        batch: list[_Pending] = []
+        while len(batch) < size and (time.monotonic() < end or not allocation.complete):
+            share = allocation.next()
+            if share is None:
+                break
+            batch += self._submit(share)
+        # Together, as what candidates of one kernel share stays on the device.
+        return sorted(batch, key=lambda each: each.task.name)
+
+    def _submit(self, share: Share) -> list[_Pending]:
+        task = share.task
+        module = tvm.ir.save_json(task.module)
+        if task.name not in self.references:
+            self.references[task.name] = self.builder.submit(
+                worker.reference, module, task.inputs, task.outputs, timeout=REFERENCE_TIMEOUT
+            )
+        reference = self.references[task.name]
+        started = [(each, *self.build(task, module, each)) for each in share.candidates]
+        return [
+            _Pending(task, candidate, space.packing(task.func, candidate), library, job, reference)
+            for candidate, library, job in started
+        ]
+
+    def _measure_batch(self, batch: Sequence[_Pending]) -> None:
+        for each in batch:
+            record = self._measure(each)
+            self.records.add(record)
+            best = self.records.best(each.task.workload)
+            if best is not None and record.value <= KEPT * best.value:
+                self.libraries[each.task.name, each.candidate] = each.library
+            else:
+                each.library.unlink(missing_ok=True)
+            self.progress.measured(each.task, record, best)
+
+    def _measure(self, pending: _Pending) -> Record:
+        task, candidate = pending.task, pending.candidate
+        values: tuple[float, ...] = ()
+        error, failure = None, None
+        # Without a reference nothing can be checked: that ends the session.
+        expected = pending.reference.result()
+        try:
+            library = pending.built.result()
+            packed = space.pack_inputs(pending.packing, self.inputs_of(task))
+            known = self.records.best(task.workload)
+            best = math.inf if known is None else known.value
+            measurement, error = measure(self.device, task, library, packed, expected, best)
+            values = measurement.values
+        except (BuildError, ExecutionError) as problem:
+            failure = str(problem)
+        return Record(
+            workload=task.workload,
+            task=task.name,
+            candidate=candidate,
+            unit=self.device.unit,
+            values=values,
+            failure=failure,
+            error=error,
+            device=self.device.fingerprint.as_dict(),
+            versions={"tvm_eff": __version__, "tvm": tvm.__version__},
+        )
