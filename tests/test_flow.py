@@ -25,6 +25,7 @@ from tvm_eff import models
 from tvm_eff.deploy import bundle
 from tvm_eff.errors import BundleError
 from tvm_eff.numerics import TOLERANCE, relative_error
+from tvm_eff.tune.remeasure import ROUNDS
 
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "tune.py"
 MODEL = "squeezenet1_1"
@@ -42,11 +43,12 @@ class Command:
         return self.folder / "dist" / f"{MODEL}-{self.target}"
 
     def lines(self) -> list[dict[str, Any]]:
-        """Return the measurements on record."""
+        """Return the measurements on record, but for those side by side."""
         found = list((self.folder / "logs").glob("*/*/measurements.jsonl"))
         text = found[0].read_text() if found else ""
         # While the command runs, the last line may be on its way.
-        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        whole = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        return [each for line in whole if len((each := json.loads(line))["values"]) < ROUNDS]
 
     def start(self) -> subprocess.Popen[str]:
         """Start it in a session of its own, as in a terminal of its own."""
