@@ -200,6 +200,10 @@ def _markdown(result: dict[str, Any]) -> str:
     for row in result["tasks"]:
         for tuner, found in row["tuners"].items():
             best, error = found.get("winner_s"), found.get("error")
+            if "failure" in found:
+                reason = found["failure"].replace("|", "\\|")
+                lines.append(f"| {row['model']} | {row['task']} | {tuner} | {reason} | | | | |")
+                continue
             lines.append(
                 f"| {row['model']} | {row['task']} | {tuner} | {found['candidates']} "
                 f"| {found['failed']} | {found['per_second']:.2f} "

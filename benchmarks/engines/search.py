@@ -55,12 +55,13 @@ def ours(module: tvm.IRModule, logs: Path, batch: int, say: Any) -> None:
 
 def stock(module: tvm.IRModule, logs: Path, batch: int, say: Any) -> None:
     """Tune with MetaSchedule's own space, search, builder and runner; they deliver in batches."""
+    from tvm.ir.utils import derived_object
     from tvm.s_tir import meta_schedule as ms
 
     logging.disable(logging.CRITICAL)
     target = targets.load("host")
 
-    @ms.utils.derived_object
+    @derived_object
     class Listener(ms.measure_callback.PyMeasureCallback):  # type: ignore[misc]
         def apply(
             self, scheduler: Any, task_id: int, candidates: Any, builds: Any, runs: Any
