@@ -179,8 +179,9 @@ def test_winner_that_was_only_lucky_loses_its_place(
     tune.tune(tasks, HOST, LocalDevice(), store, OPTIONS)
 
     for each in (store, RecordStore(tmp_path, HOST, "seconds")):
-        assert each.committed(scheduled_by(other, task)) == 0.5
-        found = each.database.query_schedule(task.module, HOST.tvm_target(), "main")
+        scheduled = scheduled_by(other, task)
+        assert each.committed(scheduled) == 0.5
+        found = each.database.query_schedule(scheduled.module, HOST.tvm_target(), "main")
         assert str(found.trace) == str(space.apply(task.func, other, HOST).trace)
         assert all(each.committed(known) < 0.5 for known in tasks[1:])
 
