@@ -91,7 +91,9 @@ def _kernels(
         in_place = _profile(library, inputs, runs)
     seconds: dict[str, float] = defaultdict(float)
     for kernel, value in in_place.items():
-        seconds[workloads.get(kernel, kernel)] += value
+        # Kernels whose weights are packed ahead are renamed.
+        own = kernel.removesuffix("_prepacked")
+        seconds[workloads.get(own, kernel)] += value
     known = {task.workload for task in tasks}
     rows = [_row(task, store, seconds.get(task.workload)) for task in tasks]
     others = {name: value for name, value in seconds.items() if name not in known}
