@@ -13,6 +13,7 @@ import argparse
 import json
 import math
 import os
+import re
 import sys
 import tempfile
 import time
@@ -91,8 +92,8 @@ def _kernels(
         in_place = _profile(library, inputs, runs)
     seconds: dict[str, float] = defaultdict(float)
     for kernel, value in in_place.items():
-        # Kernels whose weights are packed ahead are renamed.
-        own = kernel.removesuffix("_prepacked")
+        # Kernels with packed weights are renamed, and so is what takes a kernel's place.
+        own = re.sub(r"_winograd\d+$", "", kernel.removesuffix("_prepacked"))
         seconds[workloads.get(own, kernel)] += value
     known = {task.workload for task in tasks}
     rows = [_row(task, store, seconds.get(task.workload)) for task in tasks]
@@ -144,7 +145,8 @@ def _markdown(result: dict[str, Any]) -> str:
     lines = [
         f"{result['machine']}, {result['threads']} threads, {result['date']}; "
         f"measured peak {peak:.0f} GFLOP/s. All calls of a kernel in one inference together; "
-        "bytes are the least it must move.",
+        "bytes are the least it must move. Of peak counts the multiply-adds of the direct "
+        "computation; Winograd's needs fewer.",
     ]
     for model, rows in result["models"].items():
         lines += [

@@ -1,7 +1,4 @@
-"""Write docs/performance.md from the results of the other benchmarks.
-
-python benchmarks/performance.py
-"""
+"""Write docs/performance.md from the results of the other benchmarks."""
 
 from __future__ import annotations
 
@@ -23,8 +20,8 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     lines = ["# Performance", "", "Written by `python benchmarks/performance.py`."]
     for title, name, section in (
-        ("Against other engines", "peers.json", peers),
-        ("Against stock MetaSchedule", "tuning.json", tuning),
+        ("Against other engines, this kind of machine", "peers.json", peers),
+        ("Against other engines, emulated Cortex-A72", "arm-rasp4.json", arm),
         ("What limits each network", "layers-host.json", layers),
     ):
         path = arguments.results / name
@@ -54,22 +51,22 @@ def peers(result: dict[str, Any]) -> list[str]:
     return lines
 
 
-def tuning(result: dict[str, Any]) -> list[str]:
-    """Return candidates a second and the winners of both tuners."""
+def arm(result: dict[str, Any]) -> list[str]:
+    """Return the instructions of all engines on the emulated board."""
     lines = [
-        f"{result['machine']}, {result['cores']} cores, {result['date']}; "
-        f"{result['budget_s']:g} s for each tuner and kernel.",
+        f"Million executed instructions an inference, {result['where']}, {result['date']}; "
+        "one thread, batch 1, float32; no latencies.",
         "",
-        "| model | kernel | tuner | candidates a second | winner, us |",
+        "| model | engine | instructions | ratio to the best peer | vector multiply-adds |",
         "|---|---|---|---|---|",
     ]
-    for row in result["tasks"]:
-        for tuner, found in row["tuners"].items():
-            best = found.get("winner_s")
-            lines.append(
-                f"| {row['model']} | {row['task']} | {tuner} | {found['per_second']:.2f} "
-                f"| {'-' if best is None else format(best * 1e6, '.1f')} |"
-            )
+    for row in result["rows"]:
+        for engine, found in row["engines"].items():
+            if "instructions" in found:
+                lines.append(
+                    f"| {row['model']} | {engine} | {found['instructions'] / 1e6:.1f} "
+                    f"| {found['ratio_to_best_peer']:.2f} | {found['fmas'] / 1e6:.1f} |"
+                )
     return lines
 
 
@@ -78,7 +75,9 @@ def layers(result: dict[str, Any]) -> list[str]:
     peak = result["peak_gflops"]
     lines = [
         f"{result['machine']}, {result['threads']} threads, {result['date']}; "
-        f"measured peak {peak:.0f} GFLOP/s.",
+        f"measured peak {peak:.0f} GFLOP/s. Alone, a kernel's weights are in the second cache; "
+        "in the network they come from further away. Of peak counts the multiply-adds of the "
+        "direct computation; Winograd's needs fewer.",
     ]
     for model, rows in result["models"].items():
         lines += ["", f"### {model}", ""]
