@@ -20,6 +20,7 @@ from tvm_eff.space import winograd_rewrite as algorithm
 from tvm_eff.space.convolution import CHANNELS_OUTER, Nest, Tile, register_tile, tile_cost, tiles
 from tvm_eff.space.packing import Packing
 from tvm_eff.space.rule import Alternative, Candidate, divisors, sample, vector_length
+from tvm_eff.space.winograd_match import Convolution3x3, match
 from tvm_eff.space.winograd_transforms import transform_weight
 from tvm_eff.targets import FLOAT32_BYTES, Target
 
@@ -54,7 +55,7 @@ class Winograd:
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
         """Return register tiles of the products for both sizes of output tiles."""
-        work = algorithm.match(func)
+        work = match(func)
         if work is None:
             return []
         found = _choices(work, target)
@@ -75,7 +76,7 @@ class Winograd:
 
     def alternatives(self, func: PrimFunc) -> list[Alternative]:
         """Return the function for each size of output tiles, if the rule matches."""
-        work = algorithm.match(func)
+        work = match(func)
         if work is None:
             return []
         weight = func.params[work.weight_parameter]
@@ -96,7 +97,7 @@ class Winograd:
 
     def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
         """Return the weight's layout."""
-        work = algorithm.match(func)
+        work = match(func)
         if work is None:
             return None
         return TransformedPacking(
@@ -159,7 +160,7 @@ class _Choice:
         return work / (hardware.lanes * hardware.fma_per_cycle) + moved / ELEMENTS_PER_CYCLE
 
 
-def _choices(work: algorithm.Convolution3x3, target: Target) -> list[_Choice]:
+def _choices(work: Convolution3x3, target: Target) -> list[_Choice]:
     """The ways to cut a convolution, the cheapest estimate first."""
     batch, height, width, channels = (int(n) for n in work.result.shape)
     depth = int(work.source.shape[3])
