@@ -19,8 +19,8 @@ def main() -> None:
     before, rest = readme.read_text().split(BEGIN)
     _, after = rest.split(END)
     emulated = [json.loads(p.read_text()) for p in sorted(RESULTS.glob("emulated-*.json"))]
-    host = [json.loads(p.read_text()) for p in sorted(RESULTS.glob("host-*.json"))]
-    lines = [line for result in emulated for line in emulated_table(result)] + host_table(host)
+    host = json.loads((RESULTS / "peers.json").read_text())
+    lines = [line for result in emulated for line in emulated_table(result)] + peers_table(host)
     readme.write_text(before + BEGIN + "\n".join(lines) + "\n" + END + after)
 
 
@@ -44,26 +44,24 @@ def emulated_table(result: dict) -> list[str]:
     return [*lines, ""]
 
 
-def host_table(results: list[dict]) -> list[str]:
-    """Return the latencies of all models on the host."""
-    first = results[0]
+def peers_table(result: dict) -> list[str]:
+    """Return the latencies of all models on the host, beside the best peer's."""
+    rows = [row for row in result["rows"] if row["batch"] == 1]
+    engines = list(dict.fromkeys(name for row in rows for name in row["engines"]))
     lines = [
-        f"Latency in ms (p50) on a host: {first['machine']}, {first['threads']} threads, batch 1, "
-        f"float32, {first['date']},",
-        "engines taking turns in one run, from `python benchmarks/host.py`:",
+        f"Latency in ms (p50) on a host: {result['machine']}, {result['cores']} cores, batch 1, "
+        f"float32, {result['date']},",
+        "engines taking turns in one run, from `python benchmarks/peers.py`; more in",
+        "[docs/performance.md](docs/performance.md):",
         "",
-        "| model | tvm_eff | torch.compile | PyTorch eager | ratio to torch.compile | tuned cold |",
-        "|---|---|---|---|---|---|",
+        f"| model | threads | {' | '.join(engines)} | ratio to the best other |",
+        f"|---|---|{'---|' * len(engines)}---|",
     ]
-    for result in results:
-        ours, compiled, eager = (
-            result["milliseconds"][name]["p50"]
-            for name in ("tvm_eff", "torch.compile", "torch eager")
-        )
-        lines.append(
-            f"| {result['model']} | {ours:.2f} | {compiled:.2f} | {eager:.2f} "
-            f"| {ours / compiled:.2f} | {result['tuning_seconds']:.0f} s |"
-        )
+    for row in sorted(rows, key=lambda row: (row["model"], row["threads"])):
+        cells = [row["engines"].get(name, {}).get("p50_ms") for name in engines]
+        texts = ["-" if cell is None else f"{cell:.2f}" for cell in cells]
+        ratio = row["engines"]["tvm_eff"]["ratio_to_best_peer"]
+        lines.append(f"| {row['model']} | {row['threads']} | {' | '.join(texts)} | {ratio:.2f} |")
     return lines
 
 
