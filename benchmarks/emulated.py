@@ -39,11 +39,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--target", default="rasp4")
     parser.add_argument("--models", nargs="+", default=MODELS)
-    parser.add_argument("--keep", type=Path, help="add the records to this folder of records")
     arguments = parser.parse_args()
     rows = []
     for model in arguments.models:
-        rows.append(measure(arguments.target, model, arguments.keep))
+        rows.append(measure(arguments.target, model))
         print(json.dumps(rows[-1]), flush=True)
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"emulated-{arguments.target}.json"
@@ -53,14 +52,12 @@ def main() -> None:
     print(f"\nwritten to {path}")
 
 
-def measure(target: str, model: str, keep: Path | None) -> dict:
+def measure(target: str, model: str) -> dict:
     """Tune a model into an empty folder of records, and build it again from records."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         cold = tune(target, model, folder / "logs", folder / "dist")
-        if keep is not None:
-            merge(folder / "logs", keep)
-        again = tune(target, model, keep or folder / "logs", folder / "dist")
+        again = tune(target, model, folder / "logs", folder / "dist")
     assert again["candidates"] == 0, "the second run measured something again"
     return {
         "model": model,
@@ -72,23 +69,6 @@ def measure(target: str, model: str, keep: Path | None) -> dict:
         "seconds_cold": cold["seconds"],
         "seconds_with_records": again["seconds"],
     }
-
-
-def merge(new: Path, into: Path) -> None:
-    """Add the measurements that a folder of records does not hold; winners follow by tuning."""
-    for path in new.glob("*/*/measurements.jsonl"):
-        kept = into / path.relative_to(new)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        known = {key(line) for line in kept.read_text().splitlines()} if kept.exists() else set()
-        lines = [each for each in path.read_text().splitlines() if key(each) not in known]
-        with kept.open("a") as file:
-            file.writelines(f"{line}\n" for line in lines)
-
-
-def key(line: str) -> str:
-    """Return which candidate of which workload a measurement is of."""
-    record = json.loads(line)
-    return record["workload"] + json.dumps(record["candidate"], sort_keys=True)
 
 
 def tune(target: str, model: str, logs: Path, output: Path) -> dict:
