@@ -1,11 +1,10 @@
 """Time a bundle; python scripts/bench.py --help says how."""
 
-import sys
-
 import _environment
 
 if __name__ == "__main__":
     _environment.enter()
     from tvm_eff.cli import bench
+    from tvm_eff.cli._run import leave
 
-    sys.exit(bench.main())
+    leave(bench.main())

@@ -1,11 +1,10 @@
 """What factorized layers promise, and what a target delivers of it: see --help."""
 
-import sys
-
 import _environment
 
 if __name__ == "__main__":
     _environment.enter()
     from tvm_eff.cli import study
+    from tvm_eff.cli._run import leave
 
-    sys.exit(study.main())
+    leave(study.main())

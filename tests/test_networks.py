@@ -33,6 +33,7 @@ def build(network: Imported, folder: Path) -> Path:
     for task in tasks:
         best = space.candidates(task.func, HOST)[0]
         record = Record(task.workload, task.name, best, "seconds", (1.0,))
+        records.add(record)
         records.commit(task, record, space.apply(task.func, best, HOST))
     library = folder / "model.so"
     build_library(network, tasks, records.database, HOST, library)

@@ -233,3 +233,13 @@ def test_instructions_are_the_same_on_every_machine(tmp_path: Path) -> None:
     best = store.best(TASK.workload)
     assert best is not None and best.candidate == PLAN[1]
     assert store.missing(TASK.workload, PLAN[:2]) == []
+
+
+def test_what_was_measured_again_counts_also_where_it_is_slower(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    for candidate, values in ((PLAN[0], (9.0,)), (PLAN[1], (1.0, 3.0)), (PLAN[2], (2.0,))):
+        for value in values:
+            store.add(measured(candidate, value))
+    prune(tmp_path, HOST.log_name, tmp_path, 1)
+    best = opened(tmp_path).best(TASK.workload)
+    assert best is not None and (best.candidate, best.value) == (PLAN[2], 2.0)

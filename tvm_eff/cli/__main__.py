@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
+from tvm_eff.cli._run import INTERRUPTED, leave
 from tvm_eff.errors import nearest
 
 VERBS = {
@@ -29,7 +30,8 @@ def main() -> int:
     if verb not in VERBS:
         print(f"error: unknown verb '{verb}'{nearest(verb, VERBS)}", file=sys.stderr)
         return 2
-    return int(import_module(f"tvm_eff.cli.{verb}").main(words[1:]))
+    code = int(import_module(f"tvm_eff.cli.{verb}").main(words[1:]))
+    return leave(code) if code == INTERRUPTED else code
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from tvm_eff.errors import Error
 
@@ -46,6 +47,19 @@ def run(main: Main, argv: list[str] | None = None) -> int:
         place = f" for {error.filename}" if error.filename else ""
         return _fail(f"error: no room on the disk{place}; free some and run it again", USER_ERROR)
     return code or 0
+
+
+def leave(code: int) -> NoReturn:
+    """End the process with an exit code; at once if it was interrupted.
+
+    An interrupt may leave a thread of the builders' pool waiting for ever, and Python
+    waits for its threads. What was measured is on the disk, and processes are stopped.
+    """
+    if code != INTERRUPTED:
+        sys.exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _fail(message: str, code: int) -> int:

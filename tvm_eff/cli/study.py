@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tvm_eff.cli._arguments import positive
-from tvm_eff.cli._run import run
+from tvm_eff.cli._run import leave, run
 
 if TYPE_CHECKING:
     from tvm_eff.study import LayerShape, Study
@@ -153,4 +153,4 @@ def _print(found: Study, written: list[Path]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tvm_eff.cli._arguments import positive, seconds, share
 from tvm_eff.cli._model import MODEL_HELP, add_model_options, network
-from tvm_eff.cli._run import run
+from tvm_eff.cli._run import leave, run
 
 if TYPE_CHECKING:
     from tvm_eff.flow import FlowResult
@@ -128,4 +127,4 @@ def _as_json(result: FlowResult, candidates: int) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())
