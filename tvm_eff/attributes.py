@@ -5,3 +5,6 @@ PLACES = "tvm_eff.places"
 
 TOGETHER = "tvm_eff.together"
 """It takes the parts of its output from several tensors; no library has such a function."""
+
+PREFETCH = "tvm_eff.prefetch"
+"""On a loop over one block of packed weights: the read they are, and how many blocks there are."""

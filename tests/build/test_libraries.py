@@ -54,6 +54,7 @@ def built(model: nn.Module, target: Target, folder: Path) -> Path:
     for task in tasks:
         best = next(iter(space.candidates(task.func, target)), space.UNSCHEDULED)
         record = Record(task.workload, task.name, best, "instructions", (1.0,))
+        records.add(record)
         records.commit(task, record, space.apply(task.func, best, target))
     library = folder / "model.so"
     build_library(network, tasks, records.database, target, library)

@@ -11,6 +11,8 @@ from tvm import relax
 from tvm.s_tir import Schedule
 
 from tvm_eff import toolchain
+from tvm_eff.build.prefetch import prefetch_weights
+from tvm_eff.build.stack import PIPELINE
 from tvm_eff.errors import BuildError, Error
 from tvm_eff.targets import Target
 
@@ -32,7 +34,9 @@ def build_kernel(sch: Schedule, target: Target, library: Path) -> None:
     try:
         mod = tvm.s_tir.transform.RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(sch.mod)
         with tvm.transform.PassContext(opt_level=3):
-            built = tvm.tirx.build(mod, target=target.tvm_target())
+            built = tvm.tirx.build(
+                prefetch_weights(mod), target=target.tvm_target(), pipeline=PIPELINE
+            )
         _export(built, library, lambda objects: toolchain.link_shared(objects, library))
     except Error:
         raise
@@ -50,7 +54,9 @@ def build_module(mod: tvm.IRModule, target: Target, library: Path) -> None:
     """
     try:
         with tvm.transform.PassContext(opt_level=3):
-            built = relax.build(mod, target=target.tvm_target())
+            built = relax.build(
+                prefetch_weights(mod), target=target.tvm_target(), tir_pipeline=PIPELINE
+            )
         triple = target.toolchain.zig_triple
         _export(
             built,

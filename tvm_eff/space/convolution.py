@@ -13,18 +13,20 @@ and weights fit it, ordered by an estimate of the instructions a multiply-add.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from tvm.s_tir import Schedule
 from tvm.tirx import PrimFunc
 
+from tvm_eff.attributes import PREFETCH
 from tvm_eff.space import fusion
 from tvm_eff.space.contraction import packing_of, separate
 from tvm_eff.space.packing import Packing
 from tvm_eff.space.rule import Candidate, divisors, sample, vector_length
 from tvm_eff.space.structure import Contraction, contraction
-from tvm_eff.targets import Target
+from tvm_eff.targets import FLOAT32_BYTES, Target
 
 # Loop orders of the tiles, outermost first.
 CHANNELS_INNER = 0  # positions, then channel blocks: the input stays in the cache
@@ -112,6 +114,14 @@ class RegisterTile:
 def multiplies_by_lane(target: Target) -> bool:
     """Whether a multiply-add can take one factor from a lane of a vector."""
     return target.toolchain.triple.startswith("aarch64")
+
+
+def fetches_ahead(work: Contraction, target: Target) -> bool:
+    """Whether the next block of weights is worth asking for while one is used."""
+    if not target.toolchain.triple.startswith("x86_64") or work.groups != 1:
+        return False
+    weights = work.channels * math.prod(work.extents[axis] for axis in work.reduction)
+    return weights * FLOAT32_BYTES > target.hardware.l1d_kib * 1024
 
 
 def _orders(work: Contraction, target: Target) -> list[int]:
@@ -235,6 +245,9 @@ def _schedule_tile(
     if order == CHANNELS_INNER:
         sch.parallel(sch.fuse(*nest.outer))
     else:
+        if fetches_ahead(work, target):
+            blocks = work.channels // candidate["columns"]
+            sch.annotate(k_outer, PREFETCH, [work.weight_read, blocks])
         sch.parallel(sch.fuse(f_outer, *nest.outer))
     sch.decompose_reduction(main, kernel[0] if kernel else k_outer)
 
