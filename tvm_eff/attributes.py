@@ -7,4 +7,5 @@ TOGETHER = "tvm_eff.together"
 """It takes the parts of its output from several tensors; no library has such a function."""
 
 PREFETCH = "tvm_eff.prefetch"
-"""On a loop over one block of packed weights: the read they are, and how many blocks there are."""
+"""On a loop over one block of packed weights: which of the reads they are, how many blocks
+there are, and how many times all of them are gone through."""

@@ -86,8 +86,8 @@ def _insert(stmt: tirx.Stmt, around: tuple[tirx.For, ...]) -> tirx.Stmt:
 def _insert_loop(loop: tirx.For, around: tuple[tirx.For, ...]) -> tirx.Stmt:
     body, annotations = _insert(loop.body, around), dict(loop.annotations)
     if PREFETCH in annotations:
-        read, blocks = (int(n) for n in annotations.pop(PREFETCH))
-        fetches = _fetches(_weights(loop.body, read), blocks, around)
+        read, blocks, shares = (int(n) for n in annotations.pop(PREFETCH))
+        fetches = _fetches(_weights(loop.body, read), blocks, shares, around)
         body = tirx.stmt_seq(*fetches, body)
     return tirx.For(
         loop.loop_var,
@@ -115,7 +115,9 @@ def _weights(stmt: tirx.Stmt, read: int) -> Any:
     return _weights(inner[-1], read)
 
 
-def _fetches(weights: Any, blocks: int, around: tuple[tirx.For, ...]) -> list[tirx.Stmt]:
+def _fetches(
+    weights: Any, blocks: int, shares: int, around: tuple[tirx.For, ...]
+) -> list[tirx.Stmt]:
     """Return what asks, in one iteration, for its share of the next block's lines."""
     shape = [int(n) for n in weights.shape]
     lines = math.prod(shape) * FLOAT32_BYTES // (blocks * LINE_BYTES)
@@ -124,10 +126,10 @@ def _fetches(weights: Any, blocks: int, around: tuple[tirx.For, ...]) -> list[ti
     for loop in outer:
         turn = turn * loop.extent + loop.loop_var
         turns *= int(loop.extent)
-    in_block = turns // blocks
+    in_block = turns // (shares * blocks)
     share = -(-lines // (in_block * int(inner.extent)))
     first = (tirx.floormod(turn, in_block) * inner.extent + inner.loop_var) * share
-    block = tirx.min(tirx.floordiv(turn, in_block) + 1, blocks - 1)
+    block = tirx.min(tirx.floormod(tirx.floordiv(turn, in_block), blocks) + 1, blocks - 1)
     start = tirx.address_of(tirx.BufferLoad(weights, [0] * len(shape)))
     fetches = [
         _fetch(tirx.handle_add_byte_offset(start, (block * lines + first + n) * LINE_BYTES))

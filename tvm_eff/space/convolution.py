@@ -14,7 +14,7 @@ and weights fit it, ordered by an estimate of the instructions a multiply-add.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tvm.s_tir import Schedule
@@ -31,7 +31,8 @@ from tvm_eff.targets import FLOAT32_BYTES, Target
 # Loop orders of the tiles, outermost first.
 CHANNELS_INNER = 0  # positions, then channel blocks: the input stays in the cache
 CHANNELS_OUTER = 1  # channel blocks, then positions: the weights stay in the cache
-ORDERS = (CHANNELS_INNER, CHANNELS_OUTER)
+ROWS_OUTER = 2  # each core's rows, then channel blocks: its own rows stay in its cache
+ORDERS = (CHANNELS_INNER, CHANNELS_OUTER, ROWS_OUTER)
 
 MOST_VECTORS = 6
 MOST_ROWS = 28
@@ -116,28 +117,51 @@ def multiplies_by_lane(target: Target) -> bool:
     return target.toolchain.triple.startswith("aarch64")
 
 
+def caches_are_private(target: Target) -> bool:
+    """Whether what another core has just written has to come from its second cache."""
+    return target.toolchain.triple.startswith("x86_64")
+
+
 def fetches_ahead(work: Contraction, target: Target) -> bool:
     """Whether the next block of weights is worth asking for while one is used."""
     if not target.toolchain.triple.startswith("x86_64") or work.groups != 1:
         return False
-    weights = work.channels * math.prod(work.extents[axis] for axis in work.reduction)
-    return weights * FLOAT32_BYTES > target.hardware.l1d_kib * 1024
+    return _weights(work) * FLOAT32_BYTES > target.hardware.l1d_kib * 1024
 
 
 def _orders(work: Contraction, target: Target) -> list[int]:
     """Return the loop orders that keep every core busy, the better guess first."""
-    outer = 1
-    for axis in work.positions[:-1]:
-        outer *= work.extents[axis]
+    outer = _rows(work)
     if outer < target.hardware.cores:
         return [CHANNELS_OUTER]
-    weights = work.channels
-    for axis in work.reduction:
-        weights *= work.extents[axis]
+    weights = _weights(work)
     inputs = outer * work.width * work.depth
-    return (
-        [CHANNELS_OUTER, CHANNELS_INNER] if weights > inputs else [CHANNELS_INNER, CHANNELS_OUTER]
-    )
+    over_channels = ROWS_OUTER if _shares_rows(work, target) else CHANNELS_OUTER
+    if over_channels == ROWS_OUTER and fetches_ahead(work, target):
+        share = (inputs + outer * work.width * work.channels) // target.hardware.cores
+        if share * FLOAT32_BYTES <= target.hardware.l2_kib * 1024:
+            # In a network the weights come from far, and only in this order ahead of time.
+            # A kernel that is measured alone finds them near.
+            return [ROWS_OUTER]
+    return [over_channels, CHANNELS_INNER] if weights > inputs else [CHANNELS_INNER, over_channels]
+
+
+def _weights(work: Contraction) -> int:
+    return work.channels * math.prod(work.extents[axis] for axis in work.reduction)
+
+
+def _rows(work: Contraction) -> int:
+    """Rows of the output, of all images."""
+    return math.prod(work.extents[axis] for axis in work.positions[:-1])
+
+
+def _shares_rows(work: Contraction, target: Target) -> bool:
+    """Whether each core can have as many rows, and keep them in a cache of its own.
+
+    The kernel before has left them there, as it had the same share.
+    """
+    even = _rows(work) % target.hardware.cores == 0
+    return even and work.groups == 1 and caches_are_private(target)
 
 
 def tiles(width: int, channels: int, depth: int, target: Target) -> list[Tile]:
@@ -239,15 +263,22 @@ def _schedule_tile(
     )
     order = candidate["order"]
     sample(sch, ORDERS, order)
+    shares = 1
+    if order == ROWS_OUTER:
+        shares = target.hardware.cores
+        share, row = sch.split(sch.fuse(*nest.outer), [shares, None])
+        nest = replace(nest, shares=(share,), outer=(row,))
     f_outer, k_outer = register_tile(
         sch, main, last, nest, work.input_read, candidate, order, target
     )
+    if order != CHANNELS_INNER and fetches_ahead(work, target):
+        blocks = work.channels // candidate["columns"]
+        sch.annotate(k_outer, PREFETCH, [work.weight_read, blocks, shares])
     if order == CHANNELS_INNER:
         sch.parallel(sch.fuse(*nest.outer))
+    elif order == ROWS_OUTER:
+        sch.parallel(*nest.shares)
     else:
-        if fetches_ahead(work, target):
-            blocks = work.channels // candidate["columns"]
-            sch.annotate(k_outer, PREFETCH, [work.weight_read, blocks])
         sch.parallel(sch.fuse(f_outer, *nest.outer))
     sch.decompose_reduction(main, kernel[0] if kernel else k_outer)
 
@@ -261,6 +292,7 @@ class Nest:
     channel: Any
     kernel: tuple[Any, ...]
     depth: Any
+    shares: tuple[Any, ...] = ()
 
 
 def register_tile(
@@ -295,7 +327,7 @@ def register_tile(
     around = (
         [*nest.outer, x_outer, f_outer]
         if order == CHANNELS_INNER
-        else [f_outer, *nest.outer, x_outer]
+        else [*nest.shares, f_outer, *nest.outer, x_outer]
     )
     sch.reorder(*around, *nest.kernel, k_outer, k_inner, x_inner, f_vectors, f_lanes)
     anchor = around[-1]

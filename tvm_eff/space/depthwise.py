@@ -18,6 +18,7 @@ from tvm.tirx import PrimFunc
 
 from tvm_eff.space import fusion
 from tvm_eff.space.contraction import packing_of, separate
+from tvm_eff.space.convolution import caches_are_private
 from tvm_eff.space.packing import Packing
 from tvm_eff.space.rule import Candidate, divisors, sample, vector_length
 from tvm_eff.space.structure import Contraction, contraction
@@ -108,9 +109,19 @@ def _tiles(work: Contraction, target: Target) -> list[_Tile]:
         if columns % lanes == 0
         for rows in range(1, min(work.width, MOST_ROWS) + 1)
         if (rows + 1) * (columns // lanes) + rows <= registers
-        for band in divisors(height, height)
+        for band in _bands(height, target)
     ]
     return sorted(found, key=lambda tile: _cost(tile, work, target))
+
+
+def _bands(height: int, target: Target) -> list[int]:
+    """Return heights of bands that divide the rows evenly, among the cores as well.
+
+    Then each core reads the rows that it has written in the kernel before.
+    """
+    bands = divisors(height, height)
+    shared = [band for band in bands if height // band % target.hardware.cores == 0]
+    return shared if shared and caches_are_private(target) else bands
 
 
 def _cost(tile: _Tile, work: Contraction, target: Target) -> float:
