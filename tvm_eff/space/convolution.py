@@ -20,7 +20,13 @@ from tvm.s_tir import Schedule
 from tvm.tirx import PrimFunc
 
 from tvm_eff.space import fusion
-from tvm_eff.space.contraction import packing_of, separate
+from tvm_eff.space.contraction import (
+    bias_decision,
+    multiplies_by_lane,
+    packing_of,
+    separate,
+    start_from_bias,
+)
 from tvm_eff.space.packing import Packing
 from tvm_eff.space.rule import Candidate, divisors, sample, vector_length
 from tvm_eff.space.structure import Contraction, contraction
@@ -79,6 +85,7 @@ class RegisterTile:
             return []
         found = tiles(work.width, work.channels // work.groups, work.depth, target)
         orders = _orders(work, target)
+        bias = bias_decision(func, work, target)
         return [
             Candidate.of(
                 self.name,
@@ -88,6 +95,7 @@ class RegisterTile:
                     "lanes": tile.lanes,
                     "unroll": tile.unroll,
                     "order": order,
+                    **bias,
                 },
             )
             for tile in found
@@ -103,15 +111,11 @@ class RegisterTile:
         """Schedule ``main`` as one register tile inside parallel loops."""
         work = contraction(sch.mod["main"])
         assert work is not None, "the workload was matched when the candidate was made"
+        work = start_from_bias(sch, work, candidate)
         main, last, paddings = separate(sch, work, candidate["columns"])
         for padding in paddings:
             fusion.spread(sch, padding, target.hardware.lanes)
         _schedule_tile(sch, main, last, work, candidate, target)
-
-
-def multiplies_by_lane(target: Target) -> bool:
-    """Whether a multiply-add can take one factor from a lane of a vector."""
-    return target.toolchain.triple.startswith("aarch64")
 
 
 def _orders(work: Contraction, target: Target) -> list[int]:

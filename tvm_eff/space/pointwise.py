@@ -15,8 +15,14 @@ from tvm.s_tir import Schedule
 from tvm.tirx import PrimFunc
 
 from tvm_eff.space import fusion, structure
-from tvm_eff.space.contraction import packing_of, separate
-from tvm_eff.space.convolution import CHANNELS_INNER, ORDERS, multiplies_by_lane
+from tvm_eff.space.contraction import (
+    bias_decision,
+    multiplies_by_lane,
+    packing_of,
+    separate,
+    start_from_bias,
+)
+from tvm_eff.space.convolution import CHANNELS_INNER, ORDERS
 from tvm_eff.space.packing import Packing
 from tvm_eff.space.rule import Candidate, divisors, sample
 from tvm_eff.space.structure import Contraction, contraction
@@ -47,10 +53,18 @@ class PackedPointwise:
             if _registers(rows, columns, target) <= target.hardware.vector_registers
         ]
         found.sort(key=lambda tile: _cost(tile[0], tile[1], work, target))
+        bias = bias_decision(func, work, target)
         return [
             Candidate.of(
                 self.name,
-                {"rows": rows, "columns": columns, "lanes": lanes, "unroll": step, "order": order},
+                {
+                    "rows": rows,
+                    "columns": columns,
+                    "lanes": lanes,
+                    "unroll": step,
+                    "order": order,
+                    **bias,
+                },
             )
             for rows, columns in found[:2]
             for order in ORDERS
@@ -65,6 +79,7 @@ class PackedPointwise:
         """Schedule ``main`` as a matrix product of packed factors."""
         work = contraction(sch.mod["main"])
         assert work is not None, "the workload was matched when the candidate was made"
+        work = start_from_bias(sch, work, candidate)
         main, last, _ = separate(sch, work, candidate["columns"])
         packed = _flatten(sch, main, last, work, candidate["rows"])
         rows = sample(sch, [4, 8], candidate["rows"])

@@ -11,6 +11,7 @@ from tvm_eff.errors import SpaceError
 from tvm_eff.space import structure
 from tvm_eff.space.convolution import RegisterTile
 from tvm_eff.space.depthwise import Depthwise
+from tvm_eff.space.depthwise_in_place import DepthwiseInPlace
 from tvm_eff.space.elementwise import Elementwise
 from tvm_eff.space.fallback import Fallback
 from tvm_eff.space.packing import Packing
@@ -30,7 +31,7 @@ RULES: tuple[Rule, ...] = (
 
 WINOGRAD = Winograd()
 
-BESIDE: tuple[Rule, ...] = (PackedPointwise(), WINOGRAD)
+BESIDE: tuple[Rule, ...] = (PackedPointwise(), DepthwiseInPlace(), WINOGRAD)
 """Rules whose candidates stand beside those of the first that matches."""
 
 UNSCHEDULED = Candidate("unscheduled", ())
