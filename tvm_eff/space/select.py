@@ -18,6 +18,7 @@ from tvm_eff.space.packing import Packing
 from tvm_eff.space.pointwise import PackedPointwise
 from tvm_eff.space.pooling import Pooling
 from tvm_eff.space.rule import Alternative, Candidate, Rule
+from tvm_eff.space.shallow import Shallow
 from tvm_eff.space.winograd import Winograd
 from tvm_eff.targets import Target
 
@@ -31,7 +32,7 @@ RULES: tuple[Rule, ...] = (
 
 WINOGRAD = Winograd()
 
-BESIDE: tuple[Rule, ...] = (PackedPointwise(), DepthwiseInPlace(), WINOGRAD)
+BESIDE: tuple[Rule, ...] = (PackedPointwise(), DepthwiseInPlace(), Shallow(), WINOGRAD)
 """Rules whose candidates stand beside those of the first that matches."""
 
 UNSCHEDULED = Candidate("unscheduled", ())
