@@ -30,7 +30,6 @@ from tvm_eff.targets import Target
 
 MOST_VECTORS = 4
 STEPS = (16, 8, 4)
-PACKED_TOGETHER = 4
 
 
 class PackedPointwise:
@@ -96,7 +95,7 @@ class PackedPointwise:
         around = [p_outer, f_outer] if inner else [f_outer, p_outer]
         sch.reorder(*around, *kernel, k_outer, k_inner, p_inner, f_vectors, f_lanes)
         _load_vectors(sch, main, work.input_read, k_outer, lanes)
-        _pack(sch, packed, p_outer if inner else None, lanes)
+        _pack(sch, packed, p_outer if inner else None, candidate["rows"], lanes)
         sch.reverse_compute_at(last, around[-1], preserve_unit_loops=True)
         fusion.vectorize_tile(sch, fusion.loops_below(sch, last, around[-1]), lanes)
         sch.vectorize(f_lanes)
@@ -176,11 +175,12 @@ def _load_vectors(sch: Schedule, main: Any, read: int, loop: Any, lanes: int) ->
     fusion.vectorize_tile(sch, fusion.loops_below(sch, copy, loop), lanes)
 
 
-def _pack(sch: Schedule, packed: Any, loop: Any | None, lanes: int) -> None:
+def _pack(sch: Schedule, packed: Any, loop: Any | None, rows: int, lanes: int) -> None:
     """Pack a tile inside the loop over tiles, or all of them first if there is none."""
     if loop is None:
         p, k = sch.get_loops(packed)
-        tiles, p = sch.split(p, [None, PACKED_TOGETHER])
+        tiles, p = sch.split(p, [None, rows])
+        sch.annotate(tiles, "pragma_loop_partition_hint", 1)
         sch.parallel(tiles)
     else:
         sch.compute_at(packed, loop, preserve_unit_loops=True)
