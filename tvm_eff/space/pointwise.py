@@ -44,14 +44,8 @@ class PackedPointwise:
             return []
         lanes = target.hardware.lanes
         step = next(step for step in STEPS if work.depth % step == 0)
-        found = [
-            (rows, columns)
-            for columns in divisors(work.channels, MOST_VECTORS * lanes)
-            if columns % lanes == 0
-            for rows in range(lanes, MOST_VECTORS * lanes + 1, lanes)
-            if _registers(rows, columns, target) <= target.hardware.vector_registers
-        ]
-        found.sort(key=lambda tile: _cost(tile[0], tile[1], work, target))
+        places = math.prod(work.extents[axis] for axis in work.positions)
+        found = register_tiles(places, work.channels, target)
         bias = bias_decision(func, work, target)
         return [
             Candidate.of(
@@ -94,7 +88,7 @@ class PackedPointwise:
         inner = candidate["order"] == CHANNELS_INNER
         around = [p_outer, f_outer] if inner else [f_outer, p_outer]
         sch.reorder(*around, *kernel, k_outer, k_inner, p_inner, f_vectors, f_lanes)
-        _load_vectors(sch, main, work.input_read, k_outer, lanes)
+        load_vectors(sch, main, work.input_read, k_outer, lanes)
         _pack(sch, packed, p_outer if inner else None, candidate["rows"], lanes)
         sch.reverse_compute_at(last, around[-1], preserve_unit_loops=True)
         fusion.vectorize_tile(sch, fusion.loops_below(sch, last, around[-1]), lanes)
@@ -124,15 +118,26 @@ def _match(func: PrimFunc, target: Target) -> Contraction | None:
     return work if copies else None
 
 
+def register_tiles(places: int, channels: int, target: Target) -> list[tuple[int, int]]:
+    """Return tiles of positions by channels that fit the registers, the cheapest first."""
+    lanes = target.hardware.lanes
+    found = [
+        (rows, columns)
+        for columns in divisors(channels, MOST_VECTORS * lanes)
+        if columns % lanes == 0
+        for rows in range(lanes, MOST_VECTORS * lanes + 1, lanes)
+        if _registers(rows, columns, target) <= target.hardware.vector_registers
+    ]
+    return sorted(found, key=lambda tile: _cost(*tile, places, lanes))
+
+
 def _registers(rows: int, columns: int, target: Target) -> int:
     lanes = target.hardware.lanes
     return rows * columns // lanes + rows // lanes + columns // lanes
 
 
-def _cost(rows: int, columns: int, work: Contraction, target: Target) -> float:
+def _cost(rows: int, columns: int, places: int, lanes: int) -> float:
     """Estimate the instructions, in multiply-adds, that one useful multiply-add takes."""
-    lanes = target.hardware.lanes
-    places = math.prod(work.extents[axis] for axis in work.positions)
     multiplies = rows * columns / lanes
     # Two vectors are loaded by one instruction.
     loads = (rows + columns) / lanes / 2
@@ -168,7 +173,7 @@ def _flatten(sch: Schedule, main: Any, last: Any, work: Contraction, rows: int) 
     return packed
 
 
-def _load_vectors(sch: Schedule, main: Any, read: int, loop: Any, lanes: int) -> None:
+def load_vectors(sch: Schedule, main: Any, read: int, loop: Any, lanes: int) -> None:
     """Read the packed input as vectors, into registers."""
     copy = sch.cache_read(main, read, "global")
     sch.compute_at(copy, loop, preserve_unit_loops=True)

@@ -19,6 +19,7 @@ from tvm_eff.space.pointwise import PackedPointwise
 from tvm_eff.space.pooling import Pooling
 from tvm_eff.space.rule import Alternative, Candidate, Rule
 from tvm_eff.space.shallow import Shallow
+from tvm_eff.space.strassen import Strassen
 from tvm_eff.space.winograd import Winograd
 from tvm_eff.targets import Target
 
@@ -30,9 +31,9 @@ RULES: tuple[Rule, ...] = (
     Fallback(),
 )
 
-WINOGRAD = Winograd()
+STRASSEN, WINOGRAD = Strassen(), Winograd()
 
-BESIDE: tuple[Rule, ...] = (PackedPointwise(), DepthwiseInPlace(), Shallow(), WINOGRAD)
+BESIDE: tuple[Rule, ...] = (PackedPointwise(), DepthwiseInPlace(), Shallow(), STRASSEN, WINOGRAD)
 """Rules whose candidates stand beside those of the first that matches."""
 
 UNSCHEDULED = Candidate("unscheduled", ())
@@ -72,12 +73,13 @@ def rewritten(func: PrimFunc, candidate: Candidate) -> PrimFunc:
 
     Another one takes the weight transformed; see :func:`packing`.
     """
-    return WINOGRAD.rewrite(func, candidate) if candidate.rule == WINOGRAD.name else func
+    rule = next((each for each in (STRASSEN, WINOGRAD) if each.name == candidate.rule), None)
+    return func if rule is None else rule.rewrite(func, candidate)
 
 
 def alternatives(func: PrimFunc) -> list[Alternative]:
     """Return the functions that candidates of `func` may schedule in its place."""
-    return WINOGRAD.alternatives(func)
+    return [*STRASSEN.alternatives(func), *WINOGRAD.alternatives(func)]
 
 
 def apply(func: PrimFunc, candidate: Candidate, target: Target) -> Schedule:
