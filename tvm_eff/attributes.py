@@ -7,5 +7,5 @@ TOGETHER = "tvm_eff.together"
 """It takes the parts of its output from several tensors; no library has such a function."""
 
 PREFETCH = "tvm_eff.prefetch"
-"""On a loop over one block of packed weights: which of the reads they are, how many blocks
-there are, and how many times all of them are gone through."""
+"""On a loop over one block of packed weights: how many blocks there are, how many channels each
+has, and how many times all of them are gone through."""

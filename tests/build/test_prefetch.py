@@ -88,6 +88,6 @@ def test_small_weights_and_other_orders_are_left_alone() -> None:
 
 def test_a_mark_without_weights_is_an_error() -> None:
     mod = scheduled(256)
-    script = mod.script().replace(f'"{PREFETCH}": [1,', f'"{PREFETCH}": [7,')
-    with pytest.raises(BuildError, match="reads none"):
+    script = mod.script().replace(f'"{PREFETCH}": [8, 32,', f'"{PREFETCH}": [7, 32,')
+    with pytest.raises(BuildError, match="7 blocks of 32 channels"):
         prefetch_weights(tvm.script.from_source(script))

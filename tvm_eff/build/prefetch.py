@@ -86,8 +86,8 @@ def _insert(stmt: tirx.Stmt, around: tuple[tirx.For, ...]) -> tirx.Stmt:
 def _insert_loop(loop: tirx.For, around: tuple[tirx.For, ...]) -> tirx.Stmt:
     body, annotations = _insert(loop.body, around), dict(loop.annotations)
     if PREFETCH in annotations:
-        read, blocks, shares = (int(n) for n in annotations.pop(PREFETCH))
-        fetches = _fetches(_weights(loop.body, read), blocks, shares, around)
+        blocks, columns, shares = (int(n) for n in annotations.pop(PREFETCH))
+        fetches = _fetches(_weights(loop.body, blocks, columns), blocks, shares, around)
         body = tirx.stmt_seq(*fetches, body)
     return tirx.For(
         loop.loop_var,
@@ -101,18 +101,21 @@ def _insert_loop(loop: tirx.For, around: tuple[tirx.For, ...]) -> tirx.Stmt:
     )
 
 
-def _weights(stmt: tirx.Stmt, read: int) -> Any:
-    """Return the buffer that is input `read` of the last block in `stmt`."""
+def _weights(stmt: tirx.Stmt, blocks: int, columns: int) -> Any:
+    """Return the packed buffer, [block]...[channel in block], that the last block reads."""
     if isinstance(stmt, SBlockRealize):
-        block = stmt.block
-        written = block.writes[0].source
-        inputs = [region.source for region in block.reads if not region.source.same_as(written)]
-        if read < len(inputs):
-            return inputs[read]
+        read = [region.source for region in stmt.block.reads]
+        packed = [x for x in read if (int(x.shape[0]), int(x.shape[-1])) == (blocks, columns)]
+        if packed:
+            # An input of the same extents is not packed: it has a dimension less.
+            return max(packed, key=lambda buffer: len(buffer.shape))
     inner = _children(stmt)
     if not inner:
-        raise BuildError("a schedule asks to fetch weights in a loop that reads none")
-    return _weights(inner[-1], read)
+        raise BuildError(
+            f"a schedule asks to fetch {blocks} blocks of {columns} channels in a loop that "
+            "reads no such weights"
+        )
+    return _weights(inner[-1], blocks, columns)
 
 
 def _fetches(

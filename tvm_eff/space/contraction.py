@@ -2,13 +2,85 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import tvm
+from tvm import tirx
 from tvm.s_tir import Schedule
+from tvm.tirx import PrimFunc
 
-from tvm_eff.space import fusion
+from tvm_eff.space import fusion, structure
 from tvm_eff.space.packing import Packing
+from tvm_eff.space.rule import Candidate, sample
 from tvm_eff.space.structure import Contraction
+from tvm_eff.targets import Target
+
+BIAS_FIRST = "bias_first"
+"""The decision to start sums from the bias, instead of adding it to them."""
+
+
+def multiplies_by_lane(target: Target) -> bool:
+    """Whether a multiply-add can take one factor from a lane of a vector."""
+    return target.toolchain.triple.startswith("aarch64")
+
+
+def caches_are_private(target: Target) -> bool:
+    """Whether what another core has just written has to come from its second cache."""
+    return target.toolchain.triple.startswith("x86_64")
+
+
+def bias_decision(func: PrimFunc, work: Contraction, target: Target) -> dict[str, int]:
+    """Return the decision to start from the bias, where there is one and it is worth it.
+
+    It saves an addition, and a register for the bias of every vector. On x86, where it
+    was not measured, sums start from zero.
+    """
+    if not multiplies_by_lane(target):
+        return {}
+    sch = structure.inspect(func)
+    return {BIAS_FIRST: 1} if _bias(sch, work) is not None else {}
+
+
+def start_from_bias(sch: Schedule, work: Contraction, candidate: Candidate) -> Contraction:
+    """Have the sums start from the bias, if the candidate says so.
+
+    Returns
+    -------
+    Contraction
+        The same work, with the reads that its block has now.
+    """
+    if not candidate.as_dict().get(BIAS_FIRST):
+        return work
+    sample(sch, [0, 1], 1)
+    main = sch.get_sblock(work.block)
+    before = [region.source for region in sch.get(main).reads]
+    sch.fuse_reduction_epilogue(main, _bias(sch, work))
+    after = [region.source for region in sch.get(main).reads]
+
+    def moved(read: int) -> int:
+        return next(i for i, buffer in enumerate(after) if buffer.same_as(before[read]))
+
+    return replace(work, input_read=moved(work.input_read), weight_read=moved(work.weight_read))
+
+
+def _bias(sch: Schedule, work: Contraction) -> Any | None:
+    """The block (SBlockRV) behind a contraction that adds a value of each channel to it."""
+    main = sch.get_sblock(work.block)
+    consumers = sch.get_consumers(main)
+    if len(consumers) != 1:
+        return None
+    block = sch.get(consumers[0])
+    value = block.body.value if isinstance(block.body, tirx.BufferStore) else None
+    if not isinstance(value, tirx.Add):
+        return None
+    if not all(isinstance(x, tvm.ir.TensorLoad) for x in (value.a, value.b)):
+        return None
+    sums = sch.get(main).writes[0].source
+    others = [x.source for x in (value.a, value.b) if not x.source.same_as(sums)]
+    if len(others) != 1 or [int(n) for n in others[0].shape if int(n) != 1] != [work.channels]:
+        return None
+    return consumers[0] if int(others[0].shape[-1]) == work.channels else None
 
 
 def packing_of(work: Contraction, columns: int) -> Packing | None:

@@ -22,7 +22,14 @@ from tvm.tirx import PrimFunc
 
 from tvm_eff.attributes import PREFETCH
 from tvm_eff.space import fusion
-from tvm_eff.space.contraction import packing_of, separate
+from tvm_eff.space.contraction import (
+    bias_decision,
+    caches_are_private,
+    multiplies_by_lane,
+    packing_of,
+    separate,
+    start_from_bias,
+)
 from tvm_eff.space.packing import Packing
 from tvm_eff.space.rule import Candidate, divisors, sample, vector_length
 from tvm_eff.space.structure import Contraction, contraction
@@ -82,6 +89,7 @@ class RegisterTile:
             return []
         found = tiles(work.width, work.channels // work.groups, work.depth, target)
         orders = _orders(work, target)
+        bias = bias_decision(func, work, target)
         return [
             Candidate.of(
                 self.name,
@@ -91,6 +99,7 @@ class RegisterTile:
                     "lanes": tile.lanes,
                     "unroll": tile.unroll,
                     "order": order,
+                    **bias,
                 },
             )
             for tile in found
@@ -106,20 +115,11 @@ class RegisterTile:
         """Schedule ``main`` as one register tile inside parallel loops."""
         work = contraction(sch.mod["main"])
         assert work is not None, "the workload was matched when the candidate was made"
+        work = start_from_bias(sch, work, candidate)
         main, last, paddings = separate(sch, work, candidate["columns"])
         for padding in paddings:
             fusion.spread(sch, padding, target.hardware.lanes)
         _schedule_tile(sch, main, last, work, candidate, target)
-
-
-def multiplies_by_lane(target: Target) -> bool:
-    """Whether a multiply-add can take one factor from a lane of a vector."""
-    return target.toolchain.triple.startswith("aarch64")
-
-
-def caches_are_private(target: Target) -> bool:
-    """Whether what another core has just written has to come from its second cache."""
-    return target.toolchain.triple.startswith("x86_64")
 
 
 def fetches_ahead(work: Contraction, target: Target) -> bool:
@@ -272,8 +272,8 @@ def _schedule_tile(
         sch, main, last, nest, work.input_read, candidate, order, target
     )
     if order != CHANNELS_INNER and fetches_ahead(work, target):
-        blocks = work.channels // candidate["columns"]
-        sch.annotate(k_outer, PREFETCH, [work.weight_read, blocks, shares])
+        columns = candidate["columns"]
+        sch.annotate(k_outer, PREFETCH, [work.channels // columns, columns, shares])
     if order == CHANNELS_INNER:
         sch.parallel(sch.fuse(*nest.outer))
     elif order == ROWS_OUTER:

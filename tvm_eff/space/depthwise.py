@@ -17,8 +17,7 @@ from tvm.s_tir import Schedule
 from tvm.tirx import PrimFunc
 
 from tvm_eff.space import fusion
-from tvm_eff.space.contraction import packing_of, separate
-from tvm_eff.space.convolution import caches_are_private
+from tvm_eff.space.contraction import caches_are_private, packing_of, separate
 from tvm_eff.space.packing import Packing
 from tvm_eff.space.rule import Candidate, divisors, sample, vector_length
 from tvm_eff.space.structure import Contraction, contraction

@@ -15,8 +15,14 @@ from tvm.s_tir import Schedule
 from tvm.tirx import PrimFunc
 
 from tvm_eff.space import fusion, structure
-from tvm_eff.space.contraction import packing_of, separate
-from tvm_eff.space.convolution import CHANNELS_INNER, ORDERS, multiplies_by_lane
+from tvm_eff.space.contraction import (
+    bias_decision,
+    multiplies_by_lane,
+    packing_of,
+    separate,
+    start_from_bias,
+)
+from tvm_eff.space.convolution import CHANNELS_INNER, ORDERS
 from tvm_eff.space.packing import Packing
 from tvm_eff.space.rule import Candidate, divisors, sample
 from tvm_eff.space.structure import Contraction, contraction
@@ -24,7 +30,6 @@ from tvm_eff.targets import Target
 
 MOST_VECTORS = 4
 STEPS = (16, 8, 4)
-PACKED_TOGETHER = 4
 
 
 class PackedPointwise:
@@ -39,18 +44,20 @@ class PackedPointwise:
             return []
         lanes = target.hardware.lanes
         step = next(step for step in STEPS if work.depth % step == 0)
-        found = [
-            (rows, columns)
-            for columns in divisors(work.channels, MOST_VECTORS * lanes)
-            if columns % lanes == 0
-            for rows in range(lanes, MOST_VECTORS * lanes + 1, lanes)
-            if _registers(rows, columns, target) <= target.hardware.vector_registers
-        ]
-        found.sort(key=lambda tile: _cost(tile[0], tile[1], work, target))
+        places = math.prod(work.extents[axis] for axis in work.positions)
+        found = register_tiles(places, work.channels, target)
+        bias = bias_decision(func, work, target)
         return [
             Candidate.of(
                 self.name,
-                {"rows": rows, "columns": columns, "lanes": lanes, "unroll": step, "order": order},
+                {
+                    "rows": rows,
+                    "columns": columns,
+                    "lanes": lanes,
+                    "unroll": step,
+                    "order": order,
+                    **bias,
+                },
             )
             for rows, columns in found[:2]
             for order in ORDERS
@@ -65,6 +72,7 @@ class PackedPointwise:
         """Schedule ``main`` as a matrix product of packed factors."""
         work = contraction(sch.mod["main"])
         assert work is not None, "the workload was matched when the candidate was made"
+        work = start_from_bias(sch, work, candidate)
         main, last, _ = separate(sch, work, candidate["columns"])
         packed = _flatten(sch, main, last, work, candidate["rows"])
         rows = sample(sch, [4, 8], candidate["rows"])
@@ -80,8 +88,8 @@ class PackedPointwise:
         inner = candidate["order"] == CHANNELS_INNER
         around = [p_outer, f_outer] if inner else [f_outer, p_outer]
         sch.reorder(*around, *kernel, k_outer, k_inner, p_inner, f_vectors, f_lanes)
-        _load_vectors(sch, main, work.input_read, k_outer, lanes)
-        _pack(sch, packed, p_outer if inner else None, lanes)
+        load_vectors(sch, main, work.input_read, k_outer, lanes)
+        _pack(sch, packed, p_outer if inner else None, candidate["rows"], lanes)
         sch.reverse_compute_at(last, around[-1], preserve_unit_loops=True)
         fusion.vectorize_tile(sch, fusion.loops_below(sch, last, around[-1]), lanes)
         sch.vectorize(f_lanes)
@@ -110,15 +118,26 @@ def _match(func: PrimFunc, target: Target) -> Contraction | None:
     return work if copies else None
 
 
+def register_tiles(places: int, channels: int, target: Target) -> list[tuple[int, int]]:
+    """Return tiles of positions by channels that fit the registers, the cheapest first."""
+    lanes = target.hardware.lanes
+    found = [
+        (rows, columns)
+        for columns in divisors(channels, MOST_VECTORS * lanes)
+        if columns % lanes == 0
+        for rows in range(lanes, MOST_VECTORS * lanes + 1, lanes)
+        if _registers(rows, columns, target) <= target.hardware.vector_registers
+    ]
+    return sorted(found, key=lambda tile: _cost(*tile, places, lanes))
+
+
 def _registers(rows: int, columns: int, target: Target) -> int:
     lanes = target.hardware.lanes
     return rows * columns // lanes + rows // lanes + columns // lanes
 
 
-def _cost(rows: int, columns: int, work: Contraction, target: Target) -> float:
+def _cost(rows: int, columns: int, places: int, lanes: int) -> float:
     """Estimate the instructions, in multiply-adds, that one useful multiply-add takes."""
-    lanes = target.hardware.lanes
-    places = math.prod(work.extents[axis] for axis in work.positions)
     multiplies = rows * columns / lanes
     # Two vectors are loaded by one instruction.
     loads = (rows + columns) / lanes / 2
@@ -154,18 +173,19 @@ def _flatten(sch: Schedule, main: Any, last: Any, work: Contraction, rows: int) 
     return packed
 
 
-def _load_vectors(sch: Schedule, main: Any, read: int, loop: Any, lanes: int) -> None:
+def load_vectors(sch: Schedule, main: Any, read: int, loop: Any, lanes: int) -> None:
     """Read the packed input as vectors, into registers."""
     copy = sch.cache_read(main, read, "global")
     sch.compute_at(copy, loop, preserve_unit_loops=True)
     fusion.vectorize_tile(sch, fusion.loops_below(sch, copy, loop), lanes)
 
 
-def _pack(sch: Schedule, packed: Any, loop: Any | None, lanes: int) -> None:
+def _pack(sch: Schedule, packed: Any, loop: Any | None, rows: int, lanes: int) -> None:
     """Pack a tile inside the loop over tiles, or all of them first if there is none."""
     if loop is None:
         p, k = sch.get_loops(packed)
-        tiles, p = sch.split(p, [None, PACKED_TOGETHER])
+        tiles, p = sch.split(p, [None, rows])
+        sch.annotate(tiles, "pragma_loop_partition_hint", 1)
         sch.parallel(tiles)
     else:
         sch.compute_at(packed, loop, preserve_unit_loops=True)

@@ -11,12 +11,15 @@ from tvm_eff.errors import SpaceError
 from tvm_eff.space import structure
 from tvm_eff.space.convolution import RegisterTile
 from tvm_eff.space.depthwise import Depthwise
+from tvm_eff.space.depthwise_in_place import DepthwiseInPlace
 from tvm_eff.space.elementwise import Elementwise
 from tvm_eff.space.fallback import Fallback
 from tvm_eff.space.packing import Packing
 from tvm_eff.space.pointwise import PackedPointwise
 from tvm_eff.space.pooling import Pooling
 from tvm_eff.space.rule import Alternative, Candidate, Rule
+from tvm_eff.space.shallow import Shallow
+from tvm_eff.space.strassen import Strassen
 from tvm_eff.space.winograd import Winograd
 from tvm_eff.targets import Target
 
@@ -28,9 +31,9 @@ RULES: tuple[Rule, ...] = (
     Fallback(),
 )
 
-WINOGRAD = Winograd()
+STRASSEN, WINOGRAD = Strassen(), Winograd()
 
-BESIDE: tuple[Rule, ...] = (PackedPointwise(), WINOGRAD)
+BESIDE: tuple[Rule, ...] = (PackedPointwise(), DepthwiseInPlace(), Shallow(), STRASSEN, WINOGRAD)
 """Rules whose candidates stand beside those of the first that matches."""
 
 UNSCHEDULED = Candidate("unscheduled", ())
@@ -70,12 +73,13 @@ def rewritten(func: PrimFunc, candidate: Candidate) -> PrimFunc:
 
     Another one takes the weight transformed; see :func:`packing`.
     """
-    return WINOGRAD.rewrite(func, candidate) if candidate.rule == WINOGRAD.name else func
+    rule = next((each for each in (STRASSEN, WINOGRAD) if each.name == candidate.rule), None)
+    return func if rule is None else rule.rewrite(func, candidate)
 
 
 def alternatives(func: PrimFunc) -> list[Alternative]:
     """Return the functions that candidates of `func` may schedule in its place."""
-    return WINOGRAD.alternatives(func)
+    return [*STRASSEN.alternatives(func), *WINOGRAD.alternatives(func)]
 
 
 def apply(func: PrimFunc, candidate: Candidate, target: Target) -> Schedule:

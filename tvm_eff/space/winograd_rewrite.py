@@ -9,7 +9,7 @@ place of 9 m^2. See :mod:`tvm_eff.space.winograd_transforms`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from tvm import relax, te, tirx
 from tvm.tirx import PrimFunc
@@ -38,6 +38,30 @@ PADDED, ROWS, INPUT, PRODUCT, COLUMNS, OUTPUT, RESULT = (
 """Names of the blocks, in order."""
 
 
+class Replaced(Protocol):
+    """A convolution that another algorithm computes: see :class:`Convolution3x3`."""
+
+    @property
+    def block(self) -> str:
+        """The name of the block that multiplies."""
+
+    @property
+    def source(self) -> Any:
+        """The buffer before padding."""
+
+    @property
+    def result(self) -> Any:
+        """The buffer of the sums."""
+
+    @property
+    def weight_parameter(self) -> int:
+        """Which parameter the weight is."""
+
+    @property
+    def padding_block(self) -> str | None:
+        """The name of the block that pads, if there is one."""
+
+
 def rewrite(func: PrimFunc, tile: int) -> PrimFunc:
     """Return a function of the same result that takes the weight transformed.
 
@@ -50,7 +74,22 @@ def rewrite(func: PrimFunc, tile: int) -> PrimFunc:
     """
     work = match(func)
     assert work is not None, "the workload was matched when the candidate was made"
-    made = te.create_prim_func(_stages(work, func, tile))
+    return replace_convolution(func, work, _stages(work, func, tile))
+
+
+def replace_convolution(func: PrimFunc, work: Replaced, stages: list[te.Tensor]) -> PrimFunc:
+    """Return `func` with its convolution computed otherwise.
+
+    Parameters
+    ----------
+    func
+        The function.
+    work
+        Its convolution.
+    stages
+        Source, another weight and result, computed from one another.
+    """
+    made = te.create_prim_func(stages)
     dropped = {work.block, work.padding_block}
     behind = [part for part in _parts(func) if str(_block_of(part).name_hint) not in dropped]
     if not behind:
@@ -59,7 +98,7 @@ def rewrite(func: PrimFunc, tile: int) -> PrimFunc:
     return _fused(made, rest, func, work)
 
 
-def _reordered(made: PrimFunc, func: PrimFunc, work: Convolution3x3) -> PrimFunc:
+def _reordered(made: PrimFunc, func: PrimFunc, work: Replaced) -> PrimFunc:
     """Give a function without an epilogue the order of parameters of `func`."""
     source, weight, result = made.params
     order = [
@@ -69,7 +108,7 @@ def _reordered(made: PrimFunc, func: PrimFunc, work: Convolution3x3) -> PrimFunc
     return PrimFunc(order, made.body, made.ret_type, attrs=func.attrs)
 
 
-def _behind(func: PrimFunc, work: Convolution3x3, parts: list[Any]) -> PrimFunc:
+def _behind(func: PrimFunc, work: Replaced, parts: list[Any]) -> PrimFunc:
     """What `func` does with the convolution's result, the first of its parameters."""
     written = [_block_of(part).writes[0].source for part in parts]
     buffers = [b for b in func.body.block.alloc_buffers if any(b.same_as(w) for w in written)]
@@ -79,7 +118,7 @@ def _behind(func: PrimFunc, work: Convolution3x3, parts: list[Any]) -> PrimFunc:
     return PrimFunc(parameters, root, func.ret_type).with_attr("tirx.noalias", True)
 
 
-def _fused(made: PrimFunc, rest: PrimFunc, func: PrimFunc, work: Convolution3x3) -> PrimFunc:
+def _fused(made: PrimFunc, rest: PrimFunc, func: PrimFunc, work: Replaced) -> PrimFunc:
     """One function of both, by TVM's own fusion."""
     *inputs, output = func.params
     builder = relax.BlockBuilder()

@@ -1,0 +1,173 @@
+"""Pointwise convolution by Strassen's algorithm: an eighth fewer multiplications.
+
+The seven products are computed as in :mod:`tvm_eff.space.pointwise`, from packed factors;
+the input is packed while its quarters are summed, and the four quarters of the result
+are summed from the products together, which are loaded once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tvm.s_tir import Schedule
+from tvm.tirx import PrimFunc
+
+from tvm_eff.space import fusion
+from tvm_eff.space import strassen_rewrite as algorithm
+from tvm_eff.space.contraction import multiplies_by_lane
+from tvm_eff.space.packing import Packing
+from tvm_eff.space.pointwise import load_vectors, register_tiles
+from tvm_eff.space.rule import Alternative, Candidate, sample
+from tvm_eff.space.strassen_rewrite import match
+from tvm_eff.targets import Target
+
+LEAST = 128
+"""Smaller matrices lose with additions what they gain."""
+
+STEPS = (16, 8, 4)
+
+
+@dataclass(frozen=True)
+class SummedPacking(Packing):
+    """Sum a weight's quarters, then pack the sums."""
+
+    def pack(self, weight: np.ndarray) -> np.ndarray:
+        """Return `weight`, [output channel, 1, 1, input channel], transformed and packed."""
+        return super().pack(algorithm.transform_weight(weight))
+
+
+class Strassen:
+    """The rule for large 1x1 convolution of stride 1 on 64-bit ARM, beside the direct ones."""
+
+    name = "strassen"
+
+    def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
+        """Return the register tiles of the products, the cheapest estimate first."""
+        work = match(func, LEAST)
+        if work is None or not multiplies_by_lane(target):
+            return []
+        depth, channels = int(work.source.shape[3]) // 2, int(work.result.shape[3]) // 2
+        step = next((step for step in STEPS if depth % step == 0), None)
+        if step is None:
+            return []
+        return [
+            Candidate.of(
+                self.name,
+                {
+                    "rows": rows,
+                    "columns": columns,
+                    "lanes": target.hardware.lanes,
+                    "unroll": step,
+                },
+            )
+            for rows, columns in register_tiles(work.positions // 2, channels, target)[:2]
+        ]
+
+    def alternatives(self, func: PrimFunc) -> list[Alternative]:
+        """Return the function that the rule schedules, if it matches."""
+        work = match(func, LEAST)
+        if work is None:
+            return []
+        weight = func.params[work.weight_parameter]
+        shape, dtype = [int(n) for n in weight.shape], str(weight.dtype)
+        return [
+            Alternative(
+                self.name,
+                algorithm.rewrite(func, work),
+                work.weight_parameter,
+                algorithm.weight_function(shape, dtype),
+            )
+        ]
+
+    def rewrite(self, func: PrimFunc, candidate: Candidate) -> PrimFunc:
+        """Return the function with its convolution computed by the algorithm."""
+        work = match(func, LEAST)
+        assert work is not None, "the workload was matched when the candidate was made"
+        return algorithm.rewrite(func, work)
+
+    def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
+        """Return the weight's layout."""
+        work = match(func, LEAST)
+        if work is None:
+            return None
+        return SummedPacking(work.weight_parameter, 0, (1, 2), candidate["columns"])
+
+    def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
+        """Schedule ``main``, which :meth:`rewrite` has made."""
+        product = sch.get_sblock(algorithm.PRODUCT)
+        packing = Packing(0, 0, (1, 2), candidate["columns"])
+        copy = sch.cache_read(product, 1, "global")
+        sch.transform_layout(product, ("read", 1), packing.index)
+        sch.annotate(copy, "meta_schedule.layout_rewrite_preproc", True)
+        rows = candidate["rows"]
+        sch.transform_layout(
+            product,
+            ("read", 0),
+            lambda i, p, k: [i, p // rows, k, p % rows],
+            assume_injective_transform=True,
+        )
+        _sum_output(sch, candidate["lanes"])
+        _sum_input(sch, rows, candidate["lanes"])
+        _multiply(sch, product, candidate, target)
+
+
+def _sum_output(sch: Schedule, lanes: int) -> None:
+    """Write four elements of the result, one of each quarter, from the same products."""
+    sch.compute_inline(sch.get_sblock(algorithm.OUTPUT))
+    result = sch.get_sblock(algorithm.RESULT)
+    last = fusion.inline_epilogue(sch, result)
+    if last is None:
+        last = result
+    else:
+        sch.compute_inline(result)
+    _, height, width, _ = (int(sch.get(loop).extent) for loop in sch.get_loops(last))
+    sch.transform_block_layout(last, lambda n, y, x, f: [(n * height + y) * width + x, f])
+    p, f = sch.get_loops(last)
+    p_half, p = sch.split(p, [2, None])
+    f_half, f = sch.split(f, [2, None])
+    vectors, vector = sch.split(f, [None, lanes])
+    sch.reorder(p, vectors, p_half, f_half, vector)
+    sch.unroll(p_half)
+    sch.unroll(f_half)
+    sch.vectorize(vector)
+    sch.parallel(p)
+
+
+def _sum_input(sch: Schedule, rows: int, lanes: int) -> None:
+    """Sum the quarters of the input for all products, and pack the sums."""
+    i, p, k = sch.get_loops(sch.get_sblock(algorithm.INPUT))
+    tiles, p = sch.split(p, [None, rows])
+    together, p = sch.split(p, [None, lanes])
+    k, vector = sch.split(k, [None, lanes])
+    sch.reorder(tiles, k, together, i, p, vector)
+    for loop in (together, i, p):
+        sch.unroll(loop)
+    sch.vectorize(vector)
+    sch.annotate(tiles, "pragma_loop_partition_hint", 1)
+    sch.parallel(tiles)
+
+
+def _multiply(sch: Schedule, product: Any, candidate: Candidate, target: Target) -> None:
+    """Compute the products in register tiles."""
+    lanes = candidate["lanes"]
+    rows = sample(sch, [4, 8], candidate["rows"])
+    columns = sample(sch, [target.hardware.lanes], candidate["columns"])
+    unroll = sample(sch, [1, 4], candidate["unroll"])
+    written = sch.cache_write(product, 0, "global")
+    i, p, f, depth = sch.get_loops(product)
+    p_outer, p_inner = sch.split(p, [None, rows])
+    f_outer, f_inner = sch.split(f, [None, columns])
+    f_vectors, f_lanes = sch.split(f_inner, [None, lanes])
+    k_outer, k_inner = sch.split(depth, [None, unroll])
+    sch.reorder(i, f_outer, p_outer, k_outer, k_inner, p_inner, f_vectors, f_lanes)
+    load_vectors(sch, product, 0, k_outer, lanes)
+    sch.reverse_compute_at(written, p_outer, preserve_unit_loops=True)
+    fusion.vectorize_tile(sch, fusion.loops_below(sch, written, p_outer), lanes)
+    sch.vectorize(f_lanes)
+    for loop in (k_inner, p_inner, f_vectors):
+        sch.unroll(loop)
+    sch.annotate(p_outer, "pragma_loop_partition_hint", 1)
+    sch.parallel(sch.fuse(i, f_outer))
+    sch.decompose_reduction(product, k_outer)

@@ -1,0 +1,227 @@
+"""A pointwise convolution rewritten as Strassen's product of two matrices.
+
+Positions, input channels and output channels are halved. Seven products of sums of
+quarters give the four quarters of the result, in the place of eight (V. Strassen,
+"Gaussian Elimination is not Optimal", 1969). The sums of weights are computed ahead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tvm import te, tirx
+from tvm.tirx import PrimFunc
+
+from tvm_eff.space import structure
+from tvm_eff.space.structure import contraction
+from tvm_eff.space.winograd_rewrite import replace_convolution
+
+INPUT, PRODUCT, OUTPUT, RESULT = (
+    "strassen_input",
+    "strassen_product",
+    "strassen_output",
+    "strassen_result",
+)
+"""Names of the blocks, in order."""
+
+Quarters = Mapping[tuple[int, int], float]
+
+INPUTS: tuple[Quarters, ...] = (
+    {(0, 0): 1, (1, 1): 1},
+    {(1, 0): 1, (1, 1): 1},
+    {(0, 0): 1},
+    {(1, 1): 1},
+    {(0, 0): 1, (0, 1): 1},
+    {(1, 0): 1, (0, 0): -1},
+    {(0, 1): 1, (1, 1): -1},
+)
+"""For each product, the quarters (positions, input channels) that its first factor sums."""
+
+WEIGHTS: tuple[Quarters, ...] = (
+    {(0, 0): 1, (1, 1): 1},
+    {(0, 0): 1},
+    {(0, 1): 1, (1, 1): -1},
+    {(1, 0): 1, (0, 0): -1},
+    {(1, 1): 1},
+    {(0, 0): 1, (0, 1): 1},
+    {(1, 0): 1, (1, 1): 1},
+)
+"""For each product, the quarters (input channels, output channels) that the other sums."""
+
+OUTPUTS: Mapping[tuple[int, int], Mapping[int, float]] = {
+    (0, 0): {0: 1, 3: 1, 4: -1, 6: 1},
+    (0, 1): {2: 1, 4: 1},
+    (1, 0): {1: 1, 3: 1},
+    (1, 1): {0: 1, 1: -1, 2: 1, 5: 1},
+}
+"""For each quarter (positions, output channels) of the result, the products it sums."""
+
+PRODUCTS = len(INPUTS)
+
+
+@dataclass(frozen=True)
+class Pointwise:
+    """A 1x1 convolution of stride 1 whose matrices can be halved.
+
+    Attributes
+    ----------
+    block
+        The name of the block that multiplies.
+    source
+        The buffer it reads: [1, height, width, input channel].
+    result
+        The buffer of the sums: [1, height, width, output channel].
+    weight_parameter
+        Which parameter the weight is: [output channel, 1, 1, input channel].
+    padding_block
+        The name of the block that copies the source, if there is one.
+    """
+
+    block: str
+    source: Any
+    result: Any
+    weight_parameter: int
+    padding_block: str | None
+
+    @property
+    def positions(self) -> int:
+        """Rows of the first factor."""
+        return int(self.source.shape[1]) * int(self.source.shape[2])
+
+
+def match(func: PrimFunc, least: int) -> Pointwise | None:
+    """Return the pointwise convolution that `func` is, or None.
+
+    Parameters
+    ----------
+    func
+        A fused PrimFunc.
+    least
+        The fewest positions, input channels and output channels that are halved.
+    """
+    work = contraction(func)
+    if work is None or work.depthwise or work.groups != 1 or work.weight_parameter is None:
+        return None
+    if work.positions != (0, 1, 2) or work.channel != 3 or len(work.reduction) != 3:
+        return None
+    places = [work.extents[axis] for axis in work.positions]
+    if [work.extents[axis] for axis in work.reduction[:2]] != [1, 1] or places[0] != 1:
+        return None
+    sizes = (places[1] * places[2], work.depth, work.channels)
+    if any(size % 2 or size < least for size in sizes):
+        return None
+    if list(work.input_shape) != [*places, work.depth]:
+        return None
+    if work.weight_axes != (work.channel, *work.reduction):
+        return None
+    sch = structure.inspect(func)
+    main = sch.get_sblock(work.block)
+    block = sch.get(main)
+    producers = [sch.get(each) for each in sch.get_producers(main)]
+    if len(producers) > 1 or not all(structure.is_identity_copy(each) for each in producers):
+        return None
+    source = producers[0].body.value.source if producers else block.reads[work.input_read].source
+    if str(source.dtype) != "float32" or not any(p.same_as(source) for p in func.params):
+        return None
+    return Pointwise(
+        work.block,
+        source,
+        block.writes[0].source,
+        work.weight_parameter,
+        str(producers[0].name_hint) if producers else None,
+    )
+
+
+def rewrite(func: PrimFunc, work: Pointwise) -> PrimFunc:
+    """Return a function of the same result that takes the weight transformed."""
+    return replace_convolution(func, work, _stages(work))
+
+
+def weight_function(shape: Sequence[int], dtype: str) -> PrimFunc:
+    """Return the PrimFunc that sums quarters of weights [output channel, 1, 1, input channel]."""
+    weight = te.placeholder(shape, dtype, name="weight")
+    channels, _, _, depth = (int(n) // 2 for n in shape)
+
+    def at(f: Any, i: Any, k: Any) -> Any:
+        def quarter(r: int, s: int) -> Any:
+            return weight[f + s * channels, 0, 0, k + r * depth]
+
+        return _choose(i, [_sum(quarters, quarter) for quarters in WEIGHTS])
+
+    result = te.compute((channels, PRODUCTS, depth), at, name="strassen_weight")
+    return te.create_prim_func([weight, result]).without_attr("global_symbol")
+
+
+def transform_weight(weight: np.ndarray) -> np.ndarray:
+    """Return weights [output channel, 1, 1, input channel] as their sums of quarters.
+
+    Returns
+    -------
+    numpy.ndarray
+        [half of the output channels, product, half of the input channels].
+    """
+    channels, _, _, depth = weight.shape
+    halves = weight.reshape(2, channels // 2, 2, depth // 2)
+    sums = [sum(c * halves[s, :, r] for (r, s), c in quarters.items()) for quarters in WEIGHTS]
+    return np.ascontiguousarray(np.stack(sums, axis=1).astype(weight.dtype))
+
+
+def _stages(work: Pointwise) -> list[te.Tensor]:
+    """Source, transformed weight and result, computed from one another."""
+    _, height, width, inner = (int(n) for n in work.source.shape)
+    outer, half = int(work.result.shape[3]), work.positions // 2
+    dtype = str(work.source.dtype)
+    depth, channels = inner // 2, outer // 2
+    source = te.placeholder((1, height, width, inner), dtype, name="source")
+    weight = te.placeholder((channels, PRODUCTS, depth), dtype, name="transformed_weight")
+
+    def input_at(i: Any, p: Any, k: Any) -> Any:
+        def quarter(q: int, r: int) -> Any:
+            place = p + q * half
+            return source[0, place // width, place % width, k + r * depth]
+
+        return _choose(i, [_sum(quarters, quarter) for quarters in INPUTS])
+
+    transformed = te.compute((PRODUCTS, half, depth), input_at, name=INPUT)
+    axis = te.reduce_axis((0, depth), name="depth")
+    product = te.compute(
+        (PRODUCTS, half, channels),
+        lambda i, p, f: te.sum(transformed[i, p, axis] * weight[f, i, axis], axis=axis),
+        name=PRODUCT,
+    )
+
+    def output_at(p: Any, q: Any, s: Any, f: Any) -> Any:
+        def quarter(here: int, there: int) -> Any:
+            return _sum(OUTPUTS[here, there], lambda i: product[i, p, f])
+
+        rows = [_choose(s, [quarter(here, there) for there in (0, 1)]) for here in (0, 1)]
+        return _choose(q, rows)
+
+    output = te.compute((half, 2, 2, channels), output_at, name=OUTPUT)
+
+    def result_at(n: Any, y: Any, x: Any, f: Any) -> Any:
+        place = y * width + x
+        return output[place % half, place // half, f // channels, f % channels]
+
+    result = te.compute((1, height, width, outer), result_at, name=RESULT)
+    return [source, weight, result]
+
+
+def _sum(coefficients: Mapping[Any, float], element: Callable[..., Any]) -> Any:
+    """Add and subtract elements, those that are added first."""
+    total = None
+    for key, sign in coefficients.items():
+        value = element(*key) if isinstance(key, tuple) else element(key)
+        total = value if total is None else total + value if sign > 0 else total - value
+    return total
+
+
+def _choose(index: Any, values: Sequence[Any]) -> Any:
+    """The value with number `index`: one of them once the loop over it is unrolled."""
+    chosen = values[-1]
+    for number in reversed(range(len(values) - 1)):
+        chosen = tirx.Select(index == number, values[number], chosen)
+    return chosen
