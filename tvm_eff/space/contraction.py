@@ -30,6 +30,16 @@ def caches_are_private(target: Target) -> bool:
     return target.toolchain.triple.startswith("x86_64")
 
 
+def row_shares(work: Contraction, target: Target) -> int:
+    """Return into how many equal parts to divide the rows: one for each core with its own cache.
+
+    A core then reads the rows that it has written in the kernel before.
+    """
+    cores = target.hardware.cores
+    even = work.extents[work.positions[-2]] % cores == 0
+    return cores if even and caches_are_private(target) else 1
+
+
 def bias_decision(func: PrimFunc, work: Contraction, target: Target) -> dict[str, int]:
     """Return the decision to start from the bias, where there is one and it is worth it.
 

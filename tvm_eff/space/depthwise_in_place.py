@@ -17,8 +17,8 @@ from tvm.tirx import PrimFunc
 from tvm_eff.space import fusion, structure
 from tvm_eff.space.contraction import (
     bias_decision,
-    multiplies_by_lane,
     packing_of,
+    row_shares,
     separate,
     start_from_bias,
 )
@@ -50,7 +50,7 @@ class _Window:
 
 
 class DepthwiseInPlace:
-    """The rule for depthwise convolution with a small kernel on 64-bit ARM, beside the other."""
+    """The rule for depthwise convolution with a small kernel, beside the other."""
 
     name = "depthwise_in_place"
 
@@ -61,13 +61,17 @@ class DepthwiseInPlace:
             return []
         window = _window(work)
         free = target.hardware.vector_registers - math.prod(window.kernel) - IN_FLIGHT
+        shares = row_shares(work, target)
+        rows = window.positions[0] // shares
         found = [
             (down, across)
-            for down in range(1, min(window.positions[0], MOST_DOWN) + 1)
+            for down in range(1, min(rows, MOST_DOWN) + 1)
+            # A share's last tile must not reach into the next one's rows.
+            if shares == 1 or rows % down == 0
             for across in range(1, min(window.positions[1], MOST_ACROSS) + 1)
             if down * across <= free
         ]
-        found.sort(key=lambda tile: _cost(*tile, window))
+        found.sort(key=lambda tile: _cost(tile[0], tile[1], window))
         bias = bias_decision(func, work, target)
         return [
             Candidate.of(
@@ -76,7 +80,8 @@ class DepthwiseInPlace:
                     "down": down,
                     "across": across,
                     "lanes": target.hardware.lanes,
-                    "together": _together(work, target),
+                    "together": work.channels if shares > 1 else _together(work, target),
+                    "shares": shares,
                     **bias,
                 },
             )
@@ -101,13 +106,15 @@ class DepthwiseInPlace:
         across = sample(sch, [1, 2, 4], candidate["across"])
         together = sample(sch, [target.hardware.lanes], candidate["together"])
         batch, y, x = (loops[axis] for axis in work.positions)
+        shares = candidate["shares"]
+        share, y = sch.split(y, [shares, None])
         y_outer, y_inner = sch.split(y, [None, down])
         x_outer, x_inner = sch.split(x, [None, across])
         part, f = sch.split(loops[work.channel], [None, together])
         f_outer, f_lanes = sch.split(f, [None, candidate["lanes"]])
         ky, kx, kc = (loops[axis] for axis in work.reduction)
         tile = [kx, ky, kc, x_inner, y_inner]
-        sch.reorder(batch, part, y_outer, f_outer, x_outer, *tile, f_lanes)
+        sch.reorder(batch, share, part, y_outer, f_outer, x_outer, *tile, f_lanes)
         sch.reverse_compute_at(last, x_outer, preserve_unit_loops=True)
         below = fusion.loops_below(sch, last, x_outer)
         fusion.vectorize_tile(sch, below, candidate["lanes"])
@@ -116,13 +123,13 @@ class DepthwiseInPlace:
             sch.unroll(loop)
         for loop in (y_outer, x_outer):
             sch.annotate(loop, "pragma_loop_partition_hint", 1)
-        sch.parallel(sch.fuse(batch, part))
+        sch.parallel(sch.fuse(batch, share, part))
         sch.decompose_reduction(main, kx)
 
 
 def _match(func: PrimFunc, target: Target) -> Contraction | None:
     work = contraction(func)
-    if work is None or not work.depthwise or not multiplies_by_lane(target):
+    if work is None or not work.depthwise:
         return None
     if len(work.positions) != 3 or len(work.reduction) != 3:
         return None

@@ -19,6 +19,7 @@ from tvm_eff.space.contraction import (
     bias_decision,
     multiplies_by_lane,
     packing_of,
+    row_shares,
     separate,
     start_from_bias,
 )
@@ -36,7 +37,7 @@ MOST_CANDIDATES = 4
 
 
 class Shallow:
-    """The rule for convolution of up to three channels on 64-bit ARM, beside the other."""
+    """The rule for convolution of up to three channels, beside the other."""
 
     name = "shallow"
 
@@ -53,10 +54,19 @@ class Shallow:
             for rows in range(1, min(work.width, MOST_ROWS) + 1)
             if _fits(rows, columns, work, target)
         ]
-        found.sort(key=lambda tile: _cost(*tile, work, target))
+        found.sort(key=lambda tile: _cost(tile[0], tile[1], work, target))
         bias = bias_decision(func, work, target)
         return [
-            Candidate.of(self.name, {"rows": rows, "columns": columns, "lanes": lanes, **bias})
+            Candidate.of(
+                self.name,
+                {
+                    "rows": rows,
+                    "columns": columns,
+                    "lanes": lanes,
+                    "shares": row_shares(work, target),
+                    **bias,
+                },
+            )
             for rows, columns in found[:MOST_CANDIDATES]
         ]
 
@@ -71,7 +81,9 @@ class Shallow:
         assert work is not None, "the workload was matched when the candidate was made"
         work = start_from_bias(sch, work, candidate)
         main, last, paddings = separate(sch, work, candidate["columns"])
-        copy = sch.cache_read(main, work.input_read, "global", consumer_blocks=[main])
+        copy = None
+        if multiplies_by_lane(target):
+            copy = sch.cache_read(main, work.input_read, "global", consumer_blocks=[main])
         for padding in paddings:
             sch.compute_inline(padding)
         lanes = candidate["lanes"]
@@ -79,28 +91,33 @@ class Shallow:
         rows = sample(sch, [1, 2, 4, 8], candidate["rows"])
         columns = sample(sch, [target.hardware.lanes], candidate["columns"])
         batch, y, x = (loops[axis] for axis in work.positions)
+        share, y = sch.split(y, [candidate["shares"], None])
         x_outer, x_inner = sch.split(x, [None, rows])
         f_outer, f_inner = sch.split(loops[work.channel], [None, columns])
         f_vectors, f_lanes = sch.split(f_inner, [None, lanes])
         ky, kx, depth = (loops[axis] for axis in work.reduction)
         tile = [kx, depth, x_inner, f_vectors]
-        sch.reorder(batch, y, x_outer, f_outer, ky, *tile, f_lanes)
-        _load_row(sch, copy, ky, lanes)
+        sch.reorder(batch, share, y, x_outer, f_outer, ky, *tile, f_lanes)
+        if copy is not None:
+            _load_row(sch, copy, ky, lanes)
         sch.reverse_compute_at(last, f_outer, preserve_unit_loops=True)
         fusion.vectorize_tile(sch, fusion.loops_below(sch, last, f_outer), lanes)
         sch.vectorize(f_lanes)
         for loop in tile:
             sch.unroll(loop)
-        part = sch.fuse(batch, y)
-        for loop in (part, x_outer):
+        if candidate["shares"] > 1:
+            sch.parallel(sch.fuse(batch, share))
+        else:
+            y = sch.fuse(batch, share, y)
+            sch.parallel(y)
+        for loop in (y, x_outer):
             sch.annotate(loop, "pragma_loop_partition_hint", 1)
-        sch.parallel(part)
         sch.decompose_reduction(main, ky)
 
 
 def _match(func: PrimFunc, target: Target) -> Contraction | None:
     work = contraction(func)
-    if work is None or work.depthwise or work.groups != 1 or not multiplies_by_lane(target):
+    if work is None or work.depthwise or work.groups != 1:
         return None
     if len(work.positions) != 3 or len(work.reduction) != 3 or work.depth > MOST_DEPTH:
         return None
@@ -113,7 +130,12 @@ def _match(func: PrimFunc, target: Target) -> Contraction | None:
 
 
 def _inputs(rows: int, work: Contraction, target: Target) -> int:
-    """Vectors that hold what a tile reads of one row of the input."""
+    """Vectors that hold what a tile reads of one row of the input.
+
+    x86 multiplies by a value broadcast from memory, which takes one.
+    """
+    if not multiplies_by_lane(target):
+        return 1
     kernel = work.extents[work.reduction[1]]
     stride = max(1, round((work.input_shape[2] - kernel) / max(1, work.width - 1)))
     return -(-((rows - 1) * stride + kernel) * work.depth // target.hardware.lanes)
