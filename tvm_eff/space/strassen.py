@@ -141,7 +141,7 @@ def _sum_input(sch: Schedule, rows: int, lanes: int) -> None:
     tiles, p = sch.split(p, [None, rows])
     together, p = sch.split(p, [None, lanes])
     k, vector = sch.split(k, [None, lanes])
-    sch.reorder(tiles, k, together, i, p, vector)
+    sch.reorder(tiles, together, k, i, p, vector)
     for loop in (together, i, p):
         sch.unroll(loop)
     sch.vectorize(vector)
