@@ -67,7 +67,7 @@ class DepthwiseInPlace:
             for across in range(1, min(window.positions[1], MOST_ACROSS) + 1)
             if down * across <= free
         ]
-        found.sort(key=lambda tile: _cost(*tile, window))
+        found.sort(key=lambda tile: _cost(tile[0], tile[1], window))
         bias = bias_decision(func, work, target)
         return [
             Candidate.of(

@@ -128,7 +128,7 @@ def register_tiles(places: int, channels: int, target: Target) -> list[tuple[int
         for rows in range(lanes, MOST_VECTORS * lanes + 1, lanes)
         if _registers(rows, columns, target) <= target.hardware.vector_registers
     ]
-    return sorted(found, key=lambda tile: _cost(*tile, places, lanes))
+    return sorted(found, key=lambda tile: _cost(tile[0], tile[1], places, lanes))
 
 
 def _registers(rows: int, columns: int, target: Target) -> int:

@@ -53,7 +53,7 @@ class Shallow:
             for rows in range(1, min(work.width, MOST_ROWS) + 1)
             if _fits(rows, columns, work, target)
         ]
-        found.sort(key=lambda tile: _cost(*tile, work, target))
+        found.sort(key=lambda tile: _cost(tile[0], tile[1], work, target))
         bias = bias_decision(func, work, target)
         return [
             Candidate.of(self.name, {"rows": rows, "columns": columns, "lanes": lanes, **bias})
