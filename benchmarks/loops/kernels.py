@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tvm
 from tvm.s_tir import meta_schedule as ms
 
-from tvm_eff import frontend, models, tune
+from tvm_eff import frontend, models, space, tune
 from tvm_eff.errors import RecordError
 from tvm_eff.targets import Target
 from tvm_eff.tune import Task
@@ -64,7 +64,14 @@ def kernels(model: str, target: Target, logs: Path) -> Iterator[Kernel]:
 
 
 def _winner(task: Task, database: ms.Database, target: Target) -> ms.database.TuningRecord | None:
-    return database.query_tuning_record(task.module, target.tvm_target(), "main")
+    """The best record of a kernel, or of a function of the same result, as a library has it."""
+    functions = [task.func, *(each.func for each in space.alternatives(task.func))]
+    found = [
+        database.query_tuning_record(replace(task, func=func).module, target.tvm_target(), "main")
+        for func in functions
+    ]
+    known = [record for record in found if record is not None]
+    return min(known, key=lambda record: float(record.run_secs[0]), default=None)
 
 
 def _assembly(task: Task, winner: ms.database.TuningRecord, target: Target) -> str:

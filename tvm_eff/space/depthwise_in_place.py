@@ -30,6 +30,9 @@ from tvm_eff.targets import FLOAT32_BYTES, Target
 MOST_DOWN, MOST_ACROSS = 7, 7
 MOST_TAPS = 12
 MOST_CANDIDATES = 8
+
+LEAST_TILES = 5
+"""Tiles in a row of which some in the middle are left as a loop."""
 ADDRESSES = 30
 """Elements of a window that are loaded without further instructions."""
 
@@ -69,7 +72,7 @@ class DepthwiseInPlace:
             # A share's last tile must not reach into the next one's rows.
             if shares == 1 or rows % down == 0
             for across in range(1, min(window.positions[1], MOST_ACROSS) + 1)
-            if down * across <= free
+            if down * across <= free and not _is_straight(across, window)
         ]
         found.sort(key=lambda tile: _cost(tile[0], tile[1], window))
         bias = bias_decision(func, work, target)
@@ -162,6 +165,16 @@ def _together(work: Contraction, target: Target) -> int:
     busy = [n for n in sizes if batch * work.channels // n >= target.hardware.cores]
     line = STREAM_BYTES // FLOAT32_BYTES
     return max((n for n in busy if n <= line), default=sizes[0])
+
+
+def _is_straight(across: int, window: _Window) -> bool:
+    """Whether so few tiles make up a row that no loop is left between those at the border.
+
+    LLVM then moves instructions from tile to tile until registers spill.
+    """
+    width = window.positions[1]
+    tiles = -(-width // across)
+    return width > 2 * LEAST_TILES and 1 < tiles < LEAST_TILES
 
 
 def _cost(down: int, across: int, window: _Window) -> float:

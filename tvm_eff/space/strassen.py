@@ -48,7 +48,7 @@ class Strassen:
         work = match(func, LEAST)
         if work is None or not multiplies_by_lane(target):
             return []
-        depth, channels = int(work.source.shape[3]) // 2, int(work.result.shape[3]) // 2
+        depth, channels = int(work.source.shape[3]) // 2, work.half_channels
         step = next((step for step in STEPS if depth % step == 0), None)
         if step is None:
             return []
@@ -62,7 +62,7 @@ class Strassen:
                     "unroll": step,
                 },
             )
-            for rows, columns in register_tiles(work.positions // 2, channels, target)[:2]
+            for rows, columns in register_tiles(work.half, channels, target)[:2]
         ]
 
     def alternatives(self, func: PrimFunc) -> list[Alternative]:
@@ -108,13 +108,14 @@ class Strassen:
             lambda i, p, k: [i, p // rows, k, p % rows],
             assume_injective_transform=True,
         )
-        _sum_output(sch, candidate["lanes"])
+        _sum_output(sch, product, candidate["lanes"])
         _sum_input(sch, rows, candidate["lanes"])
         _multiply(sch, product, candidate, target)
 
 
-def _sum_output(sch: Schedule, lanes: int) -> None:
+def _sum_output(sch: Schedule, product: Any, lanes: int) -> None:
     """Write four elements of the result, one of each quarter, from the same products."""
+    _, half, channels = (int(n) for n in sch.get(product).writes[0].source.shape)
     sch.compute_inline(sch.get_sblock(algorithm.OUTPUT))
     result = sch.get_sblock(algorithm.RESULT)
     last = fusion.inline_epilogue(sch, result)
@@ -125,13 +126,16 @@ def _sum_output(sch: Schedule, lanes: int) -> None:
     _, height, width, _ = (int(sch.get(loop).extent) for loop in sch.get_loops(last))
     sch.transform_block_layout(last, lambda n, y, x, f: [(n * height + y) * width + x, f])
     p, f = sch.get_loops(last)
-    p_half, p = sch.split(p, [2, None])
-    f_half, f = sch.split(f, [2, None])
+    p_half, p = sch.split(p, [2, half])
+    f_half, f = sch.split(f, [2, channels])
     vectors, vector = sch.split(f, [None, lanes])
     sch.reorder(p, vectors, p_half, f_half, vector)
     sch.unroll(p_half)
     sch.unroll(f_half)
     sch.vectorize(vector)
+    for loop in (p, vectors):
+        # Where halves differ, what only one of them has is split off.
+        sch.annotate(loop, "pragma_loop_partition_hint", 1)
     sch.parallel(p)
 
 
@@ -141,7 +145,7 @@ def _sum_input(sch: Schedule, rows: int, lanes: int) -> None:
     tiles, p = sch.split(p, [None, rows])
     together, p = sch.split(p, [None, lanes])
     k, vector = sch.split(k, [None, lanes])
-    sch.reorder(tiles, k, together, i, p, vector)
+    sch.reorder(tiles, together, k, i, p, vector)
     for loop in (together, i, p):
         sch.unroll(loop)
     sch.vectorize(vector)

@@ -61,6 +61,12 @@ OUTPUTS: Mapping[tuple[int, int], Mapping[int, float]] = {
 
 PRODUCTS = len(INPUTS)
 
+BLOCK = 8
+"""Output channels that a register tile can always take together."""
+
+FEWEST = 32
+"""Positions that are worth halving."""
+
 
 @dataclass(frozen=True)
 class Pointwise:
@@ -91,6 +97,16 @@ class Pointwise:
         """Rows of the first factor."""
         return int(self.source.shape[1]) * int(self.source.shape[2])
 
+    @property
+    def half(self) -> int:
+        """Rows of a quarter; where positions are odd, one of them lies behind the end."""
+        return -(-self.positions // 2)
+
+    @property
+    def half_channels(self) -> int:
+        """Output channels of a quarter."""
+        return _half_channels(int(self.result.shape[3]))
+
 
 def match(func: PrimFunc, least: int) -> Pointwise | None:
     """Return the pointwise convolution that `func` is, or None.
@@ -100,7 +116,7 @@ def match(func: PrimFunc, least: int) -> Pointwise | None:
     func
         A fused PrimFunc.
     least
-        The fewest positions, input channels and output channels that are halved.
+        The fewest input channels and output channels that are halved.
     """
     work = contraction(func)
     if work is None or work.depthwise or work.groups != 1 or work.weight_parameter is None:
@@ -111,7 +127,12 @@ def match(func: PrimFunc, least: int) -> Pointwise | None:
     if [work.extents[axis] for axis in work.reduction[:2]] != [1, 1] or places[0] != 1:
         return None
     sizes = (places[1] * places[2], work.depth, work.channels)
-    if any(size % 2 or size < least for size in sizes):
+    if (
+        work.depth % 2
+        or work.channels % (BLOCK // 2)
+        or sizes[0] < FEWEST
+        or min(sizes[1:]) < least
+    ):
         return None
     if list(work.input_shape) != [*places, work.depth]:
         return None
@@ -143,11 +164,15 @@ def rewrite(func: PrimFunc, work: Pointwise) -> PrimFunc:
 def weight_function(shape: Sequence[int], dtype: str) -> PrimFunc:
     """Return the PrimFunc that sums quarters of weights [output channel, 1, 1, input channel]."""
     weight = te.placeholder(shape, dtype, name="weight")
-    channels, _, _, depth = (int(n) // 2 for n in shape)
+    channels, depth = _half_channels(int(shape[0])), int(shape[3]) // 2
 
     def at(f: Any, i: Any, k: Any) -> Any:
         def quarter(r: int, s: int) -> Any:
-            return weight[f + s * channels, 0, 0, k + r * depth]
+            value = weight[f + s * channels, 0, 0, k + r * depth]
+            if not s or 2 * channels == shape[0]:
+                return value
+            inside = f + s * channels < shape[0]
+            return tirx.if_then_else(inside, value, tirx.const(0, dtype))
 
         return _choose(i, [_sum(quarters, quarter) for quarters in WEIGHTS])
 
@@ -163,25 +188,35 @@ def transform_weight(weight: np.ndarray) -> np.ndarray:
     numpy.ndarray
         [half of the output channels, product, half of the input channels].
     """
-    channels, _, _, depth = weight.shape
-    halves = weight.reshape(2, channels // 2, 2, depth // 2)
+    outer, _, _, depth = weight.shape
+    channels = _half_channels(outer)
+    padded = np.pad(weight.reshape(outer, depth), ((0, 2 * channels - outer), (0, 0)))
+    halves = padded.reshape(2, channels, 2, depth // 2)
     sums = [sum(c * halves[s, :, r] for (r, s), c in quarters.items()) for quarters in WEIGHTS]
     return np.ascontiguousarray(np.stack(sums, axis=1).astype(weight.dtype))
+
+
+def _half_channels(channels: int) -> int:
+    """Half of the output channels, whole blocks of them: the other half may have fewer."""
+    return -(-channels // (2 * BLOCK)) * BLOCK
 
 
 def _stages(work: Pointwise) -> list[te.Tensor]:
     """Source, transformed weight and result, computed from one another."""
     _, height, width, inner = (int(n) for n in work.source.shape)
-    outer, half = int(work.result.shape[3]), work.positions // 2
+    outer, half = int(work.result.shape[3]), work.half
     dtype = str(work.source.dtype)
-    depth, channels = inner // 2, outer // 2
+    depth, channels = inner // 2, work.half_channels
     source = te.placeholder((1, height, width, inner), dtype, name="source")
     weight = te.placeholder((channels, PRODUCTS, depth), dtype, name="transformed_weight")
 
     def input_at(i: Any, p: Any, k: Any) -> Any:
         def quarter(q: int, r: int) -> Any:
             place = p + q * half
-            return source[0, place // width, place % width, k + r * depth]
+            value = source[0, place // width, place % width, k + r * depth]
+            if not q or 2 * half == work.positions:
+                return value
+            return tirx.if_then_else(place < work.positions, value, tirx.const(0, dtype))
 
         return _choose(i, [_sum(quarters, quarter) for quarters in INPUTS])
 
