@@ -118,14 +118,25 @@ def test_where_they_are_not_offered(name: str) -> None:
     assert of_rules(kernel(NOT_OFFERED[name]), *RULES) == []
 
 
-@pytest.mark.parametrize("target", [HOST, targets.load("rasp3-armv7")], ids=lambda t: t.name)
 @pytest.mark.parametrize("name", ["depthwise", "shallow", "even_matrices"])
-def test_other_processors_do_not_multiply_by_a_lane(name: str, target: Target) -> None:
-    if target.toolchain.triple.startswith("aarch64"):
-        pytest.skip("this machine is a 64-bit ARM")
+def test_not_offered_on_32_bit_arm(name: str) -> None:
+    target = targets.load("rasp3-armv7")
     task = kernel(OFFERED[name][1], target)
     assert of_rules(task, *RULES, target=target) == []
     assert all("bias_first" not in c.as_dict() for c in space.candidates(task.func, target))
+
+
+def test_x86_gives_each_core_its_rows() -> None:
+    if not HOST.toolchain.triple.startswith("x86_64"):
+        pytest.skip("this machine is no x86")
+    cores = HOST.hardware.cores
+    for channels, groups in ((3, 1), (32, 32)):
+        task = kernel(
+            (nn.Conv2d(channels, 32, 3, padding=1, groups=groups), (1, channels, 8 * cores, 9))
+        )
+        found = of_rules(task, "shallow", "depthwise_in_place", target=HOST)
+        assert found
+        assert all(candidate["shares"] == cores for candidate in found)
 
 
 @pytest.mark.parametrize("name", OFFERED)

@@ -30,6 +30,11 @@ def caches_are_private(target: Target) -> bool:
     return target.toolchain.triple.startswith("x86_64")
 
 
+def reads_in_place(target: Target) -> bool:
+    """Whether convolutions that read their input in place were found to be worth it."""
+    return multiplies_by_lane(target) or caches_are_private(target)
+
+
 def row_shares(work: Contraction, target: Target) -> int:
     """Return into how many equal parts to divide the rows: one for each core with its own cache.
 

@@ -18,6 +18,7 @@ from tvm_eff.space import fusion, structure
 from tvm_eff.space.contraction import (
     bias_decision,
     packing_of,
+    reads_in_place,
     row_shares,
     separate,
     start_from_bias,
@@ -132,7 +133,7 @@ class DepthwiseInPlace:
 
 def _match(func: PrimFunc, target: Target) -> Contraction | None:
     work = contraction(func)
-    if work is None or not work.depthwise:
+    if work is None or not work.depthwise or not reads_in_place(target):
         return None
     if len(work.positions) != 3 or len(work.reduction) != 3:
         return None

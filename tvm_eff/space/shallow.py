@@ -19,6 +19,7 @@ from tvm_eff.space.contraction import (
     bias_decision,
     multiplies_by_lane,
     packing_of,
+    reads_in_place,
     row_shares,
     separate,
     start_from_bias,
@@ -117,7 +118,7 @@ class Shallow:
 
 def _match(func: PrimFunc, target: Target) -> Contraction | None:
     work = contraction(func)
-    if work is None or work.depthwise or work.groups != 1:
+    if work is None or work.depthwise or work.groups != 1 or not reads_in_place(target):
         return None
     if len(work.positions) != 3 or len(work.reduction) != 3 or work.depth > MOST_DEPTH:
         return None
