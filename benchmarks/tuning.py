@@ -1,5 +1,6 @@
 """Our tuner against stock MetaSchedule: the same kernels, machine and threads.
 
+    pip install --no-deps --target benchmarks/.stock -r benchmarks/requirements-stock.txt
     python benchmarks/tuning.py --model squeezenet1_1 --tasks 4 --budget 60 --stock-budget 600
 
 The kernels with the most work of each model are tuned together, first by one tuner and
@@ -15,6 +16,7 @@ tuning.md and tuning.png in --output, whole after every model; nothing else shou
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import sys
@@ -34,6 +36,7 @@ from tvm_eff.cli._arguments import positive, seconds
 from tvm_eff.cli._run import INTERRUPTED, run
 from tvm_eff.device import LocalDevice
 from tvm_eff.device.local import processor
+from tvm_eff.errors import UsageError
 from tvm_eff.targets import Target
 from tvm_eff.tune import Task, extract
 
@@ -49,6 +52,7 @@ def _main(argv: list[str] | None) -> int:
     arguments = _parser().parse_args(argv)
     for model in arguments.model:
         models.spec(model)
+    _require_cost_model(arguments.stock_packages)
     arguments.output.mkdir(parents=True, exist_ok=True)
     target = targets.load("host")
     budgets = {"tvm_eff": arguments.budget, "MetaSchedule": arguments.stock_budget}
@@ -75,6 +79,17 @@ def _main(argv: list[str] | None) -> int:
     return 0
 
 
+def _require_cost_model(packages: Path) -> None:
+    """Find out before the first batch, after which MetaSchedule would stop without a word."""
+    if importlib.util.find_spec("xgboost") or (packages / "xgboost").is_dir():
+        return
+    raise UsageError(
+        f"MetaSchedule's cost model needs xgboost, which is neither here nor in {packages}; run: "
+        f"{sys.executable} -m pip install --no-deps --target {packages} "
+        "-r benchmarks/requirements-stock.txt"
+    )
+
+
 def _tasks(model: str, target: Target) -> list[Task]:
     program = models.trace(models.load(model))
     return extract(frontend.lower(frontend.import_program(program), target).mod)
@@ -93,8 +108,15 @@ def _compare(
         found = {}
         for tuner, folder in folders.items():
             _say(f"{model}, {len(tasks)} kernels: {tuner}, {budgets[tuner]:g} s at most")
-            batch = arguments.stock_batch
-            found[tuner] = search(tuner, tasks, folder, budgets[tuner], batch, cores)
+            found[tuner] = search(
+                tuner,
+                tasks,
+                folder,
+                budgets[tuner],
+                batch=arguments.stock_batch,
+                cores=cores,
+                packages=arguments.stock_packages if tuner == "MetaSchedule" else None,
+            )
         _say(f"{model}: the winners in turns")
         with LocalDevice(threads=cores) as device:
             best = [
@@ -148,6 +170,13 @@ def _parser() -> argparse.ArgumentParser:
         type=positive,
         default=64,
         help="candidates MetaSchedule measures at a time (default: its own, %(default)s)",
+    )
+    parser.add_argument(
+        "--stock-packages",
+        type=Path,
+        default=BENCHMARKS / ".stock",
+        metavar="FOLDER",
+        help="where MetaSchedule finds xgboost if it is not installed (default: %(default)s)",
     )
     parser.add_argument("--rounds", type=positive, default=7, help="turns of the two winners")
     parser.add_argument("--output", type=Path, default=BENCHMARKS / "results")

@@ -23,7 +23,14 @@ BENCHMARKS = Path(__file__).resolve().parent.parent
 
 
 def search(
-    tuner: str, tasks: Sequence[Task], folder: Path, budget: float, batch: int, cores: int
+    tuner: str,
+    tasks: Sequence[Task],
+    folder: Path,
+    budget: float,
+    *,
+    batch: int = 64,
+    cores: int = 1,
+    packages: Path | None = None,
 ) -> Found:
     """Let a tuner work until its time is over or it has nothing left to try.
 
@@ -41,17 +48,22 @@ def search(
         How many candidates MetaSchedule measures at a time.
     cores
         Threads of the kernels.
+    packages
+        A folder of packages that it imports besides the environment's.
     """
     (folder / "tmp").mkdir(parents=True)
     write_kernels(tasks, folder)
     command = [sys.executable, "-m", "tuners.search", tuner, str(folder), str(batch)]
-    return listen(command, folder, budget, cores)
+    return listen(command, folder, budget, cores, packages)
 
 
-def listen(command: Sequence[str], folder: Path, budget: float, cores: int) -> Found:
+def listen(
+    command: Sequence[str], folder: Path, budget: float, cores: int, packages: Path | None = None
+) -> Found:
     """Run a command and return what it said, and when."""
     log = folder / "log"
-    paths = [str(BENCHMARKS), str(BENCHMARKS.parent), os.environ.get("PYTHONPATH", "")]
+    added = "" if packages is None else str(packages.resolve())
+    paths = [str(BENCHMARKS), str(BENCHMARKS.parent), os.environ.get("PYTHONPATH", ""), added]
     environment = os.environ | {
         "TVM_NUM_THREADS": str(cores),
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),

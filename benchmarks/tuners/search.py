@@ -106,6 +106,7 @@ def _stock(tasks: Sequence[Task], target: Target, logs: Path, batch: int, say: S
         ms.ExtractedTask(task.name, task.module, own, [task.module], task.calls) for task in tasks
     ]
     contexts, weights = ms.relax_integration.extracted_tasks_to_tune_contexts(extracted, str(logs))
+    add_to_database, *others = ms.measure_callback.MeasureCallback.create("default")
     say(READY)
     ms.tune.tune_tasks(
         tasks=contexts,
@@ -114,7 +115,8 @@ def _stock(tasks: Sequence[Task], target: Target, logs: Path, batch: int, say: S
         max_trials_global=_UNLIMITED,
         num_trials_per_iter=batch,
         builder=ms.builder.LocalBuilder(timeout_sec=BUILD_TIMEOUT_S),
-        measure_callbacks=[*ms.measure_callback.MeasureCallback.create("default"), Listener()],
+        # Heard as soon as they are in the database, before the cost model is trained.
+        measure_callbacks=[add_to_database, Listener(), *others],
     )
 
 

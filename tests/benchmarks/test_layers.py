@@ -133,9 +133,8 @@ def test_kernels_are_counted_on_an_emulated_board(emulator: None, tmp_path: Path
     for each in convolutions:
         assert each["fmas"] == each["macs"] / 4, "four lanes, and no channel is left over"
         assert each["instructions"] > each["fmas"] + each["stores"]
-    whole = sum(each["instructions"] for each in rows)
     assert rows[-1]["kernel"] == "beside the kernels"
-    assert abs(rows[-1]["instructions"]) < 0.1 * whole, "what the kernels are given adds up"
+    assert -500 * len(rows) < rows[-1]["instructions"] < 50_000, "calling a kernel is taken off"
     table = report.instructions(rows)
     assert len(table) == 2 + len(rows)
     assert "million instructions an inference" in report.instruction_sentences(rows)[0]

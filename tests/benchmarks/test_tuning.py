@@ -38,6 +38,17 @@ def test_a_budget_that_is_no_time_is_refused(capsys: pytest.CaptureFixture[str])
     assert "soon" in capsys.readouterr().err
 
 
+def test_a_cost_model_that_is_missing_is_told_before_anything_is_tuned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning.importlib.util, "find_spec", lambda name: None)
+    output = tmp_path / "out"
+    packages = ["--stock-packages", str(tmp_path / "none")]
+    assert tuning.main([*packages, "--output", str(output)]) == 2
+    assert "pip install --no-deps --target" in capsys.readouterr().err
+    assert not output.exists()
+
+
 def listened(program: str, folder: Path, budget: float) -> Found:
     return listen([sys.executable, "-c", program], folder, budget, cores=1)
 
@@ -129,7 +140,7 @@ def test_our_tuner_delivers_candidates_of_a_small_kernel(tmp_path: Path) -> None
     a = te.placeholder((8, 64), name="a")
     b = te.compute((8, 64), lambda i, j: a[i, j] * 2.0, name="b")
     task = Task("double", te.create_prim_func([a, b]), 3)
-    found = search("tvm_eff", [task], tmp_path, 120, 8, 1)
+    found = search("tvm_eff", [task], tmp_path, 120)
     assert found.failure is None
     assert found.ready_s is not None and len(found.measured) > 0
     assert all(kernel == 0 and value > 0 for _, kernel, value in found.measured)
