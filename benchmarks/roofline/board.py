@@ -25,7 +25,7 @@ def rows(network: Network, store: RecordStore, device: MixDevice) -> list[dict[s
     """Return each kernel's instructions, all its calls in one inference together.
 
     What it takes to call one on the board is taken off. The last row is what the whole
-    library executes beside them, give or take some hundred instructions a call.
+    library executes beside them, give or take a thousand instructions a call.
     """
     with tempfile.TemporaryDirectory(prefix="layers-") as name:
         folder = Path(name)

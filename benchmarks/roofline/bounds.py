@@ -13,6 +13,7 @@ SHORT_S = 20e-6
 
 ARITHMETIC = "arithmetic"
 BANDWIDTH = "bandwidth beyond the second cache"
+BETWEEN = "bandwidth, some of the data in the second cache"
 CACHE = "bandwidth of the second cache"
 WINOGRAD = "Winograd's transforms and products"
 COLD = "data that other kernels left elsewhere"
@@ -47,10 +48,6 @@ class Limits:
             return None
         return cls(result["peak_gflops"] * 1e9, found["near"] * 1e9, found["far"] * 1e9)
 
-    def floor(self, row: Mapping[str, Any]) -> float:
-        """Return the least seconds the calls of a kernel can take, all its data coming from far."""
-        return max(self.arithmetic(row), row.get("bytes", 0) / self.far)
-
     def arithmetic(self, row: Mapping[str, Any]) -> float:
         """Return the seconds of its direct computation's multiply-adds at the peak."""
         return float(2 * row.get("macs", 0) / self.flops)
@@ -59,8 +56,8 @@ class Limits:
 def bound_of(row: Mapping[str, Any], limits: Limits) -> str:
     """Return what holds a kernel in the network, by its time there and alone.
 
-    The floor by bandwidth takes the least bytes a kernel must move, all of them from
-    beyond the second cache; alone, they come from the second cache.
+    Bandwidth is held against the least bytes a kernel must move; alone, they come from the
+    second cache.
     """
     if "alone_s" not in row:
         return RUNTIME
@@ -68,8 +65,11 @@ def bound_of(row: Mapping[str, Any], limits: Limits) -> str:
     if row.get("rule") == "winograd":
         return WINOGRAD
     arithmetic, far = limits.arithmetic(row), row["bytes"] / limits.far
-    if max(arithmetic, far) >= NEAR * seconds:
-        return ARITHMETIC if arithmetic >= far else BANDWIDTH
+    if arithmetic >= NEAR * seconds:
+        return ARITHMETIC
+    if far >= NEAR * seconds:
+        # What is faster than its data could come from there has had some of them nearer.
+        return BANDWIDTH if far * NEAR <= seconds else BETWEEN
     if seconds < SHORT_S * row["calls"]:
         return CALL
     near = row["bytes"] / limits.near

@@ -64,7 +64,9 @@ def row(alone_ms: float, there_ms: float, mmac: float = 0, mb: float = 0, **more
     ("kernel", "bound"),
     [
         (row(1.0, 1.1, mmac=50, mb=1), bounds.ARITHMETIC),
+        (row(1.0, 1.1, mmac=45, mb=30), bounds.ARITHMETIC),
         (row(0.5, 1.1, mb=20), bounds.BANDWIDTH),
+        (row(0.5, 1.1, mb=40), bounds.BETWEEN),
         (row(1.0, 3.0, mmac=50, mb=2), bounds.COLD),
         (row(3.0, 3.1, mmac=50, mb=2), bounds.INSTRUCTIONS),
         (row(3.0, 3.1, mmac=0, mb=20), bounds.CACHE),
