@@ -109,7 +109,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
         calls = [each["calls"] for each in row["kernels"]]
         for tuner, found in row["tuners"].items():
             curve = best_against_time(found["measured"], calls)
-            label = f"{tuner}, {found['per_second']:.1f} candidates/s"
+            label = f"{tuner}, {found['per_second']:.2f} candidates/s"
             if not curve:
                 # In the legend all the same: that there is no curve is a result.
                 axis.plot([], [], label=f"{label}: not every kernel has one")
@@ -117,7 +117,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
             times, best = zip(*curve, (found["seconds"], curve[-1][1]), strict=True)
             axis.step(times, [value * 1e3 for value in best], where="post", label=label)
         axis.set(xscale="log", yscale="log", ylabel="best so far, ms an inference")
-        axis.set_title(f"{row['model']}, {len(calls)} kernels together")
+        axis.set_title(f"{row['model']}, the {len(calls)} kernels with the most work")
         axis.grid(alpha=0.3, which="both")
         axis.legend()
     axes[-1, 0].set_xlabel("wall time from the start of the tuner's process, s")

@@ -89,7 +89,7 @@ def test_the_sentences_say_what_is_lost_and_where() -> None:
     assert "Its kernels take 6.00 ms together" in text and "2.00 ms at the peak (33%" in text
     lines = [line for line in text.splitlines() if line.startswith("- ")]
     assert len(lines) == 2, "what takes next to nothing is left out"
-    assert lines[0].startswith("- **data that other") and "depthwise b (+3.90 ms)" in lines[0]
+    assert lines[0].startswith("- **the network around it") and "depthwise b (+3.90 ms)" in lines[0]
     assert lines[1].startswith("- **arithmetic**") and "conv a (+0.10 ms)" in lines[1]
 
 
