@@ -104,7 +104,12 @@ def _compare(
             tuned = libraries.get(cores, available) if OURS in arguments.engines else Tuned(None)
             peak_flops = peak.measure(cores)
             options = Options(
-                arguments.rounds, arguments.turn, arguments.timeout, arguments.peers_python, folder
+                rounds=arguments.rounds,
+                turn_s=arguments.turn,
+                timeout_s=arguments.timeout,
+                peers_python=arguments.peers_python,
+                logs=folder,
+                engine_budget_s=arguments.engine_budget,
             )
             engines = [each for each in ENGINES if each.name in arguments.engines]
             what = f"{model}, batch {batch}, threads {count}"
@@ -239,6 +244,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=positive, default=20, help="turns of each engine")
     parser.add_argument(
         "--turn", type=float, default=0.2, metavar="S", help="seconds of timed calls in a turn"
+    )
+    parser.add_argument(
+        "--engine-budget",
+        type=float,
+        default=20,
+        metavar="S",
+        help="seconds that all turns of one engine may take for one row; a slow engine takes "
+        "fewer of them, but three (default: %(default)s)",
     )
     parser.add_argument(
         "--timeout", type=float, default=600, metavar="S", help="seconds to convert, load or answer"

@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from roofline import prose, report
+from roofline.bounds import Limits
+from tuners.report import summary
 
 ROOT = Path(__file__).resolve().parent.parent
 LARGEST = 6
 """Kernels of a network that are listed."""
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Write the page from what is present, and say what is absent."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "performance.md")
     arguments = parser.parse_args(argv)
-    lines = ["# Performance", "", "Written by `python benchmarks/performance.py`."]
-    for title, name, section in (
-        ("Against other engines, this kind of machine", "peers.json", peers),
-        ("Against other engines, emulated Cortex-A72", "arm-rasp4.json", arm),
-        ("What limits each network", "layers-host.json", layers),
-    ):
+    lines = [
+        "# Performance",
+        "",
+        "Written by `python benchmarks/performance.py`; every figure and sentence below comes "
+        "from a file of `benchmarks/results/`, and [the benchmarks](../benchmarks/README.md) "
+        "say how each is made.",
+    ]
+    for title, name, section in SECTIONS:
         path = arguments.results / name
         lines += ["", f"## {title}", ""]
         lines += section(json.loads(path.read_text())) if path.exists() else [f"No {name} yet."]
@@ -31,24 +38,64 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def peers(result: dict[str, Any]) -> list[str]:
-    """Return our latency beside the best peer's."""
+    """Return our latency beside the best peer's, and which engines were not timed and why."""
+    compared = [row for row in result["rows"] if _comparable(row)]
     lines = [
-        f"{result['machine']}, {result['date']}, float32, medians in ms.",
+        f"{result['machine']}, {result['date']}, float32, medians in ms, engines taking turns.",
         "",
-        "| model | batch | threads | tvm_eff | best peer | ratio | of peak |",
-        "|---|---|---|---|---|---|---|",
+        *_standing(compared),
+        "| model | batch | threads | tvm_eff | best peer | ratio | p10 to p90 | of peak |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for row in result["rows"]:
-        ours, best = row["engines"].get("tvm_eff", {}), row["best_peer"]
-        if best is None or "p50_ms" not in ours:
-            continue
-        theirs = row["engines"][best]["p50_ms"]
+    for row in compared:
+        ours, best = row["engines"]["tvm_eff"], row["best_peer"]
+        spread = "-"
+        if "ratio_p10" in ours:
+            spread = f"{ours['ratio_p10']:.2f} to {ours['ratio_p90']:.2f}"
         lines.append(
             f"| {row['model']} | {row['batch']} | {row['threads']} | {ours['p50_ms']:.2f} "
-            f"| {best} {theirs:.2f} | {ours['ratio_to_best_peer']:.2f} "
-            f"| {ours['fraction_of_peak']:.0%} |"
+            f"| {best} {row['engines'][best]['p50_ms']:.2f} | {ours['ratio_to_best_peer']:.2f} "
+            f"| {spread} | {ours['fraction_of_peak']:.0%} |"
         )
-    return lines
+    return [*lines, *_failures(result["rows"])]
+
+
+def _comparable(row: dict[str, Any]) -> bool:
+    return row["best_peer"] is not None and "p50_ms" in row["engines"].get("tvm_eff", {})
+
+
+def _standing(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Say of how many comparisons ours is the fastest, and where it is furthest from that."""
+    if not rows:
+        return ["Ours was compared with no other engine.", ""]
+    ratios = [(row["engines"]["tvm_eff"]["ratio_to_best_peer"], row) for row in rows]
+    ahead = sum(ratio < 1 for ratio, _ in ratios)
+    engines = sorted({name for row in rows for name in row["engines"] if name != "tvm_eff"})
+    text = f"Ours is the fastest in {ahead} of {len(rows)} comparisons with {', '.join(engines)}; "
+    (least, first), (most, last) = (pick(ratios, key=_ratio) for pick in (min, max))
+    text += f"its time is {least:.2f} times the best other's at best ({_case(first)}) and "
+    return [f"{text}{most:.2f} times at worst ({_case(last)}).", ""]
+
+
+def _ratio(each: tuple[float, dict[str, Any]]) -> float:
+    return each[0]
+
+
+def _case(row: dict[str, Any]) -> str:
+    threads = row["threads"]
+    return f"{row['model']}, batch {row['batch']}, {threads} thread{'' if threads == 1 else 's'}"
+
+
+def _failures(rows: Sequence[dict[str, Any]]) -> list[str]:
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        for engine, each in row["engines"].items():
+            if "failure" in each:
+                found.setdefault((engine, each["failure"]), []).append(_case(row))
+    if not found:
+        return []
+    lines = ["", "Not timed:", ""]
+    return lines + [f"- {e}: {why} ({'; '.join(cases)})" for (e, why), cases in found.items()]
 
 
 def arm(result: dict[str, Any]) -> list[str]:
@@ -63,41 +110,55 @@ def arm(result: dict[str, Any]) -> list[str]:
     for row in result["rows"]:
         for engine, found in row["engines"].items():
             if "instructions" in found:
+                ratio = found.get("ratio_to_best_peer")
                 lines.append(
                     f"| {row['model']} | {engine} | {found['instructions'] / 1e6:.1f} "
-                    f"| {found['ratio_to_best_peer']:.2f} | {found['fmas'] / 1e6:.1f} |"
+                    f"| {'-' if ratio is None else format(ratio, '.2f')} "
+                    f"| {found['fmas'] / 1e6:.1f} |"
                 )
     return lines
 
 
-def layers(result: dict[str, Any]) -> list[str]:
-    """Return the largest kernels of each network, alone and in place."""
-    peak = result["peak_gflops"]
-    lines = [
-        f"{result['machine']}, {result['threads']} threads, {result['date']}; "
-        f"measured peak {peak:.0f} GFLOP/s. Alone, a kernel's weights are in the second cache; "
-        "in the network they come from further away. Of peak counts the multiply-adds of the "
-        "direct computation; Winograd's needs fewer.",
+def tuning(result: dict[str, Any]) -> list[str]:
+    """Return what our tuner and MetaSchedule's found in which time."""
+    return [
+        f"{result['machine']}, {result['cores']} cores, {result['date']}; the kernels with the "
+        "most work, tuned from nothing, imports included; MetaSchedule measures "
+        f"{result['stock_batch']} candidates at a time.",
+        "",
+        *summary(result),
     ]
+
+
+def layers(result: dict[str, Any]) -> list[str]:
+    """Return what holds each network, in sentences and by its largest kernels."""
+    limits = Limits.of(result)
+    lines = [report.heading(result)]
+    if limits is None:
+        lines += ["", "These results are without a bandwidth: run `benchmarks/layers.py` again."]
     for model, rows in result["models"].items():
         lines += ["", f"### {model}", ""]
-        lines += [
-            "| kernel | alone, us (of peak) | in the network, us (of peak) |",
-            "|---|---|---|",
-        ]
-        largest = sorted(rows, key=lambda r: -(r["in_network_s"] or 0))[:LARGEST]
-        for row in largest:
-            alone, there = (_cell(row.get(k), row, peak) for k in ("alone_s", "in_network_s"))
-            lines.append(f"| {row['kernel']} | {alone} | {there} |")
+        lines += [*prose.sentences(rows, limits), ""] if limits is not None else []
+        lines += report.seconds(result, rows, LARGEST)
     return lines
 
 
-def _cell(seconds: float | None, row: dict[str, Any], peak: float) -> str:
-    if not seconds:
-        return "-"
-    macs = row.get("macs", 0)
-    share = f" ({2e-9 * macs / seconds / peak:.0%})" if macs else ""
-    return f"{seconds * 1e6:.0f}{share}"
+def board_layers(result: dict[str, Any]) -> list[str]:
+    """Return what each network executes on the board, by its largest kernels."""
+    lines = [report.board_heading(result)]
+    for model, rows in result["models"].items():
+        lines += ["", f"### {model}, {result['target']}", ""]
+        lines += [*report.instruction_sentences(rows), "", *report.instructions(rows, LARGEST)]
+    return lines
+
+
+SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], list[str]]], ...] = (
+    ("Against other engines, this kind of machine", "peers.json", peers),
+    ("Against other engines, emulated Cortex-A72", "arm-rasp4.json", arm),
+    ("Tuning, against stock MetaSchedule", "tuning.json", tuning),
+    ("What limits each network", "layers-host.json", layers),
+    ("What each network executes, emulated Cortex-A72", "layers-rasp4.json", board_layers),
+)
 
 
 if __name__ == "__main__":

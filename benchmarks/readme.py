@@ -5,26 +5,35 @@ python benchmarks/readme.py
 
 from __future__ import annotations
 
+import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->"
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Replace what stands between the two marks."""
-    readme = ROOT / "README.md"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    arguments = parser.parse_args(argv)
+    results, readme = arguments.results, arguments.readme
     before, rest = readme.read_text().split(BEGIN)
     _, after = rest.split(END)
-    emulated = [json.loads(p.read_text()) for p in sorted(RESULTS.glob("emulated-*.json"))]
-    host = json.loads((RESULTS / "peers.json").read_text())
-    lines = [line for result in emulated for line in emulated_table(result)] + peers_table(host)
+    emulated = [json.loads(p.read_text()) for p in sorted(results.glob("emulated-*.json"))]
+    lines = [line for result in emulated for line in emulated_table(result)]
+    peers = results / "peers.json"
+    lines += peers_table(json.loads(peers.read_text())) if peers.exists() else []
     readme.write_text(before + BEGIN + "\n".join(lines) + "\n" + END + after)
 
 
-def emulated_table(result: dict) -> list[str]:
+def emulated_table(result: dict[str, Any]) -> list[str]:
     """Return the instructions of one target's models."""
     lines = [
         f"Million executed instructions an inference, {result['models'][0]['where']}, "
@@ -44,7 +53,7 @@ def emulated_table(result: dict) -> list[str]:
     return [*lines, ""]
 
 
-def peers_table(result: dict) -> list[str]:
+def peers_table(result: dict[str, Any]) -> list[str]:
     """Return the latencies of all models on the host, beside the best peer's."""
     rows = [row for row in result["rows"] if row["batch"] == 1]
     engines = list(dict.fromkeys(name for row in rows for name in row["engines"]))
@@ -60,8 +69,9 @@ def peers_table(result: dict) -> list[str]:
     for row in sorted(rows, key=lambda row: (row["model"], row["threads"])):
         cells = [row["engines"].get(name, {}).get("p50_ms") for name in engines]
         texts = ["-" if cell is None else f"{cell:.2f}" for cell in cells]
-        ratio = row["engines"]["tvm_eff"]["ratio_to_best_peer"]
-        lines.append(f"| {row['model']} | {row['threads']} | {' | '.join(texts)} | {ratio:.2f} |")
+        ratio = row["engines"].get("tvm_eff", {}).get("ratio_to_best_peer")
+        texts.append("-" if ratio is None else f"{ratio:.2f}")
+        lines.append(f"| {row['model']} | {row['threads']} | {' | '.join(texts)} |")
     return lines
 
 

@@ -128,22 +128,35 @@ def _details(row: Row) -> list[str]:
         )
     lines += [
         "",
-        "| engine | p10 ms | p50 ms | p90 ms | ratio | of peak | error |",
-        "|---|---|---|---|---|---|---|",
+        "| engine | p10 ms | p50 ms | p90 ms | ratio | of peak | error | calls | cores | threads "
+        "| MB (growth) |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, found in row["engines"].items():
         error = f"{found['error']:.1e}" if found.get("error") is not None else "-"
         if "failure" in found:
             reason = found["failure"].replace("|", "\\|")
-            lines.append(f"| {name} | {reason} | | | | | {error} |")
+            lines.append(f"| {name} | {reason} | | | | | {error} | | | | |")
             continue
         ratio = found.get("ratio_to_best_peer")
         lines.append(
             f"| {name} | {found['p10_ms']:.3f} | {found['p50_ms']:.3f} | {found['p90_ms']:.3f} "
             f"| {'-' if ratio is None else format(ratio, '.3f')} "
-            f"| {found['fraction_of_peak']:.0%} | {error} |"
+            f"| {found['fraction_of_peak']:.0%} | {error} | {found['calls']} "
+            f"| {_used(found, row['threads'])} |"
         )
     return lines
+
+
+def _used(found: dict[str, Any], threads: int) -> str:
+    cores = f"{found['cores_used']:.2f}" if "cores_used" in found else "-"
+    working = f"{found['threads_used']:.0f}" if "threads_used" in found else "-"
+    if "threads_used" in found and found["threads_used"] != threads:
+        working += f" of {threads} (!)"
+    memory = "-"
+    if "memory_mb" in found:
+        memory = f"{found['memory_mb']:.0f} ({found['memory_growth_mb']:+.0f})"
+    return f"{cores} | {working} | {memory}"
 
 
 def _notes(result: dict[str, Any]) -> list[str]:
@@ -155,7 +168,10 @@ def _notes(result: dict[str, Any]) -> list[str]:
     return [
         "Error: the largest difference from PyTorch's output as a fraction of its spread. "
         "Of peak: 2 x MACs / p50 / the measured peak of multiply-adds; an algorithm that needs "
-        "fewer of them, such as Winograd's, can be above what it computes.",
+        "fewer of them, such as Winograd's, can be above what it computes. Cores: processor time "
+        "over wall time while calls were timed. Threads: those that ran for a tenth of it. "
+        "MB: resident at the end, and how much more than after the first turn. A slow engine "
+        "takes fewer turns.",
         *notes,
         "Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
     ]

@@ -59,7 +59,10 @@ def _figures(
     median = _median(outcome)
     found["calls"] = len(calls)
     found["fraction_of_peak"] = round(2 * macs / median / peak_flops, 4)
-    found["round_p50_ms"] = [round(float(np.median(each)) * 1e3, 4) for each in outcome.rounds]
+    found["round_p50_ms"] = [
+        round(float(np.median(each)) * 1e3, 4) for each in outcome.rounds if each
+    ]
+    found |= _used(outcome)
     if best is not None:
         found["ratio_to_best_peer"] = round(median / _median(best), 4)
         found |= _spread_of_ratio(outcome, best)
@@ -69,8 +72,25 @@ def _figures(
 def _spread_of_ratio(outcome: Outcome, best: Outcome) -> Mapping[str, float]:
     """How much the ratio differs from round to round; turns of a round are seconds apart."""
     both = zip(outcome.rounds, best.rounds, strict=True)
-    ratios = [float(np.median(mine) / np.median(theirs)) for mine, theirs in both]
+    pairs = [(mine, theirs) for mine, theirs in both if mine and theirs]
+    ratios = [float(np.median(mine) / np.median(theirs)) for mine, theirs in pairs]
+    if not ratios:
+        return {}
     return {f"ratio_p{p}": round(float(np.percentile(ratios, p)), 4) for p in (10, 90)}
+
+
+def _used(outcome: Outcome) -> dict[str, float]:
+    """Return the cores and threads an engine used, and how its memory grew between turns."""
+    found: dict[str, float] = {}
+    for name, digits in (("cores", 2), ("threads", 0)):
+        values = [value for each in outcome.usage if (value := each[name]) is not None]
+        if values:
+            found[f"{name}_used"] = round(float(np.median(values)), digits)
+    memory = [value for each in outcome.usage if (value := each["memory_mb"]) is not None]
+    if memory:
+        found["memory_mb"] = round(memory[-1], 1)
+        found["memory_growth_mb"] = round(memory[-1] - memory[0], 1)
+    return found
 
 
 def _median(outcome: Outcome) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ TOLERANCE = 1e-4
 """Largest error, as a fraction of the spread of PyTorch's output, of an engine that is timed."""
 
 _CALLS = (2, 100)
+_LEAST_TURNS = 3
 _WARM_UP_S = 0.03
 
 
@@ -39,6 +41,9 @@ class Options:
         The Python of the engines that are not ours.
     logs
         The folder for what the engines print.
+    engine_budget_s
+        How long all turns of one engine may take together; a slow one takes fewer turns,
+        evenly spread over the rounds, but never less than three.
     """
 
     rounds: int
@@ -46,6 +51,7 @@ class Options:
     timeout_s: float
     peers_python: Path
     logs: Path
+    engine_budget_s: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -61,13 +67,16 @@ class Outcome:
     error
         Its largest error as a fraction of the spread of PyTorch's output.
     rounds
-        The seconds of every call, round by round.
+        The seconds of every call, round by round; none in rounds it sat out.
+    usage
+        What it used of the machine in each turn, as :func:`engines.usage.since` says.
     """
 
     failure: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     error: float | None = None
     rounds: tuple[tuple[float, ...], ...] = ()
+    usage: tuple[Mapping[str, float | None], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -162,28 +171,46 @@ def _rounds(
 ) -> None:
     """Fill in the seconds; an engine that fails meanwhile is out."""
     calls: dict[str, int] = {}
+    turns: dict[str, int] = {}
     # The turn before the first says how many calls fit into one; its times are thrown away.
     for turn in range(-1, options.rounds):
         for name, process in list(running.items()):
+            outcome = outcomes[name]
+            if turn >= 0 and not _takes_turn(turn, turns[name], options.rounds):
+                outcomes[name] = replace(outcome, rounds=(*outcome.rounds, ()))
+                continue
+            started = time.monotonic()
             try:
-                values = _turn(process, calls.get(name, _CALLS[0]))
+                values, used = _turn(process, calls.get(name, _CALLS[0]))
             except EngineError as error:
                 process.kill()
                 del running[name]
-                outcomes[name] = replace(outcomes[name], failure=str(error), rounds=())
+                outcomes[name] = replace(outcome, failure=str(error), rounds=(), usage=())
                 continue
             if turn < 0:
                 calls[name] = int(np.clip(options.turn_s / np.median(values), *_CALLS))
-            else:
-                outcomes[name] = replace(
-                    outcomes[name], rounds=(*outcomes[name].rounds, tuple(values))
-                )
+                timed = calls[name] * float(np.median(values))
+                turns[name] = _turns(max(time.monotonic() - started, timed), options)
+                continue
+            rounds = (*outcome.rounds, tuple(values))
+            outcomes[name] = replace(outcome, rounds=rounds, usage=(*outcome.usage, used))
 
 
-def _turn(process: EngineProcess, calls: int) -> list[float]:
+def _turns(seconds: float, options: Options) -> int:
+    """Return how many turns of so many seconds an engine takes."""
+    affordable = min(options.engine_budget_s / seconds, options.rounds)
+    return min(options.rounds, max(_LEAST_TURNS, int(affordable)))
+
+
+def _takes_turn(turn: int, turns: int, rounds: int) -> bool:
+    """Whether a round is one of those an engine takes, evenly spread over all."""
+    return (turn + 1) * turns // rounds > turn * turns // rounds
+
+
+def _turn(process: EngineProcess, calls: int) -> tuple[list[float], dict[str, float | None]]:
     with process.turn():
-        seconds: list[float] = process.ask(calls=calls, warm_up_s=_WARM_UP_S)["seconds"]
-    return seconds
+        answer = process.ask(calls=calls, warm_up_s=_WARM_UP_S)
+    return answer["seconds"], answer["usage"]
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from engines import usage
 from engines.base import Call, Job
 
 _PR_SET_PDEATHSIG = 1
@@ -90,11 +91,12 @@ def _do(question: dict[str, Any], call: Call, x: np.ndarray) -> dict[str, Any]:
     while time.perf_counter() < until:
         call(x)
     values = []
+    before = usage.now()
     for _ in range(question["calls"]):
         started = time.perf_counter()
         call(x)
         values.append(time.perf_counter() - started)
-    return {"seconds": values}
+    return {"seconds": values, "usage": usage.since(before)}
 
 
 if __name__ == "__main__":

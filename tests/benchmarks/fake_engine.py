@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from engines.base import Call, Job
@@ -22,6 +23,9 @@ def load(job: Job) -> Call:
     return _CALLS[job.model]
 
 
+_POOL = ThreadPoolExecutor(2)
+
+
 def _double(x: np.ndarray) -> np.ndarray:
     print("engines print where they like")
     return 2 * x
@@ -33,6 +37,18 @@ def _off(x: np.ndarray) -> np.ndarray:
 
 def _spin() -> None:
     while True:
+        pass
+
+
+def _busy_twice(x: np.ndarray) -> np.ndarray:
+    for future in [_POOL.submit(_work) for _ in range(2)]:
+        future.result()
+    return 2 * x
+
+
+def _work() -> None:
+    until = time.perf_counter() + 0.1
+    while time.perf_counter() < until:
         pass
 
 
@@ -63,6 +79,7 @@ _CALLS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "spins": _double,
     "wrong": _off,
     "hangs": _hang,
+    "busy twice": _busy_twice,
     "dies": _die,
     "dies later": _die_when_timed(),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,39 @@ def test_an_engine_that_spins_takes_no_core_from_the_others(folder: Path) -> Non
             assert len(process.ask(calls=3, warm_up_s=0)["seconds"]) == 3
     finally:
         process.kill()
+
+
+def test_a_slow_engine_takes_fewer_turns_spread_over_all_rounds(folder: Path) -> None:
+    engine = Engine("slow", "fake_engine_slow", ("numpy",), ours=True)
+    chosen = replace(options(folder), rounds=9, engine_budget_s=1e-6)
+    found = compare({engine: job(folder, "right")}, 2 * X, chosen, ignore).outcomes["slow"]
+    taken = [place for place, each in enumerate(found.rounds) if each]
+    assert taken == [2, 5, 8], "three turns, however little time there is"
+    assert len(found.usage) == 3
+
+
+@pytest.mark.parametrize(("behaviour", "least"), [("right", 0.0), ("busy twice", 2.0)])
+def test_threads_that_work_are_counted(folder: Path, behaviour: str, least: float) -> None:
+    process = EngineProcess(
+        Path(sys.executable), "serve", job(folder, behaviour), folder / "log", timeout=20
+    )
+    try:
+        used = process.ask(calls=5, warm_up_s=0)["usage"]
+    finally:
+        process.kill()
+    assert used["threads"] >= least
+    assert used["cores"] <= 1.1, "it may run on one core"
+    assert used["memory_mb"] > 1
+
+
+def test_an_engine_with_other_threads_than_it_was_told_is_marked() -> None:
+    used = {"cores": 1.9, "threads": 4.0, "memory_mb": 100.0}
+    grown = {"cores": 1.9, "threads": 4.0, "memory_mb": 160.0}
+    found = row(tvm_eff=outcome(2, 2), a=replace(outcome(4, 4), usage=(used, grown)))
+    result = {"machine": "m", "cores": 2, "date": "2026-01-01", "rounds": 1, "rows": [found]}
+    text = report.markdown(result)
+    assert "| 1.90 | 4 of 2 (!) | 160 (+60) |" in text
+    assert found["engines"]["a"]["threads_used"] == 4
 
 
 def outcome(*milliseconds: float) -> Outcome:

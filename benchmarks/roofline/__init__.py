@@ -1,0 +1,1 @@
+"""What bounds each kernel of a network: arithmetic, the way from memory, or neither."""
