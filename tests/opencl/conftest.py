@@ -6,7 +6,6 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,6 +38,7 @@ def drivers() -> tuple[str, ...]:
 def caches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Keep programs out of the user's caches."""
     folder = tmp_path_factory.mktemp("opencl")
+    (folder / "pocl").mkdir()
     return {
         "TVM_EFF_OPENCL_CACHE": str(folder / "programs"),
         "POCL_CACHE_DIR": str(folder / "pocl"),
@@ -51,7 +51,6 @@ def run(drivers: tuple[str, ...], caches: dict[str, str]) -> Iterator[Run]:
 
     That it runs the next function shows that the last one has left it alive.
     """
-    Path(caches["POCL_CACHE_DIR"]).mkdir()
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, context, _load, (drivers, caches)) as executor:
         yield lambda function, *arguments: executor.submit(function, *arguments).result(120)

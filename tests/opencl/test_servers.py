@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -76,4 +77,16 @@ def tvm_server(drivers: tuple[str, ...], caches: dict[str, str], tmp_path: Path)
 
 
 def test_tvm_server(tvm_server: int, library: Path) -> None:
-    _check(rpc.connect("127.0.0.1", tvm_server), library)
+    _check(_connect(tvm_server), library)
+
+
+def _connect(port: int) -> Any:
+    # It says where it is bound before it listens there.
+    end = time.monotonic() + 20
+    while True:
+        try:
+            return rpc.connect("127.0.0.1", port)
+        except tvm.error.InternalError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
