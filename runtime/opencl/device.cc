@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <limits>
 #include <memory>
 #include <tuple>
 #include <vector>
@@ -16,7 +17,7 @@ namespace opencl {
 namespace {
 
 // Names the platforms that count, by a part of their name.
-constexpr const char* kVariable = "TVM_EFF_OPENCL_PLATFORM";
+constexpr const char* kPlatformVariable = "TVM_EFF_OPENCL_PLATFORM";
 
 std::atomic<bool> forked{false};
 
@@ -25,6 +26,12 @@ T DeviceNumber(const Driver& driver, cl_device_id id, cl_uint what) {
   T value{};
   Check(driver.clGetDeviceInfo(id, what, sizeof(T), &value, nullptr), "clGetDeviceInfo");
   return value;
+}
+
+// A size in bytes, which on a 32-bit board may be more than a pointer can count.
+size_t DeviceSize(const Driver& driver, cl_device_id id, cl_uint what) {
+  const auto size = DeviceNumber<cl_ulong>(driver, id, what);
+  return static_cast<size_t>(std::min<cl_ulong>(size, std::numeric_limits<size_t>::max()));
 }
 
 template <typename Get, typename Handle>
@@ -40,11 +47,11 @@ std::string Text(Get get, Handle handle, cl_uint what) {
 Limits ReadLimits(const Driver& driver, cl_device_id id) {
   Limits limits;
   limits.work_group = DeviceNumber<size_t>(driver, id, CL_DEVICE_MAX_WORK_GROUP_SIZE);
-  limits.allocation = DeviceNumber<cl_ulong>(driver, id, CL_DEVICE_MAX_MEM_ALLOC_SIZE);
+  limits.allocation = DeviceSize(driver, id, CL_DEVICE_MAX_MEM_ALLOC_SIZE);
   limits.alignment = DeviceNumber<cl_uint>(driver, id, CL_DEVICE_MEM_BASE_ADDR_ALIGN) / 8;
-  limits.global_memory = DeviceNumber<cl_ulong>(driver, id, CL_DEVICE_GLOBAL_MEM_SIZE);
-  limits.local_memory = DeviceNumber<cl_ulong>(driver, id, CL_DEVICE_LOCAL_MEM_SIZE);
-  limits.cache = DeviceNumber<cl_ulong>(driver, id, CL_DEVICE_GLOBAL_MEM_CACHE_SIZE);
+  limits.global_memory = DeviceSize(driver, id, CL_DEVICE_GLOBAL_MEM_SIZE);
+  limits.local_memory = DeviceSize(driver, id, CL_DEVICE_LOCAL_MEM_SIZE);
+  limits.cache = DeviceSize(driver, id, CL_DEVICE_GLOBAL_MEM_CACHE_SIZE);
   limits.compute_units = DeviceNumber<cl_uint>(driver, id, CL_DEVICE_MAX_COMPUTE_UNITS);
   limits.clock_mhz = DeviceNumber<cl_uint>(driver, id, CL_DEVICE_MAX_CLOCK_FREQUENCY);
   auto dimensions = DeviceNumber<cl_uint>(driver, id, CL_DEVICE_MAX_WORK_ITEM_DIMENSIONS);
@@ -57,7 +64,7 @@ Limits ReadLimits(const Driver& driver, cl_device_id id) {
 }
 
 bool Wanted(const std::string& platform) {
-  const char* part = std::getenv(kVariable);
+  const char* part = std::getenv(kPlatformVariable);
   return part == nullptr || platform.find(part) != std::string::npos;
 }
 
@@ -75,8 +82,8 @@ void AddDevices(const Driver& driver, cl_platform_id platform,
 
 std::string NoDevice() {
   std::string text = "OpenCL: there is no device";
-  const char* part = std::getenv(kVariable);
-  if (part != nullptr) text += std::string(" on a platform named '") + part + "' (" + kVariable + ")";
+  const char* part = std::getenv(kPlatformVariable);
+  if (part != nullptr) text += std::string(" on a platform named '") + part + "' (" + kPlatformVariable + ")";
   text += "; the platforms are:";
   for (const auto& driver : GetDrivers()) {
     for (cl_platform_id platform : driver->platforms) {

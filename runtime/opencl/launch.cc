@@ -92,7 +92,7 @@ Kernel::Built& Kernel::BuiltFor(int device) {
   Check(driver.clGetKernelInfo(built.handle, CL_KERNEL_NUM_ARGS, sizeof(cl_uint), &built.arguments,
                                nullptr),
         "asking for a kernel's arguments");
-  built.local_memory = local_memory;
+  built.local_memory = static_cast<size_t>(local_memory);
   return built_.emplace_back(device, built).second;
 }
 

@@ -21,7 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 
 // Names the folder; "off" means that there is no cache.
-constexpr const char* kVariable = "TVM_EFF_OPENCL_CACHE";
+constexpr const char* kFolderVariable = "TVM_EFF_OPENCL_CACHE";
 constexpr char kMagic[] = "tvm_eff OpenCL program 1\n";
 constexpr uintmax_t kMostBytes = uintmax_t{256} << 20;
 constexpr int kWritesBetweenPrunings = 64;
@@ -39,7 +39,7 @@ const char* Variable(const char* name) {
 }
 
 std::optional<fs::path> Folder() {
-  if (const char* named = Variable(kVariable)) {
+  if (const char* named = Variable(kFolderVariable)) {
     if (std::strcmp(named, "off") == 0) return std::nullopt;
     return fs::path(named);
   }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from compiled import operands, product
 from tvm import rpc
 
 from tvm_eff import opencl
-from tvm_eff.device import LocalDevice
+from tvm_eff.device import LocalDevice, native_server
+from tvm_eff.device.process import ServerProcess
 from tvm_eff.opencl.loading import environment
 
 
@@ -90,3 +92,29 @@ def _connect(port: int) -> Any:
             if time.monotonic() > end:
                 raise
             time.sleep(0.05)
+
+
+@pytest.fixture
+def native(drivers: tuple[str, ...], caches: dict[str, str], tmp_path: Path) -> Iterator[int]:
+    """Run the server that has neither Python nor TVM beside it."""
+    server = ServerProcess(
+        lambda folder, port: [
+            *(native_server.build(platform.machine()), "--port", "0", "--port-file", port),
+            *("--exit-on-stdin-eof", "--work-dir", tmp_path),
+        ],
+        {**os.environ, **environment("pocl"), **caches},
+    )
+    yield server.port
+    server.stop()
+
+
+def test_server_without_python(native: int, library: Path) -> None:
+    _check(rpc.connect("127.0.0.1", native), library)
+
+
+def test_server_without_python_refuses(native: int) -> None:
+    session = rpc.connect("127.0.0.1", native)
+    with pytest.raises(Exception, match="out of memory: 1099511627776 bytes"):
+        tvm.runtime.empty((1 << 40,), "int8", session.cl(0))
+    ones = np.ones(4, "float32")
+    assert (tvm.runtime.tensor(ones, session.cl(0)).numpy() == ones).all()
