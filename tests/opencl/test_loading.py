@@ -133,6 +133,39 @@ def test_loaded_before(drivers: tuple[str, ...]) -> None:
     assert told == "['Portable Computing Language', 'Portable Computing Language']\n"
 
 
+def test_loaded_by_tvm_itself(drivers: tuple[str, ...], tmp_path: Path) -> None:
+    # As an installed package has it, which a checkout on the path alone has not.
+    (tmp_path / "named-1.dist-info").mkdir()
+    (tmp_path / "named-1.dist-info" / "entry_points.txt").write_text(
+        "[tvm.backends]\nopencl = tvm_eff.opencl.loading:autoload\n"
+    )
+    told = _python(
+        f"""
+        import sys
+        sys.path.append("{tmp_path}")
+        import tvm
+        print(tvm.device("opencl").device_name)
+        """,
+        TVM_EFF_OPENCL_LIBRARY=str(driver("pocl")),
+        TVM_USE_RUNTIME_LIB="1",
+    )
+    assert told.startswith("pthread")
+
+
+def test_nothing_is_built_by_an_import(tmp_path: Path) -> None:
+    told = _python(
+        """
+        import tvm
+        from tvm_eff.opencl import loading
+        loading.autoload()
+        print(loading._loaded)
+        """,
+        TVM_EFF_CACHE=str(tmp_path),
+        TVM_DEVICE_BACKEND_AUTOLOAD="0",
+    )
+    assert told == "[]\n"
+
+
 def test_devices_before_load() -> None:
     told = _python(
         """

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from tvm_eff.errors import DeviceError
+from tvm_eff.errors import DeviceError, Error
 from tvm_eff.opencl import plugin
 from tvm_eff.opencl.drivers import driver, software_drivers
 
@@ -83,12 +84,14 @@ def environment(*drivers: str | Path) -> Mapping[str, str]:
 
 def autoload() -> None:
     """Load the plug-in if it was built before: TVM calls this at its import."""
-    library = plugin.built()
-    if library is None:
-        return
-    for name, value in environment().items():
-        os.environ.setdefault(name, value)
-    _load(library)
+    # Whoever imports TVM for something else is not to be bothered.
+    with suppress(Error):
+        library = plugin.built()
+        if library is None:
+            return
+        for name, value in environment().items():
+            os.environ.setdefault(name, value)
+        _load(library)
 
 
 def devices() -> tuple[OpenCLDevice, ...]:
