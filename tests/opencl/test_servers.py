@@ -19,7 +19,7 @@ from compiled import operands, product
 from tvm import rpc
 
 from tvm_eff import opencl
-from tvm_eff.device import LocalDevice, native_server
+from tvm_eff.device import EmulatedDevice, LocalDevice, native_server
 from tvm_eff.device.process import ServerProcess
 from tvm_eff.opencl.loading import environment
 
@@ -118,3 +118,12 @@ def test_server_without_python_refuses(native: int) -> None:
         tvm.runtime.empty((1 << 40,), "int8", session.cl(0))
     ones = np.ones(4, "float32")
     assert (tvm.runtime.tensor(ones, session.cl(0)).numpy() == ones).all()
+
+
+def test_board_without_a_driver(emulated_board: EmulatedDevice) -> None:
+    emulated_board.health()
+    with emulated_board._opened().limit(60) as session:
+        assert not session.cl(0).exist
+        with pytest.raises(Exception, match=r"(?s)no OpenCL driver was found.*libmali\.so\.1"):
+            tvm.runtime.empty((1,), "float32", session.cl(0))
+    emulated_board.health()
