@@ -9,6 +9,7 @@ from setuptools.command.build_py import build_py
 HERE = Path(__file__).resolve().parent
 # Found in a checkout where they are, and in an installed package by tvm_eff/data.py.
 DATA_FOLDERS = ("targets", "tuning_logs", "runtime")
+LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
 
 
 class BuildWithData(build_py):
@@ -45,6 +46,8 @@ setup(
         "matplotlib>=3.8",
         "pebble>=5.0",
         "platformdirs>=4.0",
+        # An OpenCL device in software, for GPU targets without a board.
+        f"pocl-binary-distribution==3.0; {LINUX_X86}",
         "psutil>=5.9",
         "rich>=13.7",
         "safetensors>=0.4",
@@ -56,7 +59,18 @@ setup(
     ],
     extras_require={
         "cost-model": ["xgboost>=2.0"],
-        "dev": ["mypy==2.4.1", "pytest==9.2.0", "ruff==0.17.6"],
+        "dev": [
+            "mypy==2.4.1",
+            "pytest==9.2.0",
+            "ruff==0.17.6",
+            # Another one, which computes in float16.
+            f"intel-opencl-rt==2026.2.0; {LINUX_X86}",
+            f"intel-cmplr-lib-rt==2026.2.0; {LINUX_X86}",
+        ],
     },
-    entry_points={"console_scripts": ["tvm-eff = tvm_eff.cli.__main__:main"]},
+    entry_points={
+        "console_scripts": ["tvm-eff = tvm_eff.cli.__main__:main"],
+        # TVM calls it at its import, in workers and servers too.
+        "tvm.backends": ["tvm_eff_opencl = tvm_eff.opencl.loading:autoload"],
+    },
 )

@@ -14,6 +14,7 @@ VERBS = {
     "cost": "count what a network costs on paper, layer by layer",
     "models": "list the models known by name",
     "records": "list tuning records, or prune them to ship",
+    "doctor": "what this machine has: packages, tools, OpenCL devices",
     "study": "what factorized layers save on paper and on a target, side by side",
 }
 

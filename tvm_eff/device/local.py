@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import tvm
@@ -26,11 +27,24 @@ class LocalDevice(HostedDevice):
         How many threads a function may use; all cores if not given.
     timeout
         How long one call may take, upload and measurement included, in seconds.
+    libraries
+        What the process loads first, such as the plug-in of :mod:`tvm_eff.opencl`.
+    variables
+        What its environment has besides this process' own, such as OpenCL's driver.
     """
 
-    def __init__(self, threads: int | None = None, timeout: float = 60.0) -> None:
+    def __init__(
+        self,
+        threads: int | None = None,
+        timeout: float = 60.0,
+        *,
+        libraries: Sequence[Path] = (),
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(timeout)
         self._threads = threads or usable_cores()
+        self._libraries = tuple(libraries)
+        self._variables = dict(variables or {})
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -46,9 +60,10 @@ class LocalDevice(HostedDevice):
     def _start(self) -> ServerProcess:
         # TVM by itself would take half the processors of an x86.
         threads = {"TVM_NUM_THREADS": str(self._threads)}
+        loading = ["--load-library", ":".join(map(str, self._libraries))] if self._libraries else []
         return ServerProcess(
-            lambda folder, port: [sys.executable, _SERVER, "--port-file", port],
-            {**os.environ, "TVM_USE_RUNTIME_LIB": "1", **threads},
+            lambda folder, port: [sys.executable, _SERVER, "--port-file", port, *loading],
+            {**os.environ, "TVM_USE_RUNTIME_LIB": "1", **threads, **self._variables},
         )
 
 

@@ -53,18 +53,20 @@ class _Sources:
     """Where everything that is compiled lies."""
 
     own: Path
+    opencl: Path
     tvm: Path
     ffi: Path
 
     @classmethod
     def find(cls) -> _Sources:
-        return cls(data.folder("runtime") / "cpp", _package("tvm"), _package("tvm_ffi"))
+        runtime = data.folder("runtime")
+        return cls(runtime / "cpp", runtime / "opencl", _package("tvm"), _package("tvm_ffi"))
 
     def units(self) -> list[Path]:
         """Return the files to compile."""
         lines = (self.own / "sources.txt").read_text().splitlines()
         packages = {"tvm": self.tvm, "tvm_ffi": self.ffi}
-        units = sorted(self.own.glob("*.cc"))
+        units = [*sorted(self.own.glob("*.cc")), *sorted(self.opencl.glob("*.cc"))]
         for line in lines:
             if not line.startswith("#"):
                 package, _, path = line.partition("/")
@@ -86,14 +88,17 @@ class _Sources:
         theirs = (self.tvm / "include", self.tvm / "src", self.ffi / "include")
         # Messages name the file that raised them: not by where this machine keeps it.
         renamed = {self.own: "runtime/cpp", self.tvm: "tvm", self.ffi: "tvm_ffi"}
+        renamed[self.opencl] = "runtime/opencl"
         return [
+            f'-DTVM_EFF_TVM_VERSION="{metadata.version("apache-tvm")}"',
             *(f"-I{folder}" for folder in folders),
             *(f"-isystem{path}" for path in theirs),
             *(f"-ffile-prefix-map={path}={name}" for path, name in renamed.items()),
         ]
 
     def own_files(self) -> list[Path]:
-        return sorted(path for path in self.own.rglob("*") if path.is_file())
+        folders = (self.own, self.opencl)
+        return sorted(path for each in folders for path in each.rglob("*") if path.is_file())
 
 
 def _package(name: str) -> Path:
@@ -118,7 +123,7 @@ def _digest(sources: _Sources, triple: str) -> str:
     versions = [metadata.version(name) for name in ("apache-tvm", "apache-tvm-ffi", "ziglang")]
     known.update("\n".join([*versions, triple, *_FLAGS, *_LINK_FLAGS]).encode())
     for path in sources.own_files():
-        known.update(f"\n{path.relative_to(sources.own)}\n".encode())
+        known.update(f"\n{path.relative_to(sources.own.parent)}\n".encode())
         known.update(path.read_bytes())
     return known.hexdigest()[:16]
 

@@ -50,7 +50,7 @@ def _write_port(path: Path, port: int) -> None:
     unfinished.rename(path)
 
 
-def _serve(listener: socket.socket, port: int) -> None:
+def _serve(listener: socket.socket, port: int, libraries: str | None) -> None:
     from tvm.rpc import server
 
     server.logger.setLevel("ERROR")
@@ -58,7 +58,7 @@ def _serve(listener: socket.socket, port: int) -> None:
     while True:
         # It raises when a session's process ended with an error.
         with suppress(RuntimeError):
-            server._listen_loop(listener, port, "", None, None, None)
+            server._listen_loop(listener, port, "", None, libraries, None)
         os.chdir(home)
 
 
@@ -66,6 +66,7 @@ def main() -> None:
     """Serve until standard input ends."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--port-file", type=Path, required=True)
+    parser.add_argument("--load-library", help="what sessions load first; several with colons")
     arguments = parser.parse_args()
     threading.Thread(target=_end_with_stdin, daemon=True).start()
     # tvm_ffi imports torch where it is installed, which takes a second or more.
@@ -76,7 +77,7 @@ def main() -> None:
     port = listener.getsockname()[1]
     _limit_memory()
     _write_port(arguments.port_file, port)
-    _serve(listener, port)
+    _serve(listener, port, arguments.load_library)
 
 
 if __name__ == "__main__":
