@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import pytest
+from loaded_process import load_drivers
 
 from tvm_eff import opencl
 from tvm_eff.errors import SetupError
@@ -52,13 +53,8 @@ def run(drivers: tuple[str, ...], caches: dict[str, str]) -> Iterator[Run]:
     That it runs the next function shows that the last one has left it alive.
     """
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context, _load, (drivers, caches)) as executor:
+    with ProcessPoolExecutor(1, context, load_drivers, (drivers, caches)) as executor:
         yield lambda function, *arguments: executor.submit(function, *arguments).result(120)
-
-
-def _load(drivers: tuple[str, ...], caches: dict[str, str]) -> None:
-    os.environ.update(caches)
-    opencl.load(*drivers)
 
 
 @pytest.fixture(params=range(len(DRIVERS)), ids=DRIVERS)
