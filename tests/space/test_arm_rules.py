@@ -1,4 +1,4 @@
-"""Rules for 64-bit ARM beside the general ones: where they are offered, and what they compute."""
+"""Rules beside the general ones, most for 64-bit ARM: where they are offered, what they compute."""
 
 from __future__ import annotations
 
