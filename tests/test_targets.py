@@ -14,7 +14,8 @@ import pytest
 from tvm_eff import data, targets
 from tvm_eff.errors import TargetError
 
-BOARDS = sorted(set(targets.names()) - {"host"})
+GPUS = [name for name in targets.names() if targets.load(name).gpu is not None]
+PROCESSORS = [name for name in targets.names() if name not in GPUS]
 MARKS = {16: r"\bq\d+\b|\bv\d+\.4s\b|\bxmm\d+\b", 32: r"\bymm\d+\b", 64: r"\bzmm\d+\b"}
 
 
@@ -97,7 +98,8 @@ def test_emulator_for_a_host_processor(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "hint"), [("rasp44", "'rasp4'"), ("rk3389", "'rk3399'"), ("zzz", "known: host, ras")]
+    ("word", "hint"),
+    [("rasp44", "'rasp4'"), ("rk3389", "'rk3399'"), ("zzz", "known: host, opencl-host, ras")],
 )
 def test_unknown_name_offers_the_nearest(word: str, hint: str) -> None:
     with pytest.raises(TargetError, match=f"unknown target '{word}'.*{hint}"):
@@ -163,12 +165,16 @@ def test_new_board_is_one_file(tmp_path: Path) -> None:
 def test_shipped_names() -> None:
     assert targets.names() == [
         "host",
+        "opencl-host",
         "rasp3",
         "rasp3-armv7",
         "rasp4",
         "rasp5",
         "rk3399",
+        "rk3399-mali",
         "rk3588",
+        "rk3588-mali",
+        "vim3-mali",
     ]
     assert [targets.load(name).name for name in targets.names()] == targets.names()
 
@@ -186,7 +192,7 @@ def test_target_travels_and_is_frozen(name: str) -> None:
         copy.hardware.cores = 7
 
 
-@pytest.mark.parametrize("name", targets.names())
+@pytest.mark.parametrize("name", PROCESSORS)
 def test_target_compiles_full_vectors(name: str) -> None:
     """A multiply-add over one register's lanes is not split into narrower ones."""
     import tvm
@@ -208,6 +214,53 @@ def test_target_compiles_full_vectors(name: str) -> None:
     assert multiply_adds
     full = MARKS[target.hardware.vector_bytes]
     assert all(re.search(full, line) for line in multiply_adds), multiply_adds
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ('device = "mali"', 'device = "mail"', "did you mean 'mali'"),
+        ("work_group = 256", "work_groups = 256", "'gpu.work_group' is missing.*misspelling"),
+        ("float16 = true", 'float16 = "yes"', "'gpu.float16'.*true or false"),
+        ("registers = 64", "registers = 8", "an integer from 16"),
+        ('opencl = "1.2"', "opencl = 1.2", "a version in quotes"),
+    ],
+)
+def test_mistake_in_a_gpu(tmp_path: Path, old: str, new: str, expected: str) -> None:
+    with pytest.raises(TargetError, match=expected):
+        targets.load(board_file(tmp_path, (old, new), name="rk3399-mali"))
+
+
+@pytest.mark.parametrize("name", GPUS)
+def test_gpu_compiles_within_its_limits(name: str) -> None:
+    import tvm
+
+    target = targets.load(name)
+    assert target.gpu is not None
+    made = target.tvm_target()
+    assert made.kind.name == "opencl"
+    assert int(made.attrs["max_num_threads"]) == target.gpu.work_group
+    assert made.host.kind.name == "llvm"
+    assert target.log_name == name
+    assert target.lanes == 4
+
+    n = tvm.te.placeholder((1024,), name="a")
+    doubled = tvm.te.compute((1024,), lambda i: n[i] * 2.0, name="b")
+    schedule = tvm.s_tir.Schedule(tvm.te.create_prim_func([n, doubled]))
+    block, thread = schedule.split(schedule.get_loops(schedule.get_sblock("b"))[0], [None, 64])
+    schedule.bind(block, "blockIdx.x")
+    schedule.bind(thread, "threadIdx.x")
+    built = tvm.compile(schedule.mod, target=made).mod
+    (kernels,) = [each for each in built.imports if each.kind == "opencl"]
+    assert "__kernel void" in kernels.inspect_source()
+
+
+def test_launched_from_here_has_the_same_gpu() -> None:
+    board, host = targets.load("rk3399-mali"), targets.load("host")
+    here = targets.launched_from_here(board)
+    assert (here.gpu, here.name, here.log_name) == (board.gpu, board.name, board.log_name)
+    assert (here.tvm, here.toolchain) == (host.tvm, host.toolchain)
+    assert here.tvm_target().host.attrs["mtriple"] == host.tvm["mtriple"]
 
 
 def test_host_is_detected_the_same_each_time() -> None:

@@ -10,10 +10,11 @@ import tvm
 from tvm.target import codegen
 
 from tvm_eff.errors import TargetError, nearest
+from tvm_eff.targets import Gpu
 
 
-def make(attributes: Mapping[str, Any], path: Path) -> tvm.target.Target:
-    """Return TVM's target.
+def make(attributes: Mapping[str, Any], path: Path, gpu: Gpu | None = None) -> tvm.target.Target:
+    """Return TVM's target: the processor, or the GPU with the processor as its host.
 
     LLVM only warns about a CPU or a feature that it does not know, and compiles
     for a plain processor: here that is an error.
@@ -39,4 +40,19 @@ def make(attributes: Mapping[str, Any], path: Path) -> tvm.target.Target:
                 f"{path}: LLVM knows no CPU feature {feature[1:]!r} of 'tvm.mattr' "
                 f"for {config['mtriple']}; check its spelling"
             )
-    return target
+    return target if gpu is None else _with_gpu(gpu, config)
+
+
+def _with_gpu(gpu: Gpu, host: dict[str, Any]) -> tvm.target.Target:
+    family = {} if gpu.device == "any" else {"device": gpu.device}
+    return tvm.target.Target(
+        {
+            "kind": "opencl",
+            **family,
+            "max_num_threads": gpu.work_group,
+            "max_threads_per_block": gpu.work_group,
+            "max_shared_memory_per_block": gpu.local_memory_kib * 1024,
+            "thread_warp_size": 1,
+            "host": host,
+        }
+    )

@@ -8,7 +8,7 @@ key. The file ``host.toml`` leaves out what :mod:`tvm_eff.host` finds out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -91,6 +91,54 @@ class Hardware:
 
 
 @dataclass(frozen=True)
+class Gpu:
+    """The OpenCL device that kernels run on, where it is not the processor itself.
+
+    Parameters
+    ----------
+    device
+        TVM's name of the family, ``mali``, or ``any`` for whatever device there is.
+    opencl
+        The version of OpenCL that its driver has at least.
+    float16
+        Whether it computes in half precision (``cl_khr_fp16``).
+    vector_bytes
+        The widest vector it loads at once.
+    registers
+        32-bit registers that a work-item may use.
+    work_group
+        Work-items in a work-group, at most.
+    local_memory_kib
+        Local memory of a work-group, whether or not it is a memory of its own.
+    cores
+        Shader cores to spread work over.
+    fma_per_cycle
+        Float32 multiply-adds a cycle and core.
+    clock_ghz
+        Top clock.
+    l2_kib
+        The cache that all cores share.
+    """
+
+    device: str
+    opencl: str
+    float16: bool
+    vector_bytes: int
+    registers: int
+    work_group: int
+    local_memory_kib: int
+    cores: int
+    fma_per_cycle: int
+    clock_ghz: float
+    l2_kib: int
+
+    @property
+    def lanes(self) -> int:
+        """How many float32 values it loads at once."""
+        return self.vector_bytes // FLOAT32_BYTES
+
+
+@dataclass(frozen=True)
 class Toolchain:
     """How libraries are linked for the target.
 
@@ -140,7 +188,9 @@ class Target:
     path
         The file it was read from.
     tvm
-        TVM's target attributes, ``num-cores`` included.
+        TVM's attributes of the processor, ``num-cores`` included.
+    gpu
+        The device that kernels run on, launched by the processor; None if it runs them itself.
     detected
         Whether it is the machine this process runs on.
     """
@@ -153,6 +203,7 @@ class Target:
     toolchain: Toolchain
     emulator: Emulator | None
     rpc: Rpc
+    gpu: Gpu | None = None
     detected: bool = False
 
     @property
@@ -163,12 +214,17 @@ class Target:
     @property
     def log_name(self) -> str:
         """The folder of its records; a host's is named after its vector unit."""
-        if not self.detected:
+        if not self.detected or self.gpu is not None:
             return self.name
         units = {64: "avx512", 32: "avx2", 16: "sse"}
         is_x86 = self.toolchain.triple.startswith("x86_64")
         unit = units[self.hardware.vector_bytes] if is_x86 else "neon"
         return f"{self.name}-{unit}"
+
+    @property
+    def lanes(self) -> int:
+        """How many float32 values make a vector where its kernels run."""
+        return self.hardware.lanes if self.gpu is None else self.gpu.lanes
 
     def tvm_target(self) -> TvmTarget:
         """Return it as TVM's own target.
@@ -180,7 +236,7 @@ class Target:
         """
         from tvm_eff._tvm_target import make
 
-        return make(self.tvm, self.path)
+        return make(self.tvm, self.path, self.gpu)
 
     def __getstate__(self) -> dict[str, Any]:
         # A mapping proxy cannot be pickled, and targets travel to worker processes.
@@ -220,13 +276,27 @@ def load(name_or_path: str | Path) -> Target:
     return _parse(data.folder("targets") / f"{word}.toml")
 
 
+def launched_from_here(target: Target) -> Target:
+    """Return a target with this machine as the processor that launches its GPU's kernels.
+
+    The kernels are the same; so are the records of what was tried.
+
+    Raises
+    ------
+    TargetError
+        This machine is not one that is supported.
+    """
+    here = load("host")
+    return replace(target, tvm=here.tvm, hardware=here.hardware, toolchain=here.toolchain)
+
+
 def _parse(path: Path) -> Target:
     top = Table(read_toml(path), path)
     detected = top.flag("detect", default=False)
     if detected:
         top = top.filled_with(host.detect())
     parts = {key: top.table(key) for key in ("tvm", "hardware", "toolchain", "rpc")}
-    emulated = top.optional_table("emulator")
+    emulated, gpu = top.optional_table("emulator"), top.optional_table("gpu")
     name, description = top.name("name"), top.text("description")
     top.finish()
 
@@ -242,6 +312,7 @@ def _parse(path: Path) -> Target:
         toolchain=_toolchain(parts["toolchain"], platform),
         emulator=None if emulated is None else _emulator(emulated, platform),
         rpc=_rpc(parts["rpc"]),
+        gpu=None if gpu is None else _gpu(gpu),
         detected=detected,
     )
 
@@ -273,6 +344,24 @@ def _hardware(table: Table) -> Hardware:
     )
     table.finish()
     return hardware
+
+
+def _gpu(table: Table) -> Gpu:
+    gpu = Gpu(
+        device=table.choice("device", ("mali", "any")),
+        opencl=table.version("opencl"),
+        float16=table.flag("float16", default=False),
+        vector_bytes=table.power_of_two("vector_bytes", 4, 64),
+        registers=table.integer("registers", 16, 1024),
+        work_group=table.integer("work_group", 16, 4096),
+        local_memory_kib=table.integer("local_memory_kib", 1, 1 << 10),
+        cores=table.integer("cores", 1, 1024),
+        fma_per_cycle=table.integer("fma_per_cycle", 1, 4096),
+        clock_ghz=table.number("clock_ghz", 0.1, 10.0),
+        l2_kib=table.integer("l2_kib", 1, 1 << 20),
+    )
+    table.finish()
+    return gpu
 
 
 def _toolchain(table: Table, platform: _Platform) -> Toolchain:
