@@ -13,18 +13,10 @@ from typing import Protocol
 
 import numpy as np
 
-from tvm_eff import data, frontend, models, numerics, targets, tune
+from tvm_eff import data, frontend, models, numerics, place, targets, tune
 from tvm_eff.deploy import bundle, library
 from tvm_eff.deploy.validate import validate
-from tvm_eff.device import (
-    Device,
-    EmulatedDevice,
-    LocalDevice,
-    Measurement,
-    MeasureOptions,
-    RpcDevice,
-    parse_address,
-)
+from tvm_eff.device import Device, Measurement, MeasureOptions
 from tvm_eff.errors import BundleError, DeviceError, RecordError
 from tvm_eff.models import Network, Program
 from tvm_eff.targets import Target
@@ -51,6 +43,8 @@ class FlowOptions:
         The folder bundles are written to.
     inputs
         How many random inputs the library is validated on.
+    dtype
+        What the network computes in, ``float32`` or ``float16``; its inputs and outputs stay.
     tune
         How much to try.
     """
@@ -62,6 +56,7 @@ class FlowOptions:
     logs: Path | None = None
     output: Path = Path("dist")
     inputs: int = 3
+    dtype: str = "float32"
     tune: tune.TuneOptions = field(default_factory=tune.TuneOptions)
 
 
@@ -83,6 +78,8 @@ class FlowResult:
         Size of the library.
     where
         The device of all figures, in words.
+    ran_elsewhere
+        Whether that device is no board of the target's, nor emulates one.
     measurement
         What an inference costs.
     largest_error
@@ -97,6 +94,7 @@ class FlowResult:
     bundle: Path
     library_bytes: int
     where: str
+    ran_elsewhere: bool
     measurement: Measurement
     largest_error: float
     seconds: float
@@ -142,31 +140,33 @@ def build(options: FlowOptions, progress: Progress) -> FlowResult:
     target, model = targets.load(options.target), _network(options.model)
     # Only LLVM knows whether the processor exists; ask before anything is written or built.
     target.tvm_target()
-    device = device_of(target, options.rpc, options.key, progress)
+    frontend.require_dtype(target, options.dtype)
+    measured = place.find(target, options.rpc, options.key, progress, options.dtype)
 
     progress.step(f"importing {model.name}")
     program = models.trace(model)
     imported = frontend.import_program(program)
-    folder = options.output / f"{model.name}-{target.name}"
+    folder = options.output / _folder_name(model, target, options.dtype)
     _require_writable(options.output)
     bundle.require_replaceable(folder)
     examples = _examples(program, options.inputs)
-    lowered = frontend.lower(imported, target)
+    lowered = frontend.lower(imported, target, options.dtype)
 
-    progress.step(_opening(target, options.rpc))
-    with device, tempfile.TemporaryDirectory(prefix="tvm_eff-") as scratch:
+    progress.step(measured.opening)
+    with measured.device as device, tempfile.TemporaryDirectory(prefix="tvm_eff-") as scratch:
+        _require_float16(device, options)
         records = tune.RecordStore(options.logs or default_logs(target), target, device.unit)
         path = Path(scratch) / "model.so"
-        found = build_tuned(lowered, target, device, records, options.tune, progress, path)
+        found = build_tuned(lowered, measured.target, device, records, options.tune, progress, path)
 
-        progress.step(f"validating on {device.fingerprint.where}")
+        where = device.fingerprint.where
+        progress.step(f"validating on {where}")
         golden, validation = _validate(program, examples, device, path)
         _, measurement = device.run(path, list(golden.inputs.values()), measure=MeasureOptions())
         assert measurement is not None, "a measurement was asked for"
-        where = device.fingerprint.where
-        cost = bundle.MeasuredCost(
-            measurement.unit, measurement.values, where, date.today().isoformat()
-        )
+        if measured.target != target:
+            progress.step(f"compiling the library for {target.name}")
+            path = _cross_compiled(lowered, found, records, target, path)
         bundle.write(
             folder,
             path,
@@ -174,7 +174,9 @@ def build(options: FlowOptions, progress: Progress) -> FlowResult:
             target=target,
             golden=golden,
             validation=validation,
-            measurement=cost,
+            measurement=bundle.MeasuredCost(
+                measurement.unit, measurement.values, where, date.today().isoformat()
+            ),
         )
         return FlowResult(
             target=target,
@@ -183,10 +185,40 @@ def build(options: FlowOptions, progress: Progress) -> FlowResult:
             bundle=folder,
             library_bytes=path.stat().st_size,
             where=where,
+            ran_elsewhere=measured.target != target,
             measurement=measurement,
             largest_error=validation.largest_error,
             seconds=time.monotonic() - started,
         )
+
+
+def _folder_name(model: Network, target: Target, dtype: str) -> str:
+    suffix = "" if dtype == "float32" else f"-{dtype}"
+    return f"{model.name}-{target.name}{suffix}"
+
+
+def _require_float16(device: Device, options: FlowOptions) -> None:
+    """Find out before the search whether a board's GPU computes in half precision."""
+    found = device.opencl_device
+    if options.dtype == "float16" and found is not None and not found.has_float16:
+        raise DeviceError(
+            f"{found.name} ({found.driver}) has no {place.FLOAT16_EXTENSION}, so it cannot "
+            "compute in float16; leave --dtype out"
+        )
+
+
+def _cross_compiled(
+    lowered: frontend.Imported,
+    found: Sequence[tune.TaskResult],
+    records: tune.RecordStore,
+    target: Target,
+    here: Path,
+) -> Path:
+    """Write the library of the same kernels for the board, whose processor launches them."""
+    path = here.with_name("board.so")
+    tasks = [each.task for each in found]
+    library.build_library(lowered, tasks, records.database, target, path)
+    return path
 
 
 def _network(model: str | Network) -> Network:
@@ -249,51 +281,6 @@ def _require_writable(folder: Path) -> None:
             f"cannot write to the output folder {folder}: {error.strerror}; "
             "name another with --output FOLDER"
         ) from error
-
-
-def _opening(target: Target, rpc: str | None) -> str:
-    if rpc is not None:
-        return f"connecting to {rpc}"
-    if target.emulator is None:
-        return "starting a server on this machine"
-    return f"starting the emulated {target.emulator.cpu}"
-
-
-def device_of(target: Target, rpc: str | None, key: str, progress: Progress) -> Device:
-    """Return where a target's code is measured, not yet open.
-
-    Parameters
-    ----------
-    target
-        The target.
-    rpc
-        ``HOST:PORT`` of a real board; without it the host measures itself, and a
-        board is emulated.
-    key
-        The key that server was started with.
-    progress
-        Hears of the making of the emulated board.
-
-    Raises
-    ------
-    DeviceError
-        The address cannot be used, or the target cannot be emulated.
-    """
-    if rpc is not None:
-        host, port = parse_address(rpc)
-        return RpcDevice(host, port, key)
-    if target.is_host:
-        return LocalDevice(threads=target.hardware.cores)
-    if target.emulator is None:
-        raise DeviceError(
-            f"{target.path} names no [emulator], so {target.name} cannot be emulated here; "
-            "start tvm.exec.rpc_server on the board and give --rpc HOST:PORT"
-        )
-    return EmulatedDevice(
-        target.emulator.arch,
-        target.emulator.cpu,
-        on_progress=lambda done, count: progress.advanced("building its server", done, count),
-    )
 
 
 def default_logs(target: Target) -> Path:

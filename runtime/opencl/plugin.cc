@@ -11,6 +11,7 @@
 #include "device.h"
 #include "device_api.h"
 #include "module.h"
+#include "program.h"
 #include "timer.h"
 
 #ifndef TVM_EFF_TVM_VERSION
@@ -95,6 +96,26 @@ Map<String, Any> Describe(int number) {
   };
 }
 
+// One of the above, for clients over RPC, which cannot be sent a map.
+Any Attribute(int number, const String& name) {
+  Map<String, Any> all = Describe(number);
+  auto found = all.find(name);
+  if (found == all.end()) TVM_FFI_THROW(KeyError) << "an OpenCL device has no '" << name << "'";
+  return (*found).second;
+}
+
+// Returns why the driver cannot compile the simplest kernel; an empty text if it can. PoCL cannot
+// for a processor that is newer than its LLVM.
+String Trouble(int number) {
+  Device& device = GetDevice(number);
+  try {
+    device.driver.clReleaseKernel(BuildKernel(device, "nothing", "__kernel void nothing() {}"));
+  } catch (const tvm::ffi::Error& error) {
+    return error.message();
+  }
+  return "";
+}
+
 TVM_FFI_STATIC_INIT_BLOCK() {
   // Loaded twice, from two places: the first one stays.
   if (tvm::ffi::Function::GetGlobal("device_api.opencl").has_value()) return;
@@ -115,7 +136,9 @@ TVM_FFI_STATIC_INIT_BLOCK() {
                  tvm::ffi::make_object<OpenCLTimer>(&GetDevice(device.device_id)));
            })
       .def("tvm_eff.opencl.count", [] { return static_cast<int64_t>(DeviceCount()); })
-      .def("tvm_eff.opencl.describe", Describe);
+      .def("tvm_eff.opencl.describe", Describe)
+      .def("tvm_eff.opencl.attribute", Attribute)
+      .def("tvm_eff.opencl.trouble", Trouble);
 }
 
 }  // namespace

@@ -24,7 +24,7 @@ def print_summary(result: FlowResult, measured: int, failed: int) -> None:
         f"before       {_show(result.kernels_before, unit)} in all kernels unscheduled",
         f"after        {_show(result.kernels_after, unit)} in all kernels; "
         f"{_show(result.measurement.median, unit)} for an inference from end to end",
-        f"measured     on {result.where}{_caveat(unit)}",
+        f"measured     on {result.where}{_caveat(result)}",
         *_other_machines(result),
         f"error        at most {result.largest_error:.2g} of the spread of PyTorch's output",
         f"library      {result.bundle / 'model.so'} ({result.library_bytes / 1e6:.1f} MB)",
@@ -78,8 +78,14 @@ def _show(value: float, unit: Unit) -> str:
     return f"{_number(value, unit)} {'ms' if unit == 'seconds' else 'million instructions'}"
 
 
-def _caveat(unit: Unit) -> str:
-    return "" if unit == "seconds" else ": executed instructions, not a latency"
+def _caveat(result: FlowResult) -> str:
+    if result.measurement.unit == "instructions":
+        return ": executed instructions, not a latency"
+    if result.ran_elsewhere:
+        return (
+            f": its times, not those of {result.target.name}, for which the same kernels are built"
+        )
+    return ""
 
 
 def _other_machines(result: FlowResult) -> list[str]:

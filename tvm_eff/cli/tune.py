@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Trace a PyTorch model, schedule it for a target, cross-compile it, run it, check
 it against PyTorch, and write the library. Without --rpc, the host measures
-itself and a board is emulated: then figures are executed instructions, never a
-latency. Interrupted with Ctrl-C, the same command goes on where it stopped."""
+itself; a board is emulated, and figures are executed instructions, never a
+latency; and a GPU's kernels run on this machine's OpenCL device. Interrupted
+with Ctrl-C, the same command goes on where it stopped."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,6 +43,7 @@ def _main(argv: list[str] | None) -> int:
         logs=arguments.logs,
         output=arguments.output,
         inputs=arguments.inputs,
+        dtype=arguments.dtype,
         tune=TuneOptions(
             trials=arguments.trials,
             workers=arguments.workers,
@@ -95,6 +97,13 @@ def _parser() -> argparse.ArgumentParser:
         type=positive,
         default=3,
         help="random inputs to validate on (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float16"),
+        default="float32",
+        help="what the network computes in, on GPUs; its inputs and outputs stay float32 "
+        "(default: %(default)s)",
     )
     parser.add_argument("--logs", type=Path, help="the folder of records (default: tuning_logs)")
     parser.add_argument(

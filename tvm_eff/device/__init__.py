@@ -10,6 +10,7 @@ from tvm_eff.device.base import (
 )
 from tvm_eff.device.emulated import EmulatedDevice
 from tvm_eff.device.local import LocalDevice
+from tvm_eff.device.local_opencl import LocalOpenCLDevice
 from tvm_eff.device.rpc import RpcDevice, parse_address
 from tvm_eff.numerics import TensorSpec
 
@@ -19,6 +20,7 @@ __all__ = [
     "EmulatedDevice",
     "Fingerprint",
     "LocalDevice",
+    "LocalOpenCLDevice",
     "MeasureOptions",
     "Measurement",
     "RpcDevice",

@@ -13,6 +13,7 @@ import numpy as np
 from typing_extensions import Self
 
 from tvm_eff.numerics import TensorSpec
+from tvm_eff.opencl import OpenCLDevice
 
 Unit = Literal["seconds", "instructions"]
 Kind = Literal["local", "rpc", "emulated"]
@@ -117,6 +118,11 @@ class Device(ABC):
     @abstractmethod
     def fingerprint(self) -> Fingerprint:
         """Which device this is. The device must be open."""
+
+    @property
+    def opencl_device(self) -> OpenCLDevice | None:
+        """The OpenCL device that functions run on; None if they run on the processor."""
+        return None
 
     @abstractmethod
     def open(self) -> None:

@@ -15,8 +15,8 @@ _CONNECT_SECONDS = 30.0
 class HostedDevice(SessionDevice):
     """Starts its server when opened, again when it died or hangs, and ends it when closed."""
 
-    def __init__(self, timeout: float) -> None:
-        super().__init__(timeout)
+    def __init__(self, timeout: float, device_type: str = "cpu") -> None:
+        super().__init__(timeout, device_type)
         self._server: ServerProcess | None = None
 
     @abstractmethod

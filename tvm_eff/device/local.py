@@ -31,6 +31,8 @@ class LocalDevice(HostedDevice):
         What the process loads first, such as the plug-in of :mod:`tvm_eff.opencl`.
     variables
         What its environment has besides this process' own, such as OpenCL's driver.
+    device_type
+        What functions run on, as TVM calls it.
     """
 
     def __init__(
@@ -40,8 +42,9 @@ class LocalDevice(HostedDevice):
         *,
         libraries: Sequence[Path] = (),
         variables: Mapping[str, str] | None = None,
+        device_type: str = "cpu",
     ) -> None:
-        super().__init__(timeout)
+        super().__init__(timeout, device_type)
         self._threads = threads or usable_cores()
         self._libraries = tuple(libraries)
         self._variables = dict(variables or {})

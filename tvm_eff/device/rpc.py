@@ -25,17 +25,28 @@ class RpcDevice(SessionDevice):
         The key the server was started with.
     timeout
         How long one call may take, upload and measurement included, in seconds.
+    device_type
+        What functions run on there, as TVM calls it.
     """
 
-    def __init__(self, host: str, port: int, key: str = "", timeout: float = 120.0) -> None:
-        super().__init__(timeout)
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        key: str = "",
+        timeout: float = 120.0,
+        device_type: str = "cpu",
+    ) -> None:
+        super().__init__(timeout, device_type)
         self._host, self._port, self._key = host, port, key
         self._opened_at = 0.0
 
     @property
     def fingerprint(self) -> Fingerprint:
         where = f"rpc {self._host}:{self._port}" + (f" ({self._key})" if self._key else "")
-        return Fingerprint("rpc", where, cpu="unknown", system="unknown", tvm=tvm.__version__)
+        found = self.opencl_device
+        cpu, system = ("unknown", "unknown") if found is None else (found.name, found.version)
+        return Fingerprint("rpc", where, cpu=cpu, system=system, tvm=tvm.__version__)
 
     def _connect(self) -> Connection:
         self._opened_at = time.monotonic()

@@ -13,11 +13,13 @@ import numpy as np
 import tvm
 from tvm import relax, rpc
 
+from tvm_eff import opencl
 from tvm_eff.device.base import Contender, Device, Measurement, MeasureOptions, Unit
 from tvm_eff.device.connection import Connection, SessionLost
 from tvm_eff.device.kept import KeptTensors
 from tvm_eff.errors import DeviceError, ExecutionError, UsageError
 from tvm_eff.numerics import TensorSpec
+from tvm_eff.opencl import OpenCLDevice
 
 Result = TypeVar("Result")
 _LOOK_S = 1e-3
@@ -34,12 +36,16 @@ class SessionDevice(Device):
     ----------
     timeout
         How long one call may take, upload and measurement included, in seconds.
+    device_type
+        What functions run on there, as TVM calls it: ``cpu``, or ``opencl``.
     """
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, device_type: str = "cpu") -> None:
         self._timeout = timeout
+        self._device_type = device_type
         self._connection: Connection | None = None
         self._kept = KeptTensors()
+        self._opencl_device: OpenCLDevice | None = None
 
     @property
     def unit(self) -> Unit:
@@ -56,12 +62,21 @@ class SessionDevice(Device):
     def _renew(self) -> None:
         """Replace a session that will end by itself before the next call does."""
 
+    @property
+    def opencl_device(self) -> OpenCLDevice | None:
+        """The OpenCL device that functions run on; None if they run on the processor."""
+        return self._opencl_device
+
     def open(self) -> None:
-        if self._connection is None:
-            self._connection = self._connect()
+        if self._connection is not None:
+            return
+        self._connection = self._connect()
+        if self._device_type == "opencl":
+            self._opencl_device = self._find_opencl()
 
     def close(self) -> None:
         self.forget()
+        self._opencl_device = None
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -73,7 +88,7 @@ class SessionDevice(Device):
         ones = np.ones(16, "float32")
 
         def echo(session: rpc.RPCSession) -> bool:
-            return np.array_equal(tvm.runtime.tensor(ones, session.cpu()).numpy(), ones)
+            return np.array_equal(tvm.runtime.tensor(ones, self._device(session)).numpy(), ones)
 
         try:
             sane = self._attempt("the health check", echo)
@@ -96,16 +111,16 @@ class SessionDevice(Device):
         tensors = self._kept if keep else KeptTensors()
 
         def work(session: rpc.RPCSession) -> tuple[list[np.ndarray], Measurement | None]:
-            cpu = session.cpu()
+            device = self._device(session)
             with self._opened().uploaded(content) as module:
                 function = module[symbol]
-                sent, filled = tensors.send(inputs, cpu), tensors.unwritten(outputs, cpu)
+                sent, filled = tensors.send(inputs, device), tensors.unwritten(outputs, device)
                 function(*sent, *filled)
                 results = [tensor.numpy() for tensor in filled]
                 if measure is None:
                     return results, None
 
-                evaluate = _evaluator(module, symbol, cpu, [*sent, *filled])
+                evaluate = _evaluator(module, symbol, device, [*sent, *filled])
                 return results, self._measure(lambda: function(*sent, *filled), evaluate, measure)
 
         return self._attempt(f"'{symbol}' of {library.name}", work)
@@ -122,15 +137,15 @@ class SessionDevice(Device):
         contents = [_content(each.library) for each in contenders]
 
         def work(session: rpc.RPCSession) -> list[Measurement]:
-            cpu = session.cpu()
+            device = self._device(session)
             with ExitStack() as stack:
                 evaluators = []
-                filled = KeptTensors().unwritten(outputs, cpu)
+                filled = KeptTensors().unwritten(outputs, device)
                 sending = KeptTensors()
                 for content, each in zip(contents, contenders, strict=True):
                     module = stack.enter_context(self._opened().uploaded(content))
-                    arguments = [*sending.send(each.inputs, cpu), *filled]
-                    evaluators.append(_evaluator(module, symbol, cpu, arguments))
+                    arguments = [*sending.send(each.inputs, device), *filled]
+                    evaluators.append(_evaluator(module, symbol, device, arguments))
                 return _take_turns(evaluators, rounds, min_repeat_ms / 1e3)
 
         return self._attempt(f"{len(contenders)} libraries of '{symbol}'", work)
@@ -146,10 +161,10 @@ class SessionDevice(Device):
         content = _content(library)
 
         def work(session: rpc.RPCSession) -> tuple[list[np.ndarray], Measurement | None]:
-            cpu = session.cpu()
+            device = self._device(session)
             with self._opened().uploaded(content) as module:
-                machine = relax.VirtualMachine(module, cpu)
-                sent = [tvm.runtime.tensor(array, cpu) for array in inputs]
+                machine = relax.VirtualMachine(module, device)
+                sent = [tvm.runtime.tensor(array, device) for array in inputs]
                 machine.set_input(function, *sent)
                 machine.invoke_stateful(function)
                 results = _flat(machine.get_outputs(function))
@@ -158,7 +173,7 @@ class SessionDevice(Device):
 
                 def evaluate(number: int, repeat: int) -> Sequence[float]:
                     timed = machine.time_evaluator(
-                        "invoke_stateful", cpu, number=number, repeat=repeat
+                        "invoke_stateful", device, number=number, repeat=repeat
                     )
                     return timed(function).results
 
@@ -180,6 +195,35 @@ class SessionDevice(Device):
         affordable = int(options.budget_s / (number * max(first, 1e-7)))
         values = evaluate(number, min(options.repeat, max(1, affordable)))
         return Measurement(tuple(values), "seconds")
+
+    def _find_opencl(self) -> OpenCLDevice:
+        def ask(session: rpc.RPCSession) -> tuple[OpenCLDevice, str] | None:
+            try:
+                attribute = session.get_function("tvm_eff.opencl.attribute")
+                trouble = session.get_function("tvm_eff.opencl.trouble")
+            except Exception:  # whatever TVM raises for a function that is not there
+                return None
+            return opencl.describe(lambda name: attribute(0, name)), str(trouble(0))
+
+        try:
+            answer = self._attempt("asking for the OpenCL device", ask)
+        except ExecutionError as error:
+            self.close()
+            raise DeviceError(str(error)) from error
+        if answer is None:
+            self.close()
+            raise DeviceError(
+                "the server has no OpenCL plug-in of this version; start it with --load-library "
+                "libtvm_runtime_opencl.so (docs/opencl.md says how that is made)"
+            )
+        found, trouble = answer
+        if trouble:
+            self.close()
+            raise DeviceError(f"{found.driver} does not work: {trouble}")
+        return found
+
+    def _device(self, session: rpc.RPCSession) -> Any:
+        return session.device(self._device_type)
 
     def _opened(self) -> Connection:
         if self._connection is None:

@@ -2,6 +2,13 @@
 
 from tvm_eff.frontend.importer import Imported, import_model, import_program
 from tvm_eff.frontend.passes.concatenation import join_concatenated
-from tvm_eff.frontend.pipeline import lower
+from tvm_eff.frontend.pipeline import lower, require_dtype
 
-__all__ = ["Imported", "import_model", "import_program", "join_concatenated", "lower"]
+__all__ = [
+    "Imported",
+    "import_model",
+    "import_program",
+    "join_concatenated",
+    "lower",
+    "require_dtype",
+]

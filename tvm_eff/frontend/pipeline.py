@@ -21,7 +21,12 @@ from tvm_eff.frontend.passes.transposed_convolution import rewrite_transposed_co
 from tvm_eff.targets import Target
 
 
-def lower(network: Imported, target: Target) -> Imported:
+def require_dtype(target: Target, dtype: str) -> None:
+    """TEMPORARY: float16 comes with the frontend's mixed precision."""
+    assert dtype == "float32"
+
+
+def lower(network: Imported, target: Target, dtype: str = "float32") -> Imported:
     """Rewrite a network into calls of fused kernels.
 
     Activations become channels-last, output channels whole vectors of the target,
@@ -47,7 +52,7 @@ def lower(network: Imported, target: Target) -> Imported:
         channels_last,
         transform.CanonicalizeBindings(),
         transform.DeadCodeElimination(),
-        pad_channels(target.hardware.lanes),
+        pad_channels(target.lanes),
         transform.LiftTransformParams(),
     )
     mod, params = evaluate_parameters(mod, network.params)

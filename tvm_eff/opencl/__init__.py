@@ -5,7 +5,15 @@ runtime; then ``tvm.device("opencl")`` works as any other device does.
 """
 
 from tvm_eff.opencl.drivers import software_drivers
-from tvm_eff.opencl.loading import OpenCLDevice, devices, load
+from tvm_eff.opencl.loading import OpenCLDevice, describe, devices, environment, load
 from tvm_eff.opencl.plugin import build
 
-__all__ = ["OpenCLDevice", "build", "devices", "load", "software_drivers"]
+__all__ = [
+    "OpenCLDevice",
+    "build",
+    "describe",
+    "devices",
+    "environment",
+    "load",
+    "software_drivers",
+]

@@ -1,12 +1,19 @@
-"""OpenCL drivers that are Python packages: devices in software, for machines without a GPU."""
+"""OpenCL drivers that are devices in software, for machines without a GPU.
+
+They are Python packages. PoCL's cannot compile for a processor that is newer than the LLVM
+in it (pocl/pocl#1049); that of a Linux distribution can, and is preferred if it is installed.
+"""
 
 from __future__ import annotations
 
+import ctypes.util
 from importlib import metadata
 from pathlib import Path
 
 from tvm_eff.errors import SetupError, nearest
 
+# By the name of the driver, its library among the system's.
+_SYSTEM = {"pocl": "libpocl.so.2"}
 # A driver, the package that has it, and its library there.
 _PACKAGES = {
     "pocl": ("pocl-binary-distribution", "libpocl-*.so"),
@@ -17,8 +24,8 @@ _PACKAGES = {
 def software_drivers() -> dict[str, Path]:
     """Return the installed drivers by name: ``pocl``, and ``intel``, which has float16."""
     found = {}
-    for name, (package, pattern) in _PACKAGES.items():
-        library = _library(package, pattern)
+    for name in _PACKAGES:
+        library = _library(name)
         if library is not None:
             found[name] = library
     return found
@@ -39,7 +46,7 @@ def driver(name: str) -> Path:
     """
     if name not in _PACKAGES:
         raise SetupError(f"there is no OpenCL driver '{name}'{nearest(name, _PACKAGES)}")
-    library = _library(*_PACKAGES[name])
+    library = _library(name)
     if library is None:
         package = _PACKAGES[name][0]
         raise SetupError(
@@ -49,7 +56,11 @@ def driver(name: str) -> Path:
     return library
 
 
-def _library(package: str, pattern: str) -> Path | None:
+def _library(name: str) -> Path | None:
+    if name in _SYSTEM and _is_installed(_SYSTEM[name]):
+        # The system's loader finds it.
+        return Path(_SYSTEM[name])
+    package, pattern = _PACKAGES[name]
     try:
         files = metadata.files(package) or []
     except metadata.PackageNotFoundError:
@@ -60,3 +71,8 @@ def _library(package: str, pattern: str) -> Path | None:
             if path.is_file():
                 return path
     return None
+
+
+def _is_installed(library: str) -> bool:
+    """Whether the system's loader finds a library, without loading it."""
+    return ctypes.util.find_library(library.removeprefix("lib").partition(".")[0]) == library

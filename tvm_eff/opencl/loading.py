@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from tvm_eff.errors import DeviceError, Error
 from tvm_eff.opencl import plugin
@@ -16,6 +17,8 @@ from tvm_eff.opencl.drivers import driver, software_drivers
 # Read by the plug-in when a device is first used; see runtime/opencl/driver.cc.
 _LIBRARY = "TVM_EFF_OPENCL_LIBRARY"
 _FALLBACK = "TVM_EFF_OPENCL_FALLBACK"
+
+_SHORT_NAMES = {"Portable Computing Language": "PoCL"}
 
 _loaded: list[ctypes.CDLL] = []
 
@@ -45,6 +48,23 @@ class OpenCLDevice:
     def has_float16(self) -> bool:
         """Whether kernels may compute in half precision."""
         return "cl_khr_fp16" in self.extensions.split()
+
+    @property
+    def driver(self) -> str:
+        """The driver in words, such as ``PoCL 3.0``."""
+        platform = _SHORT_NAMES.get(self.platform, self.platform)
+        return f"{platform} {self.driver_version}"
+
+
+def describe(ask: Callable[[str], Any]) -> OpenCLDevice:
+    """Return a device of another process.
+
+    Parameters
+    ----------
+    ask
+        Returns the plug-in's value of an attribute, by its name.
+    """
+    return OpenCLDevice(**{field.name: ask(field.name) for field in fields(OpenCLDevice)})
 
 
 def load(*drivers: str | Path) -> Path:
@@ -111,10 +131,8 @@ def devices() -> tuple[OpenCLDevice, ...]:
         number = count()
     except RuntimeError as error:
         raise DeviceError(str(error)) from error
-    describe = tvm.get_global_func("tvm_eff.opencl.describe")
-    found = [dict(describe(index)) for index in range(number)]
-    names = [field.name for field in fields(OpenCLDevice)]
-    return tuple(OpenCLDevice(**{name: each[name] for name in names}) for each in found)
+    described = tvm.get_global_func("tvm_eff.opencl.describe")
+    return tuple(describe(described(index).__getitem__) for index in range(number))
 
 
 def _load(library: Path) -> None:

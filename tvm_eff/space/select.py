@@ -55,6 +55,8 @@ def candidates(func: PrimFunc, target: Target) -> list[Candidate]:
     list of Candidate
         Empty when no rule matches: then only :data:`UNSCHEDULED` is left.
     """
+    if target.gpu is not None:
+        return []
     for rule in RULES:
         if found := rule.candidates(func, target):
             beside = (each.candidates(func, target) for each in BESIDE)
@@ -91,6 +93,11 @@ def apply(func: PrimFunc, candidate: Candidate, target: Target) -> Schedule:
         No rule has the candidate's name, or its schedule does not fit the function.
     """
     sch = structure.schedule(rewritten(func, candidate))
+    if target.gpu is not None:
+        from tvm.s_tir import dlight as dl
+
+        with target.tvm_target():
+            return dl.gpu.Fallback().apply(sch.mod["main"], target.tvm_target(), False)
     if candidate == UNSCHEDULED:
         # MetaSchedule takes a record with an empty trace for none at all.
         sch.get_sblock("root")

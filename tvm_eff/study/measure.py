@@ -17,7 +17,7 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
-from tvm_eff import __version__, flow, frontend, models, numerics, targets, tune
+from tvm_eff import __version__, flow, frontend, models, numerics, place, targets, tune
 from tvm_eff.deploy.library import build_library
 from tvm_eff.deploy.validate import validate
 from tvm_eff.device import Device, MeasureOptions
@@ -121,18 +121,18 @@ def run(options: StudyOptions, progress: flow.Progress) -> Study:
     target = targets.load(options.target)
     # Only LLVM knows whether the processor exists; ask before anything is written or built.
     target.tvm_target()
-    device = flow.device_of(target, options.rpc, options.key, progress)
+    measured = place.find(target, options.rpc, options.key, progress)
     require_writable(options.output)
-    with device, tempfile.TemporaryDirectory(prefix="tvm_eff-") as scratch:
+    with measured.device as device, tempfile.TemporaryDirectory(prefix="tvm_eff-") as scratch:
         fingerprint = device.fingerprint
         records = RecordStore(options.logs or flow.default_logs(target), target, device.unit)
         progress.step(f"importing {len(pairs)} factorized layers, and as many standard ones")
         prepared = [_prepare(pair, target) for pair in pairs]
         progress.step(f"tuning on {fingerprint.where}")
         tasks = _distinct([task for each in prepared for task in each.tasks])
-        tuned = tune.tune(tasks, target, device, records, options.tune, progress)
+        tuned = tune.tune(tasks, measured.target, device, records, options.tune, progress)
         rounds = options.rounds if device.unit == "seconds" else 1
-        bench = _Bench(target, device, records, Path(scratch), rounds)
+        bench = _Bench(measured.target, device, records, Path(scratch), rounds)
         found = []
         for number, each in enumerate(prepared, 1):
             progress.step(f"measuring pair {number} of {len(pairs)}: {each.pair}")

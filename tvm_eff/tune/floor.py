@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from tvm_eff.device import Device
 from tvm_eff.errors import BuildError, ExecutionError
 from tvm_eff.space import structure
-from tvm_eff.targets import Hardware, Target
+from tvm_eff.targets import Gpu, Hardware, Target
 from tvm_eff.tune.peak import measure_peak
 from tvm_eff.tune.task import Task
 
@@ -51,6 +51,11 @@ def floor_of(target: Target, device: Device) -> Floor:
         The device is gone.
     """
     hardware = target.hardware
+    if target.gpu is not None:
+        # What stands in for a board has another peak.
+        return Floor(
+            target.lanes, _gpu_peak(target.gpu) if device.fingerprint.kind == "rpc" else math.inf
+        )
     if device.unit == "instructions":
         return Floor(hardware.lanes, 1.0)
     try:
@@ -59,6 +64,10 @@ def floor_of(target: Target, device: Device) -> Floor:
         logger.warning("the peak is the target file's, as it cannot be measured: %s", error)
         rate = _stated_peak(hardware)
     return Floor(hardware.lanes, rate)
+
+
+def _gpu_peak(gpu: Gpu) -> float:
+    return gpu.fma_per_cycle / gpu.lanes * gpu.clock_ghz * 1e9 * gpu.cores
 
 
 def _stated_peak(hardware: Hardware) -> float:

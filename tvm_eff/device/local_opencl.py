@@ -1,0 +1,91 @@
+"""This machine's OpenCL device: a GPU with its driver, or one in software."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tvm_eff import opencl
+from tvm_eff.device.base import Fingerprint
+from tvm_eff.device.local import LocalDevice
+from tvm_eff.errors import DeviceError
+
+# A server never lets go of a library, nor a driver of its programs: a process of the server's
+# serves this many calls.
+_CALLS = 200
+
+
+class LocalOpenCLDevice(LocalDevice):
+    """Runs kernels on this machine's OpenCL device, in a process of its own; measures seconds.
+
+    The system's driver is used, or else a software device that is installed: the first
+    that has what is needed.
+
+    Parameters
+    ----------
+    extensions
+        What the device must have, such as ``cl_khr_fp16``.
+    driver
+        Which software driver to use, by its name; the first that will do if not given.
+    timeout
+        How long one call may take, upload and measurement included, in seconds.
+    """
+
+    def __init__(
+        self, extensions: Sequence[str] = (), driver: str | None = None, timeout: float = 120.0
+    ) -> None:
+        super().__init__(timeout=timeout, device_type="opencl")
+        self._extensions = frozenset(extensions)
+        self._driver = driver
+        self._calls = 0
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        found, here = self.opencl_device, super().fingerprint
+        if found is None:
+            raise DeviceError("the device is not open; use it in a 'with' statement")
+        where = (
+            f"{found.driver} on {here.where}" if found.is_cpu else f"{found.name} ({found.driver})"
+        )
+        return replace(here, where=where, cpu=found.name, system=f"{here.system}, {found.version}")
+
+    def open(self) -> None:
+        if self.opencl_device is not None:
+            return
+        self._libraries = (opencl.build(),)
+        troubles = []
+        for driver in self._choices():
+            self._variables = dict(opencl.environment(*driver))
+            trouble = self._trouble()
+            if trouble is None:
+                return
+            troubles.append(trouble)
+            self.close()
+        raise DeviceError(
+            f"no OpenCL device of this machine will do: {'; '.join(troubles)}. On Linux with an "
+            "x86-64 processor, one in software that also computes in float16 comes with: "
+            "pip install intel-opencl-rt intel-cmplr-lib-rt"
+        )
+
+    def _trouble(self) -> str | None:
+        """Open the device; return why it cannot be used, if that is so."""
+        try:
+            super().open()
+        except DeviceError as error:
+            return str(error)
+        found = self._opencl_device
+        assert found is not None, "it was found, or it could not be opened"
+        missing = self._extensions - set(found.extensions.split())
+        return f"{found.driver} has no {', '.join(sorted(missing))}" if missing else None
+
+    def _choices(self) -> list[tuple[str, ...]]:
+        if self._driver is not None:
+            return [(self._driver,)]
+        return [(), *((name,) for name in opencl.software_drivers())]
+
+    def _renew(self) -> None:
+        self._calls += 1
+        if self._calls % _CALLS == 0 and self._connection is not None:
+            self.forget()
+            self._connection.close()
+            self._connection = self._connect()
