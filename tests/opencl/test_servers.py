@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +12,7 @@ import numpy as np
 import pytest
 import tvm
 from compiled import operands, product
+from servers import tvm_server
 from tvm import rpc
 
 from tvm_eff import opencl
@@ -53,45 +50,11 @@ def test_our_server(
             _check(session, library)
 
 
-@pytest.fixture
-def tvm_server(drivers: tuple[str, ...], caches: dict[str, str], tmp_path: Path) -> Iterator[int]:
-    """Run TVM's own server as on a board: with the plug-in named on its command line."""
-    command = [sys.executable, "-m", "tvm.exec.rpc_server", "--host", "127.0.0.1"]
-    command += ["--port", "9190", "--port-end", "9290", "--load-library", str(opencl.build())]
-    variables = {**os.environ, **environment("pocl"), **caches, "TVM_USE_RUNTIME_LIB": "1"}
-    with subprocess.Popen(
-        command,
-        env=variables,
-        cwd=tmp_path,
-        start_new_session=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                if "bind to" in line:
-                    break
-            yield int(line.rstrip().rpartition(":")[2])
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-
-
-def test_tvm_server(tvm_server: int, library: Path) -> None:
-    _check(_connect(tvm_server), library)
-
-
-def _connect(port: int) -> Any:
-    # It says where it is bound before it listens there.
-    end = time.monotonic() + 20
-    while True:
-        try:
-            return rpc.connect("127.0.0.1", port)
-        except tvm.error.InternalError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.05)
+def test_tvm_server(
+    drivers: tuple[str, ...], caches: dict[str, str], library: Path, tmp_path: Path
+) -> None:
+    with tvm_server(tmp_path, caches) as port:
+        _check(rpc.connect("127.0.0.1", port), library)
 
 
 @pytest.fixture

@@ -103,10 +103,12 @@ def _other_machines(result: FlowResult) -> list[str]:
 def _next_steps(result: FlowResult) -> list[str]:
     if result.target.is_host:
         return [f'in Python    tvm_eff.load("{result.bundle}")(x)']
-    port = result.target.rpc.port
+    port, gpu = result.target.rpc.port, result.target.gpu is not None
+    plugin = " --load-library libtvm_runtime_opencl.so" if gpu else ""
     return [
-        "on a board   start TVM's RPC server there, on a network you trust:",
-        f"                 python -m tvm.exec.rpc_server --host 0.0.0.0 --port {port}",
+        "on a board   start TVM's RPC server there, on a network you trust"
+        f"{' (docs/opencl.md has more)' if gpu else ''}:",
+        f"                 python -m tvm.exec.rpc_server --host 0.0.0.0 --port {port}{plugin}",
         "             time this library on it, or tune on it in seconds:",
         f"                 python scripts/bench.py {result.bundle} --rpc BOARD:{port}",
         f"                 python scripts/tune.py --target {result.target.name} "
