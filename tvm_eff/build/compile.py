@@ -11,8 +11,8 @@ from tvm import relax
 from tvm.s_tir import Schedule
 
 from tvm_eff import toolchain
+from tvm_eff.build import guards, stack
 from tvm_eff.build.prefetch import prefetch_weights
-from tvm_eff.build.stack import PIPELINE
 from tvm_eff.errors import BuildError, Error
 from tvm_eff.targets import Target
 
@@ -35,7 +35,7 @@ def build_kernel(sch: Schedule, target: Target, library: Path) -> None:
         mod = tvm.s_tir.transform.RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(sch.mod)
         with tvm.transform.PassContext(opt_level=3):
             built = tvm.tirx.build(
-                prefetch_weights(mod), target=target.tvm_target(), pipeline=PIPELINE
+                prefetch_weights(mod), target=target.tvm_target(), pipeline=_pipeline(target)
             )
         _export(built, library, lambda objects: toolchain.link_shared(objects, library))
     except Error:
@@ -55,7 +55,7 @@ def build_module(mod: tvm.IRModule, target: Target, library: Path) -> None:
     try:
         with tvm.transform.PassContext(opt_level=3):
             built = relax.build(
-                prefetch_weights(mod), target=target.tvm_target(), tir_pipeline=PIPELINE
+                prefetch_weights(mod), target=target.tvm_target(), tir_pipeline=_pipeline(target)
             )
         triple = target.toolchain.zig_triple
         _export(
@@ -67,6 +67,10 @@ def build_module(mod: tvm.IRModule, target: Target, library: Path) -> None:
         raise
     except Exception as error:  # TVM raises its own types, all of them below Exception
         raise BuildError(f"the network cannot be compiled for {target.name}: {error}") from error
+
+
+def _pipeline(target: Target) -> str:
+    return stack.PIPELINE if target.gpu is None else guards.PIPELINE
 
 
 def _export(built: Any, library: Path, link: Callable[[list[Path]], None]) -> None:

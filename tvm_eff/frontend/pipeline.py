@@ -47,7 +47,7 @@ def lower(network: Imported, target: Target) -> Imported:
         channels_last,
         transform.CanonicalizeBindings(),
         transform.DeadCodeElimination(),
-        pad_channels(target.hardware.lanes),
+        pad_channels(target.lanes),
         transform.LiftTransformParams(),
     )
     mod, params = evaluate_parameters(mod, network.params)
