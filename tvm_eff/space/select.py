@@ -109,7 +109,7 @@ def apply(func: PrimFunc, candidate: Candidate, target: Target) -> Schedule:
 
 def _leave(sch: Schedule, target: Target) -> None:
     if target.gpu is not None:
-        gpu.replay(sch, gpu.PLAIN, target)
+        gpu.apply_plain(sch, target)
         return
     # MetaSchedule takes a record with an empty trace for none at all.
     sch.get_sblock("root")

@@ -19,4 +19,4 @@ RULES: tuple[Rule, ...] = (
 BESIDE: tuple[Rule, ...] = (Dlight(),)
 """Rules whose candidates stand beside those of the first that matches."""
 
-__all__ = ["BESIDE", "PLAIN", "RULES", "replay"]
+__all__ = ["BESIDE", "RULES", "apply_plain"]

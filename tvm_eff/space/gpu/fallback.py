@@ -96,6 +96,23 @@ def replay(sch: Schedule, rule: Any, target: Target) -> None:
         raise SpaceError(f"dlight's {type(rule).__name__} leaves a block to the processor")
 
 
+def apply_plain(sch: Schedule, target: Target) -> None:
+    """Schedule ``main`` as TVM does by itself, with a work-item for each element.
+
+    Raises
+    ------
+    SpaceError
+        TVM cannot schedule it.
+    """
+    sums = [block for block in structure.reductions(sch) if structure.terms(sch, block) == 1]
+    if sums:
+        # dlight adds twice what stands behind a sum of one term.
+        size = min(GROUP, gpu_of(target).work_group)
+        GpuFallback().apply(sch, Candidate.of(GpuFallback.name, {"group_x": size}), target)
+        return
+    replay(sch, PLAIN, target)
+
+
 def runs_on_threads(sch: Schedule) -> bool:
     """Whether every block of ``main`` is computed by work-items."""
     return all(
