@@ -2,7 +2,7 @@
 
 from tvm_eff.space.gpu.depthwise import GpuDepthwise
 from tvm_eff.space.gpu.elementwise import GpuElementwise
-from tvm_eff.space.gpu.fallback import Dlight, PLAIN, Dlight, GpuFallback, replay
+from tvm_eff.space.gpu.fallback import Dlight, GpuFallback, apply_plain
 from tvm_eff.space.gpu.pooling import GpuPooling
 from tvm_eff.space.gpu.tile import GpuTile
 from tvm_eff.space.rule import Rule

@@ -89,11 +89,9 @@ def replay(sch: Schedule, rule: Any, target: Target) -> None:
     func = structure.schedule(sch.mod["main"]).mod["main"]
     with target.tvm_target() as used:
         found = rule.apply(func, used, False)
-    if found is None or isinstance(found, list):
+    if found is None or isinstance(found, list) or not runs_on_threads(found):
         raise SpaceError(f"dlight's {type(rule).__name__} does not know the function")
     found.trace.apply_to_schedule(sch, remove_postproc=False)
-    if not runs_on_threads(sch):
-        raise SpaceError(f"dlight's {type(rule).__name__} leaves a block to the processor")
 
 
 def apply_plain(sch: Schedule, target: Target) -> None:
@@ -104,13 +102,16 @@ def apply_plain(sch: Schedule, target: Target) -> None:
     SpaceError
         TVM cannot schedule it.
     """
-    sums = [block for block in structure.reductions(sch) if structure.terms(sch, block) == 1]
-    if sums:
-        # dlight adds twice what stands behind a sum of one term.
-        size = min(GROUP, gpu_of(target).work_group)
-        GpuFallback().apply(sch, Candidate.of(GpuFallback.name, {"group_x": size}), target)
-        return
-    replay(sch, PLAIN, target)
+    # dlight adds twice what stands behind a sum of one term.
+    degenerate = any(structure.terms(sch, block) == 1 for block in structure.reductions(sch))
+    try:
+        if not degenerate:
+            replay(sch, PLAIN, target)
+            return
+    except SpaceError:
+        pass
+    size = min(GROUP, gpu_of(target).work_group)
+    GpuFallback().apply(sch, Candidate.of(GpuFallback.name, {"group_x": size}), target)
 
 
 def runs_on_threads(sch: Schedule) -> bool:
