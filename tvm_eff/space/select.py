@@ -121,7 +121,9 @@ def packing(func: PrimFunc, candidate: Candidate) -> Packing | None:
 
 
 def _rule(candidate: Candidate) -> Rule:
-    rule = next((r for r in (*RULES, *BESIDE, *gpu.RULES, *gpu.BESIDE) if r.name == candidate.rule), None)
+    rule = next(
+        (r for r in (*RULES, *BESIDE, *gpu.RULES, *gpu.BESIDE) if r.name == candidate.rule), None
+    )
     if rule is None:
         raise SpaceError(
             f"no rule is called '{candidate.rule}'; the record is from another version"

@@ -157,7 +157,7 @@ def _tiles(work: Contraction, flat: bool, target: Target) -> list[Tile]:
     limit = MODERATE * gpu_of(target).registers
     moderate = [tile for tile in found if tile.rows * tile.columns <= limit][:EACH_KIND]
     large = [tile for tile in found if tile.rows * tile.columns > limit][:EACH_KIND]
-    return [each for pair in zip(moderate, large) for each in pair] + _rest(moderate, large)
+    return [each for pair in zip(moderate, large, strict=False) for each in pair] + _rest(moderate, large)
 
 
 def _rest(one: list[Tile], other: list[Tile]) -> list[Tile]:
@@ -187,7 +187,7 @@ def _across(work: Contraction) -> int:
 def _cost(tile: Tile, work: Contraction, flat: bool, target: Target) -> float:
     """Estimate the instructions, in multiply-adds, that one useful multiply-add takes."""
     across = _across(work)
-    reads = tile.rows * across
+    reads: float = tile.rows * across
     if tile.window:
         stride = max(1, round(work.input_shape[-2] / work.width))
         reads = (tile.rows - 1) * stride + across
