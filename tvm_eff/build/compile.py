@@ -11,8 +11,8 @@ from tvm import relax
 from tvm.s_tir import Schedule
 
 from tvm_eff import toolchain
+from tvm_eff.build import guards, stack
 from tvm_eff.build.prefetch import prefetch_weights
-from tvm_eff.build.stack import PIPELINE
 from tvm_eff.errors import BuildError, Error
 from tvm_eff.targets import Target
 
@@ -71,7 +71,7 @@ def build_module(mod: tvm.IRModule, target: Target, library: Path) -> None:
 
 def _pipeline(target: Target) -> str:
     # What a GPU's host allocates is the GPU's memory, which must not be on the host's stack.
-    return PIPELINE if target.gpu is None else "default"
+    return stack.PIPELINE if target.gpu is None else guards.PIPELINE
 
 
 def _export(built: Any, library: Path, link: Callable[[list[Path]], None]) -> None:

@@ -49,14 +49,14 @@ class Fallback:
             There is nothing to run in parallel.
         """
         for block in structure.blocks(sch):
-            if _is_inlined(sch, block):
+            if is_inlined(sch, block):
                 sch.compute_inline(block)
         parallel = [_schedule(sch, block, target) for block in structure.blocks(sch)]
         if not any(parallel):
             raise SpaceError("the kernel has no loop to run in parallel")
 
 
-def _is_inlined(sch: Schedule, block: Any) -> bool:
+def is_inlined(sch: Schedule, block: Any) -> bool:
     """Whether a block is cheaper computed where it is read: by one other block, once."""
     consumers = sch.get_consumers(block)
     return (

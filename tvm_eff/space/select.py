@@ -8,7 +8,7 @@ from tvm.s_tir import Schedule
 from tvm.tirx import PrimFunc
 
 from tvm_eff.errors import SpaceError
-from tvm_eff.space import structure
+from tvm_eff.space import gpu, structure
 from tvm_eff.space.convolution import RegisterTile
 from tvm_eff.space.depthwise import Depthwise
 from tvm_eff.space.depthwise_in_place import DepthwiseInPlace
@@ -37,7 +37,11 @@ BESIDE: tuple[Rule, ...] = (PackedPointwise(), DepthwiseInPlace(), Shallow(), ST
 """Rules whose candidates stand beside those of the first that matches."""
 
 UNSCHEDULED = Candidate("unscheduled", ())
-"""The function as imported: what every schedule is compared with, and the last resort."""
+"""The function as imported: what every schedule is compared with, and the last resort.
+
+A GPU runs nothing that is not divided among work-items: there it is the plain schedule that
+comes with TVM, dlight's fallback.
+"""
 
 
 def candidates(func: PrimFunc, target: Target) -> list[Candidate]:
@@ -55,12 +59,10 @@ def candidates(func: PrimFunc, target: Target) -> list[Candidate]:
     list of Candidate
         Empty when no rule matches: then only :data:`UNSCHEDULED` is left.
     """
-    if target.gpu is not None:
-        return []
-    for rule in RULES:
+    rules, beside = (RULES, BESIDE) if target.gpu is None else (gpu.RULES, gpu.BESIDE)
+    for rule in rules:
         if found := rule.candidates(func, target):
-            beside = (each.candidates(func, target) for each in BESIDE)
-            return _alternating(found, *beside)
+            return _alternating(found, *(each.candidates(func, target) for each in beside))
     return []
 
 
@@ -93,21 +95,24 @@ def apply(func: PrimFunc, candidate: Candidate, target: Target) -> Schedule:
         No rule has the candidate's name, or its schedule does not fit the function.
     """
     sch = structure.schedule(rewritten(func, candidate))
-    if target.gpu is not None:
-        from tvm.s_tir import dlight as dl
-
-        with target.tvm_target():
-            return dl.gpu.Fallback().apply(sch.mod["main"], target.tvm_target(), False)
-    if candidate == UNSCHEDULED:
-        # MetaSchedule takes a record with an empty trace for none at all.
-        sch.get_sblock("root")
-        return sch
-    rule = _rule(candidate)
     try:
-        rule.apply(sch, candidate, target)
+        if candidate == UNSCHEDULED:
+            _leave(sch, target)
+        else:
+            _rule(candidate).apply(sch, candidate, target)
+    except SpaceError:
+        raise
     except Exception as error:  # TVM raises its own types, all of them below Exception
         raise SpaceError(f"{candidate} does not apply: {_first_line(error)}") from error
     return sch
+
+
+def _leave(sch: Schedule, target: Target) -> None:
+    if target.gpu is not None:
+        gpu.apply_plain(sch, target)
+        return
+    # MetaSchedule takes a record with an empty trace for none at all.
+    sch.get_sblock("root")
 
 
 def packing(func: PrimFunc, candidate: Candidate) -> Packing | None:
@@ -116,7 +121,9 @@ def packing(func: PrimFunc, candidate: Candidate) -> Packing | None:
 
 
 def _rule(candidate: Candidate) -> Rule:
-    rule = next((r for r in (*RULES, *BESIDE) if r.name == candidate.rule), None)
+    rule = next(
+        (r for r in (*RULES, *BESIDE, *gpu.RULES, *gpu.BESIDE) if r.name == candidate.rule), None
+    )
     if rule is None:
         raise SpaceError(
             f"no rule is called '{candidate.rule}'; the record is from another version"

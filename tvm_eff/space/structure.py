@@ -116,6 +116,12 @@ def positions(sch: Schedule, block: Any) -> int:
     return prod(int(v.dom.extent) for v in sch.get(block).iter_vars)
 
 
+def terms(sch: Schedule, block: Any) -> int:
+    """Return how many values each element of a reduction's result is made of."""
+    reduced = [v for v in sch.get(block).iter_vars if v.iter_type == REDUCTION]
+    return prod(int(v.dom.extent) for v in reduced)
+
+
 def is_identity_copy(block: Any) -> bool:
     """Whether `block` only copies elements to the same place: padding by nothing."""
     return isinstance(block.body, tirx.BufferStore) and isinstance(

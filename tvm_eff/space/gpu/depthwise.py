@@ -1,0 +1,176 @@
+"""Depthwise convolution: a work-item computes neighbouring positions of one vector of channels.
+
+What the tile reads is loaded into registers once, each element with the question whether it
+is padding, and the kernel is unrolled around it. A kernel too large for that goes row by row.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from tvm.s_tir import Schedule
+from tvm.tirx import PrimFunc
+
+from tvm_eff.space import fusion
+from tvm_eff.space.contraction import packing_of, separate
+from tvm_eff.space.gpu.threads import Group, gpu_of, groups, launch
+from tvm_eff.space.packing import Packing
+from tvm_eff.space.rule import Candidate, sample, vector_length
+from tvm_eff.space.structure import Contraction, contraction
+from tvm_eff.targets import Target
+
+MOST_DOWN, MOST_ACROSS = 4, 8
+MOST_TAPS = 32
+MOST_CANDIDATES = 8
+
+IN_FLIGHT = 64
+"""Work-items that keep one core busy."""
+
+
+@dataclass(frozen=True)
+class _Window:
+    """The kernel of a convolution, how far it moves, and the positions, (down, across)."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    positions: tuple[int, int]
+
+    def reads(self, down: int, across: int) -> tuple[int, int]:
+        """Return the extents of what a tile reads."""
+        (tall, wide), (step_down, step_across) = self.kernel, self.stride
+        return (down - 1) * step_down + tall, (across - 1) * step_across + wide
+
+
+class GpuDepthwise:
+    """The rule for depthwise convolution with any kernel, stride and dilation."""
+
+    name = "gpu_depthwise"
+
+    def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
+        """Return the tiles that fit the registers, the cheapest estimate first."""
+        work = contraction(func)
+        if work is None or not work.depthwise or not work.positions:
+            return []
+        window = _window(work)
+        whole = int(math.prod(window.kernel) <= MOST_TAPS)
+        lanes = vector_length(work.channels, target.lanes)
+        found = [
+            (down, across)
+            for down in range(1, min(window.positions[0], MOST_DOWN if whole else 1) + 1)
+            for across in range(1, min(window.positions[1], MOST_ACROSS) + 1)
+            if _registers(down, across, lanes, window) <= gpu_of(target).registers
+        ]
+        found.sort(key=lambda tile: _cost(tile[0], tile[1], work, target))
+        chosen = []
+        for down, across in found[:MOST_CANDIDATES]:
+            columns, rows = _grid(down, across, lanes, work)
+            chosen += [(down, across, group) for group in groups(columns, rows, target)]
+        return [
+            Candidate.of(
+                self.name,
+                {
+                    "down": down,
+                    "across": across,
+                    "lanes": lanes,
+                    "whole": whole,
+                    "group_y": group.y,
+                    "group_x": group.x,
+                },
+            )
+            for down, across, group in chosen
+        ]
+
+    def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
+        """Return the weight's layout."""
+        work = contraction(func)
+        return None if work is None else packing_of(work, candidate["lanes"])
+
+    def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
+        """Schedule ``main`` as one tile of positions a work-item."""
+        work = contraction(sch.mod["main"])
+        assert work is not None, "the workload was matched when the candidate was made"
+        main, last, paddings = separate(sch, work, candidate["lanes"])
+        copy = sch.cache_read(main, work.input_read, "local", consumer_blocks=[main])
+        for padding in paddings:
+            sch.compute_inline(padding)
+        sch.set_scope(main, 0, "local")
+        down = sample(sch, [1, 2, 4], candidate["down"])
+        across = sample(sch, [1, 2, 4], candidate["across"])
+        lanes = candidate["lanes"]
+        loops = sch.get_loops(main)
+        *outer, x = (loops[axis] for axis in work.positions)
+        kernel = [loops[axis] for axis in work.reduction]
+        inner = []
+        if len(outer) > 1:
+            y_outer, y_inner = sch.split(outer.pop(), [None, down])
+            outer, inner = [*outer, y_outer], [y_inner]
+        x_outer, x_inner = sch.split(x, [None, across])
+        f_outer, f_lanes = sch.split(loops[work.channel], [None, lanes])
+        # The depth of one comes last: what is left are the kernel's width and, before it, height.
+        count = 3 if candidate["whole"] else 2
+        steps, unrolled = kernel[:-count], kernel[-count:]
+        sample(sch, [0, 1], candidate["whole"])
+        sch.reorder(*outer, x_outer, f_outer, *kernel, *inner, x_inner, f_lanes)
+        places = sch.fuse(*outer, x_outer)
+        group = Group(candidate["group_x"], candidate["group_y"])
+        _, item = launch(sch, places, f_outer, group)
+        _read_window(sch, copy, steps[-1] if steps else item)
+        sch.reverse_compute_at(last, item, preserve_unit_loops=True)
+        fusion.vectorize_tile(sch, fusion.loops_below(sch, last, item), lanes)
+        sch.vectorize(f_lanes)
+        for loop in (*unrolled, *inner, x_inner):
+            sch.unroll(loop)
+        sch.decompose_reduction(main, kernel[0])
+
+
+def _read_window(sch: Schedule, copy: Any, loop: Any) -> None:
+    """Read what a tile uses into registers."""
+    sch.compute_at(copy, loop, preserve_unit_loops=True)
+    *places, lanes = fusion.loops_below(sch, copy, loop)
+    sch.vectorize(lanes)
+    for place in places:
+        sch.unroll(place)
+
+
+def _window(work: Contraction) -> _Window:
+    *kernel, _ = (work.extents[axis] for axis in work.reduction)
+    places = [work.extents[axis] for axis in work.positions]
+    tall, wide = ([1, *kernel])[-2:]
+    # Of images alone, rows are tiles too; a one-dimensional input has none.
+    rows = places[-2] if len(places) > 2 else 1
+    sizes = ([1, 1, *work.input_shape])[-3:-1]
+    stride = [
+        max(1, round((size - k) / max(1, count - 1)))
+        for size, k, count in zip(sizes, (tall, wide), (rows, places[-1]), strict=True)
+    ]
+    return _Window((tall, wide), (stride[0], stride[1]), (rows, places[-1]))
+
+
+def _grid(down: int, across: int, lanes: int, work: Contraction) -> tuple[int, int]:
+    """Return how many work-items there are along the channels and the positions."""
+    rows, width = _window(work).positions
+    places = math.prod(work.extents[axis] for axis in work.positions)
+    tiles = places // (rows * width) * -(-rows // down) * -(-width // across)
+    return work.channels // lanes, tiles
+
+
+def _registers(down: int, across: int, lanes: int, window: _Window) -> int:
+    """Registers of the sums, of one row of the window and one row of the kernel."""
+    _, wide = window.reads(down, across)
+    return (down * across + wide + window.kernel[1]) * lanes
+
+
+def _cost(down: int, across: int, work: Contraction, target: Target) -> float:
+    """Estimate the instructions of one vector of outputs."""
+    window = _window(work)
+    lanes = vector_length(work.channels, target.lanes)
+    rows, width = window.positions
+    taps = math.prod(window.kernel)
+    # Each element is asked whether it is padding.
+    loads = 3 * math.prod(window.reads(down, across)) + taps
+    tail = -(-rows // down) * down * -(-width // across) * across / (rows * width)
+    columns, tiles = _grid(down, across, lanes, work)
+    busy = columns * tiles / (gpu_of(target).cores * IN_FLIGHT)
+    return (taps + loads / (down * across)) * tail * max(1.0, 1 / busy) ** 0.5

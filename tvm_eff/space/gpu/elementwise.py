@@ -1,0 +1,55 @@
+"""Elementwise functions, concatenation and layout changes: a vector of elements a work-item."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm.s_tir import Schedule
+from tvm.tirx import PrimFunc
+
+from tvm_eff.space import structure
+from tvm_eff.space.elementwise import Elementwise
+from tvm_eff.space.gpu.threads import FEW, GROUP, gpu_of, launch_flat
+from tvm_eff.space.packing import Packing
+from tvm_eff.space.rule import Candidate, sample, vector_length
+from tvm_eff.targets import Target
+
+
+class GpuElementwise:
+    """The rule for PrimFuncs whose blocks are all elementwise."""
+
+    name = "gpu_elementwise"
+
+    def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
+        """Return the sizes of work-groups to try."""
+        if not Elementwise().candidates(func, target):
+            return []
+        most = min(GROUP, gpu_of(target).work_group)
+        return [
+            Candidate.of(self.name, {"lanes": target.lanes, "group_x": size})
+            for size in (most, FEW)
+        ]
+
+    def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
+        """Return None: there is no weight."""
+        return None
+
+    def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
+        """Schedule ``main``: everything inlined into its outputs, one kernel for each."""
+        for block in structure.blocks(sch):
+            if not structure.writes_output(sch, block):
+                sch.compute_inline(block)
+        for block in structure.blocks(sch):
+            spread(sch, block, candidate["lanes"], candidate["group_x"])
+
+
+def spread(sch: Schedule, block: Any, lanes: int, size: int) -> None:
+    """Give each vector of an elementwise block to a work-item, in groups of `size`."""
+    if not sch.get_loops(block):
+        launch_flat(sch, sch.add_unit_loop(block), 1)
+        return
+    *outer, inner = sch.get_loops(block)
+    length = vector_length(int(sch.get(inner).extent), lanes)
+    inner, vector = sch.split(inner, [None, sample(sch, [1, 2, 4], length)])
+    sch.vectorize(vector)
+    launch_flat(sch, sch.fuse(*outer, inner), size)

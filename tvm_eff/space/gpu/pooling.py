@@ -1,0 +1,95 @@
+"""Pooling and other reductions over positions: a vector of channels a work-item."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tvm.s_tir import Schedule
+from tvm.tirx import BufferStore, IntImm, PrimFunc
+
+from tvm_eff.space import fusion, structure
+from tvm_eff.space.gpu.threads import Group, groups, launch
+from tvm_eff.space.packing import Packing
+from tvm_eff.space.rule import Candidate, sample, vector_length
+from tvm_eff.targets import Target
+
+MOST_UNROLLED = 16
+
+
+class GpuPooling:
+    """The rule for one reduction whose innermost output axis is not summed over."""
+
+    name = "gpu_pooling"
+
+    def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
+        """Return the work-groups to try."""
+        extents = _match(func)
+        if extents is None:
+            return []
+        *outer, channels = extents
+        lanes = vector_length(channels, target.lanes)
+        return [
+            Candidate.of(
+                self.name,
+                {"lanes": lanes, "group_y": group.y, "group_x": group.x},
+            )
+            for group in groups(channels // lanes, math.prod(outer), target)
+        ]
+
+    def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
+        """Return None: there is no weight."""
+        return None
+
+    def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
+        """Schedule ``main``: each work-item reduces a vector of channels."""
+        main = structure.reductions(sch)[0]
+        for producer in sch.get_producers(main):
+            sch.compute_inline(producer)
+        last = fusion.inline_epilogue(sch, main)
+        if last is None:
+            last = sch.cache_write(main, 0, "global")
+        sch.set_scope(main, 0, "local")
+        split = sum(v.iter_type == structure.SPATIAL for v in sch.get(main).iter_vars)
+        loops = sch.get_loops(main)
+        outer, kernel = list(loops[: split - 1]), list(loops[split:])
+        lanes = sample(sch, [1, 2, 4], candidate["lanes"])
+        f_outer, f_lanes = sch.split(loops[split - 1], [None, lanes])
+        sch.reorder(*outer, f_outer, *kernel, f_lanes)
+        places = sch.fuse(*outer) if outer else sch.add_unit_loop(f_outer)
+        group = Group(candidate["group_x"], candidate["group_y"])
+        _, item = launch(sch, places, f_outer, group)
+        sch.reverse_compute_at(last, item, preserve_unit_loops=True)
+        fusion.vectorize_tile(sch, fusion.loops_below(sch, last, item), candidate["lanes"])
+        sch.vectorize(f_lanes)
+        _unroll_inner(sch, kernel)
+        sch.decompose_reduction(main, kernel[0])
+
+
+def _match(func: PrimFunc) -> list[int] | None:
+    """Return the extents of the output's axes, if it is such a reduction."""
+    sch = structure.inspect(func)
+    found = structure.reductions(sch)
+    if len(found) != 1 or structure.epilogue(sch, found[0]) is None:
+        return None
+    block = sch.get(found[0])
+    kinds = [v.iter_type for v in block.iter_vars]
+    spatial = [v for v in block.iter_vars if v.iter_type == structure.SPATIAL]
+    if not isinstance(block.body, BufferStore) or not structure.is_plain(sch, found[0]):
+        return None
+    if not all(isinstance(v.dom.extent, IntImm) for v in block.iter_vars):
+        return None
+    # Reductions come last in every block TOPI writes.
+    if not spatial or kinds != sorted(kinds):
+        return None
+    return [int(v.dom.extent) for v in spatial]
+
+
+def _unroll_inner(sch: Schedule, kernel: list[Any]) -> None:
+    """Unroll as many of the innermost loops as make a short body."""
+    count = 1
+    for loop in reversed(kernel):
+        count *= int(sch.get(loop).extent)
+        if count > MOST_UNROLLED:
+            return
+        sch.unroll(loop)
