@@ -31,7 +31,8 @@ class Candidate:
 
     @staticmethod
     def of(rule: str, decisions: Mapping[str, int]) -> Candidate:
-        """Build a candidate from a mapping."""
+        """Build a candidate from a mapping; records keep the rule's name among the decisions."""
+        assert "rule" not in decisions
         return Candidate(rule, tuple(decisions.items()))
 
     def __getitem__(self, name: str) -> int:

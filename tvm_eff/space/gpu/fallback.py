@@ -64,7 +64,7 @@ class Dlight:
             return []
         if not structure.reductions(structure.inspect(func)):
             return []
-        found = [Candidate.of(self.name, {"rule": rule}) for rule in range(len(DLIGHT))]
+        found = [Candidate.of(self.name, {"dlight": number}) for number in range(len(DLIGHT))]
         return [each for each in found if _applies(self, func, each, target)]
 
     def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
@@ -73,9 +73,8 @@ class Dlight:
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule ``main`` by a rule of dlight."""
-        rule = sample(sch, range(len(DLIGHT)), candidate["rule"])
-        del rule
-        replay(sch, DLIGHT[candidate["rule"]](), target)
+        sample(sch, range(len(DLIGHT)), candidate["dlight"])
+        replay(sch, DLIGHT[candidate["dlight"]](), target)
 
 
 def replay(sch: Schedule, rule: Any, target: Target) -> None:

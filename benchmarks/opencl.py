@@ -1,0 +1,178 @@
+"""Networks on this machine's OpenCL device: our schedules beside TVM's default ones.
+
+    python benchmarks/opencl.py --target rk3399-mali
+
+TVM's default is `tvm.compile` of the imported network for the same target, which dlight
+schedules. Both libraries run on the same device through the RPC server and take turns, and
+are compared with PyTorch before. The device is in software (PoCL, or Intel's for float16):
+its times rank schedules on it, and are no board's. Results go to
+benchmarks/results/opencl-TARGET.json, and a Markdown table is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm.relax import transform
+
+from tvm_eff import flow, frontend, models, place, targets, tune
+from tvm_eff.build import build_module
+from tvm_eff.cli._progress import ConsoleProgress
+from tvm_eff.device import Device, MeasureOptions
+from tvm_eff.frontend import Imported
+from tvm_eff.numerics import random_inputs, relative_error
+from tvm_eff.targets import Target
+
+RESULTS = Path(__file__).resolve().parent / "results"
+MODELS = ("squeezenet", "squeezenet1_1", "mobilenet", "xception", "flattened", "factorized")
+TURN = MeasureOptions(repeat=1, min_repeat_ms=200.0, budget_s=10.0)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure every model and write what came out."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--target", default="rk3399-mali")
+    parser.add_argument("--model", nargs="+", default=list(MODELS))
+    parser.add_argument("--dtype", choices=("float32", "float16"), default="float32")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--logs", type=Path, help="the folder of records (default: start afresh)")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    arguments = parser.parse_args(argv)
+    target = targets.load(arguments.target)
+    with tempfile.TemporaryDirectory() as name, ConsoleProgress() as progress:
+        logs = arguments.logs or Path(name)
+        where = place.find(target, None, "", progress, arguments.dtype)
+        with where.device as device:
+            bench = Bench(where.target, arguments.dtype, device, logs, progress, arguments.rounds)
+            rows = []
+            for model in arguments.model:
+                rows.append(bench.measure(model))
+                print(json.dumps(rows[-1]), flush=True)
+            result = {
+                "target": target.name,
+                "dtype": arguments.dtype,
+                "where": device.fingerprint.where,
+                "date": date.today().isoformat(),
+                "rounds": arguments.rounds,
+                "rows": rows,
+            }
+    suffix = "" if arguments.dtype == "float32" else f"-{arguments.dtype}"
+    path = arguments.output / f"opencl-{target.name}{suffix}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print(table(result))
+    print(f"\nwritten to {path}")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all models are measured with."""
+
+    target: Target
+    dtype: str
+    device: Device
+    logs: Path
+    progress: flow.Progress
+    rounds: int
+
+    def measure(self, model: str) -> dict[str, Any]:
+        """Build a network twice, check both libraries, and time them in turns."""
+        network = models.load(model)
+        program = models.trace(network)
+        imported = frontend.import_program(program)
+        inputs = random_inputs(network.inputs)
+        expected = program.run(inputs)
+        with tempfile.TemporaryDirectory() as name:
+            default, ours = Path(name) / "default.so", Path(name) / "ours.so"
+            build_default(imported, self.target, default)
+            started = time.monotonic()
+            records = tune.RecordStore(self.logs, self.target, self.device.unit)
+            lowered = frontend.lower(imported, self.target, self.dtype)
+            tasks = flow.build_tuned(
+                lowered, self.target, self.device, records, tune.TuneOptions(), self.progress, ours
+            )
+            seconds = time.monotonic() - started
+            libraries = {"default": default, "tvm_eff": ours}
+            errors = {
+                name: check(self.device, library, inputs, expected)
+                for name, library in libraries.items()
+            }
+            times = turns(self.device, libraries, inputs, self.rounds)
+        ratios = [a / b for a, b in zip(times["default"], times["tvm_eff"], strict=True)]
+        return {
+            "model": model,
+            "default_ms": statistics.median(times["default"]) * 1e3,
+            "ms": statistics.median(times["tvm_eff"]) * 1e3,
+            "faster": statistics.median(ratios),
+            "faster_least": min(ratios),
+            "default_error": errors["default"],
+            "error": errors["tvm_eff"],
+            "candidates": sum(each.measured for each in tasks),
+            "failed": sum(each.failed for each in tasks),
+            "tuning_s": seconds,
+        }
+
+
+def build_default(network: Imported, target: Target, path: Path) -> None:
+    """Compile the imported network as TVM does by itself, in float32."""
+    main = network.mod["main"]
+    variables = main.params[len(main.params) - len(network.params) :]
+    values = [tvm.runtime.tensor(each) for each in network.params]
+    mod = transform.BindParams("main", dict(zip(variables, values, strict=True)))(network.mod)
+    build_module(transform.DecomposeOpsForInference()(mod), target, path)
+
+
+def check(
+    device: Device, library: Path, inputs: list[np.ndarray], expected: list[np.ndarray]
+) -> float:
+    """Return the largest error of a library's outputs, as a fraction of PyTorch's spread."""
+    outputs, _ = device.run(library, inputs)
+    return max(relative_error(a, b) for a, b in zip(outputs, expected, strict=True))
+
+
+def turns(
+    device: Device, libraries: dict[str, Path], inputs: list[np.ndarray], rounds: int
+) -> dict[str, list[float]]:
+    """Return the seconds of an inference in every round."""
+    times: dict[str, list[float]] = {name: [] for name in libraries}
+    for turn in range(rounds):
+        order = list(libraries) if turn % 2 == 0 else list(libraries)[::-1]
+        for name in order:
+            _, measured = device.run(libraries[name], inputs, measure=TURN)
+            assert measured is not None
+            times[name].append(measured.median)
+    return times
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return the result as Markdown."""
+    lines = [
+        f"Milliseconds an inference, {result['dtype']} for {result['target']}, on "
+        f"{result['where']}, {result['date']}; no board's times.",
+        "",
+        "| model | TVM's default, dlight | tvm_eff | faster | largest error | candidates, tuning |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        lines.append(
+            f"| {row['model']} | {row['default_ms']:.0f} | {row['ms']:.2f} | {row['faster']:.0f}x "
+            f"| {row['error']:.1e} of the spread | {row['candidates']}, {row['tuning_s']:.0f} s |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
