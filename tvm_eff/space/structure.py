@@ -188,18 +188,22 @@ def contraction(func: PrimFunc) -> Contraction | None:
 
 
 def _operands(block: Any) -> tuple[Any, Any] | None:
-    """The two loads of ``c[...] = c[...] + a[...] * b[...]``."""
+    """The two loads of ``c[...] = c[...] + a[...] * b[...]``, converted or not."""
     store = block.body
     if not isinstance(store, tirx.BufferStore) or not isinstance(store.value, tirx.Add):
         return None
     if not all(isinstance(v.dom.extent, tirx.IntImm) for v in block.iter_vars):
         return None
-    product = store.value.b
+    product = _uncast(store.value.b)
     if not isinstance(product, tirx.Mul):
         return None
-    if not all(isinstance(x, tvm.ir.TensorLoad) for x in (product.a, product.b)):
-        return None
-    return product.a, product.b
+    factors = _uncast(product.a), _uncast(product.b)
+    return factors if all(isinstance(x, tvm.ir.TensorLoad) for x in factors) else None
+
+
+def _uncast(value: Any) -> Any:
+    """What is converted: a sum in float32 of values in float16, say."""
+    return _uncast(value.value) if isinstance(value, tirx.Cast) else value
 
 
 def _axes_of(expression: Any, axes: dict[Any, int]) -> set[int]:
