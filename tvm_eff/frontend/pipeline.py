@@ -15,15 +15,11 @@ from tvm_eff.frontend.passes.channels_last import channels_last
 from tvm_eff.frontend.passes.concatenation import fuse_places, place_concatenated
 from tvm_eff.frontend.passes.depthwise_multiplier import split_depthwise_multiplier
 from tvm_eff.frontend.passes.fold_scale import fold_scale
+from tvm_eff.frontend.passes.half_precision import half_precision
 from tvm_eff.frontend.passes.narrow_indices import narrow_indices
 from tvm_eff.frontend.passes.pad_channels import pad_channels
 from tvm_eff.frontend.passes.transposed_convolution import rewrite_transposed_convolution
 from tvm_eff.targets import Target
-
-
-def require_dtype(target: Target, dtype: str) -> None:
-    """TEMPORARY: float16 comes with the frontend's mixed precision."""
-    assert dtype == "float32"
 
 
 def lower(network: Imported, target: Target, dtype: str = "float32") -> Imported:
@@ -53,6 +49,7 @@ def lower(network: Imported, target: Target, dtype: str = "float32") -> Imported
         transform.CanonicalizeBindings(),
         transform.DeadCodeElimination(),
         pad_channels(target.lanes),
+        *([half_precision] if dtype == "float16" else []),
         transform.LiftTransformParams(),
     )
     mod, params = evaluate_parameters(mod, network.params)
