@@ -188,7 +188,7 @@ def contraction(func: PrimFunc) -> Contraction | None:
 
 
 def _operands(block: Any) -> tuple[Any, Any] | None:
-    """The two loads of ``c[...] = c[...] + a[...] * b[...]``."""
+    """The two loads of ``c[...] = c[...] + a[...] * b[...]``, which may be converted."""
     store = block.body
     if not isinstance(store, tirx.BufferStore) or not isinstance(store.value, tirx.Add):
         return None
@@ -197,9 +197,10 @@ def _operands(block: Any) -> tuple[Any, Any] | None:
     product = store.value.b
     if not isinstance(product, tirx.Mul):
         return None
-    if not all(isinstance(x, tvm.ir.TensorLoad) for x in (product.a, product.b)):
+    data, weight = (x.value if isinstance(x, tirx.Cast) else x for x in (product.a, product.b))
+    if not all(isinstance(x, tvm.ir.TensorLoad) for x in (data, weight)):
         return None
-    return product.a, product.b
+    return data, weight
 
 
 def _axes_of(expression: Any, axes: dict[Any, int]) -> set[int]:

@@ -44,11 +44,19 @@ ELEMENTWISE = frozenset(
 MOVES = frozenset(
     f"relax.{name}"
     for name in (
-        *("argmax", "argmin", "broadcast_to", "concat", "expand_dims", "flatten", "flip"),
-        *("gather_elements", "gather_nd", "layout_transform", "max", "min", "permute_dims"),
-        *("repeat", "reshape", "split", "squeeze", "stack", "strided_slice", "take", "tile"),
+        *("broadcast_to", "concat", "expand_dims", "flatten", "flip", "gather_elements"),
+        *("gather_nd", "layout_transform", "nn.pad", "permute_dims", "repeat", "reshape"),
+        *("split", "squeeze", "stack", "strided_slice", "take", "tile"),
         *("equal", "greater", "greater_equal", "less", "less_equal", "not_equal", "where"),
-        *("nn.max_pool1d", "nn.max_pool2d", "nn.max_pool3d", "nn.pad"),
+    )
+)
+
+# So do these, in a kernel of their own.
+EXTREMES = frozenset(
+    f"relax.{name}"
+    for name in (
+        *("argmax", "argmin", "max", "min"),
+        *("nn.max_pool1d", "nn.max_pool2d", "nn.max_pool3d"),
     )
 )
 
@@ -90,6 +98,8 @@ class _Converter:
         # In float32, for the one reader that becomes part of the same kernel.
         self.exact: dict[relax.Var, relax.Expr] = {}
         self.tuples: dict[relax.Var, relax.Tuple] = {}
+        # Where a kernel that starts with more than an elementwise operator computes it.
+        self.kernel: dict[relax.Var, int] = {}
         self.outward = self._find_outward()
 
     def run(self) -> tvm.IRModule:
@@ -124,6 +134,9 @@ class _Converter:
             return self.builder.emit(_mapped(value, self._half))
         if not any(_is(each, WIDE) for each in operands(value)):
             return self.builder.emit(_mapped(value, self._known))
+        kernel = self._kernel_of(value)
+        if kernel is not None:
+            self.kernel[var] = kernel
         return self._computed(var, value)
 
     def _computed(self, var: relax.Var, call: relax.Call) -> relax.Expr:
@@ -134,9 +147,11 @@ class _Converter:
             halves = [self._half(arg) for arg in call.args]
             return self.builder.emit(remade(call, halves, out_dtype=WIDE))
         follows = self._continued(call)
-        if name in FUNCTIONS or (name in ELEMENTWISE and (follows is not None or not _fits_half(call))):
+        if name in FUNCTIONS or (
+            name in ELEMENTWISE and (follows is not None or not _fits_half(call))
+        ):
             return self._kernel(call, lambda x: self._exact(x, follows))
-        if name in ELEMENTWISE or name in MOVES:
+        if name in ELEMENTWISE | MOVES | EXTREMES:
             whole = follows is not None and (is_prefix(call) or var in self.outward)
             return self.builder.emit(_mapped(call, self.exact.__getitem__ if whole else self._half))
         if not isinstance(call.ty, relax.TensorType):
@@ -168,8 +183,10 @@ class _Converter:
 
         types = [each.ty for each in given]
         kernel = one_kernel(self.kernels, types, remake, HALF if rounded else WIDE)
-        name = name_of(call).rpartition(".")[2] if name_of(call) != "relax.call_tir" else (
-            call.args[0].name_hint
+        name = (
+            name_of(call).rpartition(".")[2]
+            if name_of(call) != "relax.call_tir"
+            else (call.args[0].name_hint)
         )
         result = HALF if rounded and _is(call, WIDE) else call.ty.dtype
         variable = self.builder.add_func(kernel, name)
@@ -178,19 +195,38 @@ class _Converter:
         )
 
     def _continued(self, call: relax.Call) -> relax.Var | None:
-        """Return the operand whose kernel the call becomes part of, if it has one.
+        """Return the operand whose kernel the call becomes part of, if that one is exact.
 
-        If it has two, it becomes part of the first one's.
+        Of several kernels, ``FuseOps`` has the first one continue.
         """
-        activations = [
-            each
-            for each in operands(call)
-            if isinstance(each, relax.Var) and not self.known[each]
-        ]
+        activations = self._activations(call)
         reshaped = is_prefix(call) or name_of(call) in VIEWS
         if not reshaped and any(shape_of(x) != shape_of(call) for x in activations):
             return None
-        return next((each for each in self.exact if each in activations), None)
+        first = min(
+            (x for x in activations if x in self.kernel and self.uses[x] == 1),
+            key=lambda x: self.kernel[x],
+            default=None,
+        )
+        candidates = activations if first is None else [first]
+        return next((x for x in candidates if x in self.exact), None)
+
+    def _kernel_of(self, call: relax.Call) -> int | None:
+        """Number the kernel that will compute a call, unless it moves values or starts anew."""
+        name = name_of(call)
+        if name in MOVES and not is_prefix(call):
+            return None
+        if name not in ELEMENTWISE | FUNCTIONS | MOVES:
+            return len(self.stored)
+        before = [
+            self.kernel[x]
+            for x in self._activations(call)
+            if x in self.kernel and self.uses[x] == 1
+        ]
+        return min(before, default=None)
+
+    def _activations(self, call: relax.Call) -> list[relax.Var]:
+        return [x for x in operands(call) if isinstance(x, relax.Var) and not self.known[x]]
 
     def _exact(self, expr: relax.Expr, follows: relax.Var | None) -> relax.Expr:
         """An operand of a kernel in float32 that becomes part of another one."""
