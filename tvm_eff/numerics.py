@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,31 @@ TOLERANCE = 1e-5
 
 Float32 sums of a few thousand terms, taken in another order, differ by about 1e-6.
 """
+
+HALF_ROUNDOFF = 2.0**-11
+"""The largest relative error of one rounding to float16."""
+
+
+def kernel_tolerance(dtypes: Iterable[str]) -> float:
+    """Return the largest error allowed of a kernel whose tensors have these dtypes.
+
+    It is a fraction of the spread of the reference, which the unscheduled kernel computes
+    from the same inputs. With float16, sums are in float32 and differ as little as in a
+    float32 kernel; where they lie on either side of a boundary, the rounded values are
+    neighbours, two roundoffs apart. A kernel may round twice, as for ``x * sigmoid(x)``:
+    four roundoffs.
+    """
+    return 4 * HALF_ROUNDOFF if "float16" in dtypes else TOLERANCE
+
+
+def network_tolerance(dtype: str) -> float:
+    """Return the largest error allowed of a network stored as `dtype`, against PyTorch's float32.
+
+    It is a fraction of the spread of PyTorch's output. With float16, each layer rounds its
+    weights and its result, by one roundoff at most. As such errors are independent, their
+    squares add: those of 128 layers, 256 roundings, make 16 roundoffs.
+    """
+    return 16 * HALF_ROUNDOFF if dtype == "float16" else TOLERANCE
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from tvm import relax
 from tvm.s_tir import Schedule
 
 from tvm_eff import toolchain
-from tvm_eff.build import guards, stack
+from tvm_eff.build import guards, opencl_source, stack
 from tvm_eff.build.prefetch import prefetch_weights
 from tvm_eff.errors import BuildError, Error
+from tvm_eff.opencl import OpenCLNeeds
 from tvm_eff.targets import Target
 
 KERNEL = "main"
@@ -44,19 +45,26 @@ def build_kernel(sch: Schedule, target: Target, library: Path) -> None:
         raise BuildError(f"a kernel cannot be compiled: {error}") from error
 
 
-def build_module(mod: tvm.IRModule, target: Target, library: Path) -> None:
+def build_module(mod: tvm.IRModule, target: Target, library: Path) -> OpenCLNeeds | None:
     """Compile a Relax module into a library for the target's glibc and later ones.
+
+    Returns
+    -------
+    OpenCLNeeds or None
+        What the library needs of the GPU; None if it runs on the processor.
 
     Raises
     ------
     BuildError
-        TVM cannot compile the module, or it cannot be linked.
+        TVM cannot compile the module, the OpenCL C that it generates is not valid, or the
+        library cannot be linked.
     """
     try:
         with tvm.transform.PassContext(opt_level=3):
             built = relax.build(
                 prefetch_weights(mod), target=target.tvm_target(), tir_pipeline=_pipeline(target)
             )
+        needs = None if target.gpu is None else _needs(mod, built)
         triple = target.toolchain.zig_triple
         _export(
             built,
@@ -67,6 +75,13 @@ def build_module(mod: tvm.IRModule, target: Target, library: Path) -> None:
         raise
     except Exception as error:  # TVM raises its own types, all of them below Exception
         raise BuildError(f"the network cannot be compiled for {target.name}: {error}") from error
+    return needs
+
+
+def _needs(mod: tvm.IRModule, built: Any) -> OpenCLNeeds:
+    source = opencl_source.source_of(built.mod)
+    opencl_source.check(source)
+    return opencl_source.needs_of(mod, source)
 
 
 def _pipeline(target: Target) -> str:

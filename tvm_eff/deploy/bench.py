@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tvm_eff.deploy import machine
+from tvm_eff.deploy import gpu, machine
 from tvm_eff.deploy.bundle import Bundle, read
 from tvm_eff.deploy.manifest import MadeFor
 from tvm_eff.deploy.validate import validate
@@ -14,6 +14,7 @@ from tvm_eff.device import (
     Device,
     EmulatedDevice,
     LocalDevice,
+    LocalOpenCLDevice,
     Measurement,
     MeasureOptions,
     RpcDevice,
@@ -138,9 +139,13 @@ def bench(options: Options) -> Report:
     device, note = _choose(options, bundle)
     # Each value is one inference.
     measure = MeasureOptions(options.repeat, min_repeat_ms=0, budget_s=_BUDGET_S)
+    validation = bundle.manifest.validation
+    classes = validation.same_class is True
     with device:
-        tolerance = bundle.manifest.validation.tolerance
-        error = validate(device, bundle.library, [inputs], [outputs], tolerance)
+        gpu.require(bundle.manifest.target.opencl, device.opencl_device, bundle.library)
+        error = validate(
+            device, bundle.library, [inputs], [outputs], validation.tolerance, classes=classes
+        )
         _, measurement = device.run(bundle.library, inputs, measure=measure)
         where = device.fingerprint.where
     assert measurement is not None
@@ -164,10 +169,11 @@ def _choose(options: Options, bundle: Bundle) -> tuple[Device, str]:
     made_for = bundle.manifest.target
     if options.rpc is not None:
         host, port = parse_address(options.rpc)
-        return RpcDevice(host, port, options.key, timeout=_TIMEOUT_S), ""
+        device_type = "cpu" if made_for.opencl is None else "opencl"
+        return RpcDevice(host, port, options.key, _TIMEOUT_S, device_type), ""
     reason = machine.unfit(made_for)
     if reason is None and not options.emulated:
-        return LocalDevice(options.threads, timeout=_TIMEOUT_S), ""
+        return _local(options, made_for), ""
     if made_for.emulator is not None:
         return _emulated(options, made_for), "" if options.emulated else _explain(made_for, reason)
     if options.emulated:
@@ -176,6 +182,14 @@ def _choose(options: Options, bundle: Bundle) -> tuple[Device, str]:
         f"{options.bundle} was made for {made_for.name} ({made_for.arch}); {reason}; "
         "give --rpc HOST:PORT of a machine that can run it"
     )
+
+
+def _local(options: Options, made_for: MadeFor) -> Device:
+    if made_for.opencl is None:
+        return LocalDevice(options.threads, timeout=_TIMEOUT_S)
+    if options.threads is not None:
+        raise UsageError(f"{made_for.name} runs kernels on the GPU; leave --threads out")
+    return LocalOpenCLDevice(made_for.opencl.extensions, timeout=_TIMEOUT_S)
 
 
 def _emulated(options: Options, made_for: MadeFor) -> Device:

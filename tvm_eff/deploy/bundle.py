@@ -41,6 +41,7 @@ from tvm_eff.deploy.manifest import (
 from tvm_eff.errors import BundleError
 
 if TYPE_CHECKING:
+    from tvm_eff.opencl import OpenCLNeeds
     from tvm_eff.targets import Target
 
 __all__ = [
@@ -99,6 +100,7 @@ def write(
     golden: Golden,
     validation: Validation,
     measurement: MeasuredCost | None = None,
+    opencl: OpenCLNeeds | None = None,
     archive: bool = False,
 ) -> Bundle:
     """Write a bundle; one that is there already is replaced when the new one is complete.
@@ -119,6 +121,9 @@ def write(
         How close the library came to PyTorch.
     measurement
         What an inference cost, if it was measured.
+    opencl
+        What the library needs of a GPU, as :func:`tvm_eff.deploy.library.build_library` says;
+        None if `target` is a processor.
     archive
         Whether to write :func:`archive_path` beside the folder as well.
 
@@ -127,6 +132,8 @@ def write(
     BundleError
         The folder holds something else, or it cannot be written.
     """
+    if (target.gpu is None) != (opencl is None):
+        raise ValueError(f"what a library needs of a GPU is for {target.name} to say, or not to")
     require_replaceable(folder)
     described = Manifest(
         format=manifest.FORMAT,
@@ -134,7 +141,7 @@ def write(
         function="main",
         inputs=_infos(golden.inputs),
         outputs=_infos(golden.outputs),
-        target=_made_for(target),
+        target=_made_for(target, opencl),
         versions=_versions(),
         files=MappingProxyType({}),
         validation=validation,
@@ -197,7 +204,9 @@ def load(folder: str | Path) -> LoadedBundle:
     Raises
     ------
     BundleError
-        The bundle is incomplete or damaged, or this machine cannot run it.
+        The bundle is incomplete or damaged, or this machine or its GPU cannot run it.
+    DeviceError, SetupError, BuildError
+        It runs on a GPU, and this machine has no OpenCL driver or cannot use it.
     """
     bundle = read(folder)
     made_for = bundle.manifest.target
@@ -225,7 +234,7 @@ def _infos(arrays: Mapping[str, np.ndarray]) -> tuple[TensorInfo, ...]:
     return tuple(TensorInfo(name, a.shape, str(a.dtype)) for name, a in arrays.items())
 
 
-def _made_for(target: Target) -> MadeFor:
+def _made_for(target: Target, opencl: OpenCLNeeds | None) -> MadeFor:
     emulator = target.emulator
     return MadeFor(
         name=target.name,
@@ -236,6 +245,7 @@ def _made_for(target: Target) -> MadeFor:
         triple=target.toolchain.triple,
         glibc=target.toolchain.glibc,
         emulator=None if emulator is None else EmulatorInfo(emulator.arch, emulator.cpu),
+        opencl=opencl,
     )
 
 

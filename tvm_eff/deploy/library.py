@@ -14,13 +14,14 @@ from tvm_eff.deploy.alternatives import use_fastest
 from tvm_eff.errors import BuildError
 from tvm_eff.frontend import Imported, join_concatenated
 from tvm_eff.frontend.parameters import evaluate_parameters
+from tvm_eff.opencl import OpenCLNeeds
 from tvm_eff.targets import Target
 from tvm_eff.tune import Task
 
 
 def build_library(
     network: Imported, tasks: list[Task], database: ms.Database | None, target: Target, path: Path
-) -> None:
+) -> OpenCLNeeds | None:
     """Apply the records, pack the weights, compile and link.
 
     Parameters
@@ -36,6 +37,11 @@ def build_library(
     path
         The library to write. Its ``main`` takes the network's inputs only.
 
+    Returns
+    -------
+    OpenCLNeeds or None
+        What the library needs of the GPU; None if it runs on the processor.
+
     Raises
     ------
     BuildError
@@ -44,7 +50,7 @@ def build_library(
     mod = network.mod
     if database is not None:
         mod = _apply(use_fastest(mod, database, target), tasks, database, target)
-    build_module(_with_weights(mod, network.params), target, path)
+    return build_module(_with_weights(mod, network.params), target, path)
 
 
 def _apply(

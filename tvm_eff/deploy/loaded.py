@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tvm_eff.deploy import gpu
 from tvm_eff.deploy.manifest import Manifest, TensorInfo
 from tvm_eff.deploy.validate import compare
 from tvm_eff.errors import BundleError
@@ -42,14 +43,16 @@ class LoadedBundle:
         with _without_torch():
             import tvm
             from tvm.runtime.vm import VirtualMachine
+
+            needs = manifest.target.opencl
+            self._device = tvm.cpu() if needs is None else gpu.find(needs, library)
         _use_all_cores()
-        self._cpu = tvm.cpu()
         # Kept from call to call: fresh memory for a large input costs more than the copy.
         self._tensors = [
-            tvm.runtime.empty(each.shape, each.dtype, self._cpu) for each in manifest.inputs
+            tvm.runtime.empty(each.shape, each.dtype, self._device) for each in manifest.inputs
         ]
         try:
-            self._machine = VirtualMachine(_load(library), self._cpu)
+            self._machine = VirtualMachine(_load(library), self._device)
             self._main = self._machine[manifest.function]
         except Exception as error:  # whatever the loader and TVM raise
             reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
@@ -83,6 +86,7 @@ class LoadedBundle:
             self._golden_outputs,
             self.manifest.validation.tolerance,
             f"{self._library} on its golden inputs",
+            classes=self.manifest.validation.same_class is True,
         )
 
     def __repr__(self) -> str:

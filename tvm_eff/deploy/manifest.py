@@ -10,9 +10,12 @@ from typing import Any, Literal
 
 from tvm_eff.deploy import _strict
 from tvm_eff.errors import BundleError
+from tvm_eff.opencl.needs import OpenCLNeeds
 
-FORMAT = 1
+FORMAT = 2
 """Version of the bundle's format; a reader refuses the versions it does not know."""
+
+_READ = (1, 2)
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class MadeFor:
         The platform and the oldest glibc it was linked for.
     emulator
         The board's emulated stand-in, if it has one.
+    opencl
+        What the kernels need of a GPU; None if they run on the processor.
     """
 
     name: str
@@ -63,6 +68,7 @@ class MadeFor:
     triple: str
     glibc: str
     emulator: EmulatorInfo | None
+    opencl: OpenCLNeeds | None = None
 
     @property
     def arch(self) -> str:
@@ -94,12 +100,19 @@ class Validation:
         How many inputs were tried.
     where
         The device it ran on, in words.
+    dtype
+        What its activations and weights are stored as.
+    same_class
+        Whether the highest class score is PyTorch's for every input; None if that was not
+        asked, as for float32, or the outputs are no class scores.
     """
 
     tolerance: float
     largest_error: float
     inputs: int
     where: str
+    dtype: str = "float32"
+    same_class: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -183,15 +196,26 @@ def read(path: Path) -> Manifest:
     except ValueError as error:
         raise BundleError(f"{path} is damaged: {error}; build or copy the bundle again") from error
     version = data.get("format") if isinstance(data, dict) else None
-    if type(version) is int and version != FORMAT:
+    if type(version) is int and version not in _READ:
         raise BundleError(
-            f"{path} has format {version}, and this tvm_eff reads format {FORMAT}; "
+            f"{path} has format {version}, and this tvm_eff reads formats "
+            f"{' and '.join(map(str, _READ))}; "
             "build the bundle again, or use the tvm_eff it was built with"
         )
     try:
-        return _strict.parse(Manifest, data)
+        return _strict.parse(Manifest, _upgraded(data) if version == 1 else data)
     except _strict.Mismatch as error:
         raise BundleError(f"{path} is not a valid manifest: {error}; build it again") from error
+
+
+def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
+    """Return a manifest of format 1 as one of format 2, which has more to say."""
+    added: dict[str, dict[str, Any]] = {
+        "target": {"opencl": None},
+        "validation": {"dtype": "float32", "same_class": None},
+    }
+    old = {key: data[key] for key in added if isinstance(data.get(key), dict)}
+    return {**data, **{key: {**added[key], **part} for key, part in old.items()}}
 
 
 def _plain(value: Any) -> Any:

@@ -8,11 +8,45 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tvm_eff.deploy.manifest import Validation
 from tvm_eff.errors import ValidationError
-from tvm_eff.numerics import relative_error
+from tvm_eff.numerics import network_tolerance, relative_error
 
 if TYPE_CHECKING:
     from tvm_eff.device import Device
+
+
+def validation(
+    device: Device,
+    library: Path,
+    inputs_list: Sequence[Sequence[np.ndarray]],
+    expected_list: Sequence[Sequence[np.ndarray]],
+    dtype: str,
+) -> Validation:
+    """Validate a library whose activations are stored as `dtype`, as :func:`validate` does.
+
+    Half precision moves every output a little, so that two close class scores may change
+    places: in float16 the highest one must be PyTorch's, for every input.
+
+    Returns
+    -------
+    Validation
+        What the bundle's manifest says of it.
+
+    Raises
+    ------
+    ValidationError
+        An output differs by more than :func:`tvm_eff.numerics.network_tolerance` allows, or
+        is of another class.
+    ExecutionError, DeviceError
+        As for :meth:`tvm_eff.device.Device.run`.
+    """
+    classes = dtype == "float16"
+    tolerance = network_tolerance(dtype)
+    error = validate(device, library, inputs_list, expected_list, tolerance, classes=classes)
+    compared = classes and any(map(are_class_scores, expected_list[0]))
+    where = device.fingerprint.where
+    return Validation(tolerance, error, len(inputs_list), where, dtype, compared or None)
 
 
 def validate(
@@ -21,6 +55,8 @@ def validate(
     inputs_list: Sequence[Sequence[np.ndarray]],
     expected_list: Sequence[Sequence[np.ndarray]],
     tolerance: float,
+    *,
+    classes: bool = False,
 ) -> float:
     """Run a library's ``main`` on several inputs and compare with what is expected.
 
@@ -36,6 +72,8 @@ def validate(
         For each run, the outputs in order.
     tolerance
         The largest error allowed, as a fraction of the spread of the expected output.
+    classes
+        Whether the highest of class scores must be the expected one.
 
     Returns
     -------
@@ -54,12 +92,18 @@ def validate(
     largest = 0.0
     for index, (inputs, expected) in enumerate(zip(inputs_list, expected_list, strict=True)):
         actual, _ = device.run(library, inputs)
-        largest = max(largest, compare(actual, expected, tolerance, f"{library}, input {index}"))
+        what = f"{library}, input {index}"
+        largest = max(largest, compare(actual, expected, tolerance, what, classes=classes))
     return largest
 
 
 def compare(
-    actual: Sequence[np.ndarray], expected: Sequence[np.ndarray], tolerance: float, what: str
+    actual: Sequence[np.ndarray],
+    expected: Sequence[np.ndarray],
+    tolerance: float,
+    what: str,
+    *,
+    classes: bool = False,
 ) -> float:
     """Return the largest error of any output.
 
@@ -71,11 +115,14 @@ def compare(
         The largest error allowed.
     what
         Names the run in messages.
+    classes
+        Whether the highest of class scores must be the expected one.
 
     Raises
     ------
     ValidationError
-        There are more or fewer outputs, or one differs by more than the tolerance.
+        There are more or fewer outputs, or one differs by more than the tolerance or is of
+        another class.
     """
     if len(actual) != len(expected):
         raise ValidationError(
@@ -89,7 +136,30 @@ def compare(
                 f"{what}: output {index} is wrong: {_difference(actual[index], expected[index])}, "
                 f"where an error of {tolerance:.1e} is allowed"
             )
+    for index, scores in enumerate(expected if classes else []):
+        if are_class_scores(scores):
+            _require_same_classes(actual[index], scores, f"{what}: output {index}")
     return max(errors, default=0.0)
+
+
+def are_class_scores(output: np.ndarray) -> bool:
+    """Whether an output looks like scores of several classes, a row for each input."""
+    return output.ndim == 2 and output.shape[1] > 1
+
+
+def _require_same_classes(actual: np.ndarray, expected: np.ndarray, what: str) -> None:
+    found, wanted = actual.argmax(axis=1), expected.argmax(axis=1)
+    differing = np.flatnonzero(found != wanted)
+    if not differing.size:
+        return
+    row = int(differing[0])
+    first, second = expected[row, wanted[row]], expected[row, found[row]]
+    margin = float(first - second) / (float(np.ptp(expected)) or 1.0)
+    raise ValidationError(
+        f"{what} is of another class: the highest score is that of class {found[row]} instead of "
+        f"{wanted[row]}, which is ahead by {margin:.1e} of the spread in PyTorch's float32; "
+        "float16 cannot tell them apart: use float32 for this model"
+    )
 
 
 def _error(actual: np.ndarray, expected: np.ndarray) -> float:

@@ -2,9 +2,10 @@
 
 from tvm_eff.frontend.importer import Imported, import_model, import_program
 from tvm_eff.frontend.passes.concatenation import join_concatenated
-from tvm_eff.frontend.pipeline import lower, require_dtype
+from tvm_eff.frontend.pipeline import DTYPES, lower, require_dtype
 
 __all__ = [
+    "DTYPES",
     "Imported",
     "import_model",
     "import_program",

@@ -7,6 +7,7 @@ from dataclasses import replace
 import tvm
 from tvm.relax import transform
 
+from tvm_eff.errors import UsageError, nearest
 from tvm_eff.frontend.importer import Imported
 from tvm_eff.frontend.parameters import evaluate_parameters
 from tvm_eff.frontend.passes.batch_norm import simplify_batch_norm
@@ -15,15 +16,38 @@ from tvm_eff.frontend.passes.channels_last import channels_last
 from tvm_eff.frontend.passes.concatenation import fuse_places, place_concatenated
 from tvm_eff.frontend.passes.depthwise_multiplier import split_depthwise_multiplier
 from tvm_eff.frontend.passes.fold_scale import fold_scale
+from tvm_eff.frontend.passes.half_precision import half_precision
 from tvm_eff.frontend.passes.narrow_indices import narrow_indices
 from tvm_eff.frontend.passes.pad_channels import pad_channels
 from tvm_eff.frontend.passes.transposed_convolution import rewrite_transposed_convolution
 from tvm_eff.targets import Target
 
+DTYPES = ("float32", "float16")
+"""What a network's activations and weights can be stored as."""
+
 
 def require_dtype(target: Target, dtype: str) -> None:
-    """TEMPORARY: float16 comes with the frontend's mixed precision."""
-    assert dtype == "float32"
+    """Refuse a dtype that networks cannot be lowered to for a target.
+
+    Raises
+    ------
+    UsageError
+        It is none of :data:`DTYPES`, or the target does not compute in it.
+    """
+    if dtype not in DTYPES:
+        raise UsageError(f"unknown dtype '{dtype}'{nearest(dtype, DTYPES)}")
+    if dtype == "float32":
+        return
+    if target.gpu is None:
+        raise UsageError(
+            f"{target.name} runs networks on the processor, in float32 only; "
+            f"leave {dtype} out, or name a target with a GPU, such as rk3399-mali"
+        )
+    if not target.gpu.float16:
+        raise UsageError(
+            f"the GPU of {target.name} does not compute in {dtype}: {target.path} says "
+            "so under [gpu]; use float32"
+        )
 
 
 def lower(network: Imported, target: Target, dtype: str = "float32") -> Imported:
@@ -33,11 +57,28 @@ def lower(network: Imported, target: Target, dtype: str = "float32") -> Imported
     whatever depends on parameters alone is computed now, and operators are fused.
     The kernels mark the parameters whose layout a schedule may choose.
 
+    Parameters
+    ----------
+    network
+        The network as imported, in float32.
+    target
+        What it is compiled for.
+    dtype
+        What activations and weights are stored as. Inputs and outputs stay float32, and
+        float16 is computed in float32 where
+        :mod:`tvm_eff.frontend.passes.half_precision` says so.
+
     Returns
     -------
     Imported
         ``main`` calls PrimFuncs; its parameters are as the kernels read them.
+
+    Raises
+    ------
+    UsageError
+        The target does not compute in `dtype`.
     """
+    require_dtype(target, dtype)
     mod = _run(
         network.mod,
         simplify_batch_norm,
@@ -53,6 +94,7 @@ def lower(network: Imported, target: Target, dtype: str = "float32") -> Imported
         transform.CanonicalizeBindings(),
         transform.DeadCodeElimination(),
         pad_channels(target.lanes),
+        *([half_precision] if dtype == "float16" else []),
         transform.LiftTransformParams(),
     )
     mod, params = evaluate_parameters(mod, network.params)

@@ -6,14 +6,17 @@ runtime; then ``tvm.device("opencl")`` works as any other device does.
 
 from tvm_eff.opencl.drivers import software_drivers
 from tvm_eff.opencl.loading import OpenCLDevice, describe, devices, environment, load
+from tvm_eff.opencl.needs import OpenCLNeeds, missing
 from tvm_eff.opencl.plugin import build
 
 __all__ = [
     "OpenCLDevice",
+    "OpenCLNeeds",
     "build",
     "describe",
     "devices",
     "environment",
     "load",
+    "missing",
     "software_drivers",
 ]

@@ -12,7 +12,7 @@ import numpy as np
 from tvm_eff.build.compile import KERNEL
 from tvm_eff.device import Device, Measurement, MeasureOptions
 from tvm_eff.errors import ExecutionError
-from tvm_eff.tune.checker import TOLERANCE, relative_error
+from tvm_eff.tune.checker import kernel_tolerance, relative_error
 from tvm_eff.tune.task import Task
 
 OPTIONS = MeasureOptions(repeat=5, min_repeat_ms=4.0, budget_s=0.2)
@@ -58,6 +58,7 @@ def measure(
     DeviceError
         The device is gone.
     """
+    tolerance = kernel_tolerance(spec.dtype for spec in task.parameters)
     options = replace(OPTIONS, stop_above=CLEARLY_WORSE * best)
 
     def attempt() -> tuple[Measurement | None, float]:
@@ -68,15 +69,15 @@ def measure(
         return measurement, max(relative_error(a, b) for a, b in pairs)
 
     measurement, error = attempt()
-    if not error <= TOLERANCE:
+    if not error <= tolerance:
         # Inputs on the device may have been written by the candidate before.
         device.forget()
         measurement, error = attempt()
-    if not error <= TOLERANCE:
+    if not error <= tolerance:
         device.forget()
         raise ExecutionError(
             f"wrong result: it differs from the reference by {error:.2g} of its spread "
-            f"(allowed {TOLERANCE:g})"
+            f"(allowed {tolerance:g})"
         )
     assert measurement is not None, "a measurement was asked for"
     return measurement, error

@@ -1,0 +1,69 @@
+"""One kernel that computes an operator in float32 from inputs and to a result of other types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import tvm
+from tvm import relax
+from tvm.relax import transform
+from tvm.s_tir import Schedule, ScheduleError
+from tvm.tirx import PrimFunc
+
+Remake = Callable[[Sequence[relax.Expr]], relax.Expr]
+
+
+def one_kernel(
+    mod: tvm.IRModule, inputs: Sequence[relax.TensorType], remake: Remake, result: str
+) -> PrimFunc:
+    """Return the kernel.
+
+    Parameters
+    ----------
+    mod
+        The PrimFuncs that `remake` may call.
+    inputs
+        The types of the kernel's inputs; those in float16 are converted as they are read.
+    remake
+        Makes the operator's call of the inputs in float32.
+    result
+        The dtype to round a result in float32 to.
+    """
+    builder = relax.BlockBuilder(mod)
+    params = [relax.Var(f"input{index}", each) for index, each in enumerate(inputs)]
+    with builder.function("body", params, {"Primitive": True}, private=True):
+        with builder.dataflow():
+            wide = [_converted(builder, each, "float16", "float32") for each in params]
+            value = builder.emit(remake(wide))
+            output = builder.emit_output(_converted(builder, value, "float32", result))
+        body = builder.emit_func_output(output)
+    given = [relax.Var(f"given{index}", each) for index, each in enumerate(inputs)]
+    with builder.function("main", given):
+        with builder.dataflow():
+            call = builder.emit_output(relax.Call(body, given))
+        builder.emit_func_output(call)
+    fused = transform.FuseTIR()(transform.LegalizeOps()(builder.get()))
+    fused = transform.DeadCodeElimination(["main"])(fused)
+    [kernel] = [func for _, func in fused.functions_items() if isinstance(func, PrimFunc)]
+    return _without_copies(kernel)
+
+
+def _converted(
+    builder: relax.BlockBuilder, value: relax.Expr, given: str, wanted: str
+) -> relax.Expr:
+    if str(value.ty.dtype) != given or given == wanted:
+        return value
+    return builder.emit(relax.op.astype(value, wanted))
+
+
+def _without_copies(func: PrimFunc) -> PrimFunc:
+    """Convert where a value is read or written, instead of in a tensor of its own."""
+    sch = Schedule(tvm.IRModule({"main": func.with_attr("global_symbol", "main")}))
+    for block in list(sch.get_child_blocks(sch.get_sblock("root"))):
+        for inline in (sch.compute_inline, sch.reverse_compute_inline):
+            try:
+                inline(block)
+            except ScheduleError:
+                continue
+            break
+    return sch.mod["main"].without_attr("global_symbol")
