@@ -101,7 +101,7 @@ class Bench:
             started = time.monotonic()
             records = tune.RecordStore(self.logs, self.target, self.device.unit)
             lowered = frontend.lower(imported, self.target, self.dtype)
-            tasks = flow.build_tuned(
+            tuned = flow.build_tuned(
                 lowered, self.target, self.device, records, tune.TuneOptions(), self.progress, ours
             )
             seconds = time.monotonic() - started
@@ -120,8 +120,8 @@ class Bench:
             "faster_least": min(ratios),
             "default_error": errors["default"],
             "error": errors["tvm_eff"],
-            "candidates": sum(each.measured for each in tasks),
-            "failed": sum(each.failed for each in tasks),
+            "candidates": sum(each.measured for each in tuned.tasks),
+            "failed": sum(each.failed for each in tuned.tasks),
             "tuning_s": seconds,
         }
 

@@ -15,10 +15,11 @@ import numpy as np
 
 from tvm_eff import data, frontend, models, numerics, place, targets, tune
 from tvm_eff.deploy import bundle, library
-from tvm_eff.deploy.validate import validate
+from tvm_eff.deploy.validate import validation
 from tvm_eff.device import Device, Measurement, MeasureOptions
 from tvm_eff.errors import BundleError, DeviceError, RecordError
 from tvm_eff.models import Network, Program
+from tvm_eff.opencl import OpenCLNeeds
 from tvm_eff.targets import Target
 
 
@@ -111,6 +112,22 @@ class FlowResult:
 
 
 @dataclass(frozen=True)
+class Tuned:
+    """What became of a network's kernels.
+
+    Attributes
+    ----------
+    tasks
+        What was found for each kernel.
+    opencl
+        What their library needs of a GPU; None if it runs on the processor.
+    """
+
+    tasks: list[tune.TaskResult]
+    opencl: OpenCLNeeds | None
+
+
+@dataclass(frozen=True)
 class Example:
     """Inputs, and the outputs that PyTorch computes for them."""
 
@@ -157,23 +174,24 @@ def build(options: FlowOptions, progress: Progress) -> FlowResult:
         _require_float16(device, options)
         records = tune.RecordStore(options.logs or default_logs(target), target, device.unit)
         path = Path(scratch) / "model.so"
-        found = build_tuned(lowered, measured.target, device, records, options.tune, progress, path)
+        tuned = build_tuned(lowered, measured.target, device, records, options.tune, progress, path)
 
         where = device.fingerprint.where
         progress.step(f"validating on {where}")
-        golden, validation = _validate(program, examples, device, path)
+        golden, validated = _validate(program, examples, device, path, options.dtype)
         _, measurement = device.run(path, list(golden.inputs.values()), measure=MeasureOptions())
         assert measurement is not None, "a measurement was asked for"
         if measured.target != target:
             progress.step(f"compiling the library for {target.name}")
-            path = _cross_compiled(lowered, found, records, target, path)
+            path = _cross_compiled(lowered, tuned, records, target, path)
         bundle.write(
             folder,
             path,
             model=model.name,
             target=target,
             golden=golden,
-            validation=validation,
+            validation=validated,
+            opencl=tuned.opencl,
             measurement=bundle.MeasuredCost(
                 measurement.unit, measurement.values, where, date.today().isoformat()
             ),
@@ -181,13 +199,13 @@ def build(options: FlowOptions, progress: Progress) -> FlowResult:
         return FlowResult(
             target=target,
             model=model.name,
-            tasks=found,
+            tasks=tuned.tasks,
             bundle=folder,
             library_bytes=path.stat().st_size,
             where=where,
             ran_elsewhere=measured.target != target,
             measurement=measurement,
-            largest_error=validation.largest_error,
+            largest_error=validated.largest_error,
             seconds=time.monotonic() - started,
         )
 
@@ -209,14 +227,14 @@ def _require_float16(device: Device, options: FlowOptions) -> None:
 
 def _cross_compiled(
     lowered: frontend.Imported,
-    found: Sequence[tune.TaskResult],
+    tuned: Tuned,
     records: tune.RecordStore,
     target: Target,
     here: Path,
 ) -> Path:
     """Write the library of the same kernels for the board, whose processor launches them."""
     path = here.with_name("board.so")
-    tasks = [each.task for each in found]
+    tasks = [each.task for each in tuned.tasks]
     library.build_library(lowered, tasks, records.database, target, path)
     return path
 
@@ -239,7 +257,7 @@ def build_tuned(
     options: tune.TuneOptions,
     progress: Progress,
     path: Path,
-) -> list[tune.TaskResult]:
+) -> Tuned:
     """Tune the kernels of a lowered network on an open device, and write its library to `path`.
 
     Raises
@@ -250,23 +268,23 @@ def build_tuned(
     tasks = tune.extract(lowered.mod)
     found = tune.tune(tasks, target, device, records, options, progress)
     progress.step("compiling the library")
-    library.build_library(lowered, tasks, records.database, target, path)
-    return found
+    opencl = library.build_library(lowered, tasks, records.database, target, path)
+    return Tuned(found, opencl)
 
 
 def _validate(
-    program: Program, examples: Sequence[Example], device: Device, path: Path
+    program: Program, examples: Sequence[Example], device: Device, path: Path, dtype: str
 ) -> tuple[bundle.Golden, bundle.Validation]:
     """Compare a library with PyTorch; the first example becomes the golden one."""
     inputs = [each.inputs for each in examples]
     outputs = [each.outputs for each in examples]
-    error = validate(device, path, inputs, outputs, numerics.TOLERANCE)
+    validated = validation(device, path, inputs, outputs, dtype)
     return (
         bundle.Golden(
             dict(zip(program.inputs, inputs[0], strict=True)),
             dict(zip(program.outputs, outputs[0], strict=True)),
         ),
-        bundle.Validation(numerics.TOLERANCE, error, len(inputs), device.fingerprint.where),
+        validated,
     )
 
 
