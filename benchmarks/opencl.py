@@ -101,7 +101,7 @@ class Bench:
             started = time.monotonic()
             records = tune.RecordStore(self.logs, self.target, self.device.unit)
             lowered = frontend.lower(imported, self.target, self.dtype)
-            tasks = flow.build_tuned(
+            tasks, _ = flow.build_tuned(
                 lowered, self.target, self.device, records, tune.TuneOptions(), self.progress, ours
             )
             seconds = time.monotonic() - started

@@ -15,10 +15,11 @@ import numpy as np
 
 from tvm_eff import data, frontend, models, numerics, place, targets, tune
 from tvm_eff.deploy import bundle, library
-from tvm_eff.deploy.validate import validate
+from tvm_eff.deploy.validate import validation
 from tvm_eff.device import Device, Measurement, MeasureOptions
 from tvm_eff.errors import BundleError, DeviceError, RecordError
 from tvm_eff.models import Network, Program
+from tvm_eff.opencl import OpenCLNeeds
 from tvm_eff.targets import Target
 
 
@@ -157,26 +158,29 @@ def build(options: FlowOptions, progress: Progress) -> FlowResult:
         _require_float16(device, options)
         records = tune.RecordStore(options.logs or default_logs(target), target, device.unit)
         path = Path(scratch) / "model.so"
-        found = build_tuned(lowered, measured.target, device, records, options.tune, progress, path)
+        found, needs = build_tuned(
+            lowered, measured.target, device, records, options.tune, progress, path
+        )
 
         where = device.fingerprint.where
         progress.step(f"validating on {where}")
-        golden, validation = _validate(program, examples, device, path)
+        golden, validated = _validate(program, examples, device, path, options.dtype)
         _, measurement = device.run(path, list(golden.inputs.values()), measure=MeasureOptions())
         assert measurement is not None, "a measurement was asked for"
         if measured.target != target:
             progress.step(f"compiling the library for {target.name}")
-            path = _cross_compiled(lowered, found, records, target, path)
+            path, needs = _cross_compiled(lowered, found, records, target, path)
         bundle.write(
             folder,
             path,
             model=model.name,
             target=target,
             golden=golden,
-            validation=validation,
+            validation=validated,
             measurement=bundle.MeasuredCost(
                 measurement.unit, measurement.values, where, date.today().isoformat()
             ),
+            opencl=needs,
         )
         return FlowResult(
             target=target,
@@ -187,7 +191,7 @@ def build(options: FlowOptions, progress: Progress) -> FlowResult:
             where=where,
             ran_elsewhere=measured.target != target,
             measurement=measurement,
-            largest_error=validation.largest_error,
+            largest_error=validated.largest_error,
             seconds=time.monotonic() - started,
         )
 
@@ -213,12 +217,11 @@ def _cross_compiled(
     records: tune.RecordStore,
     target: Target,
     here: Path,
-) -> Path:
+) -> tuple[Path, OpenCLNeeds | None]:
     """Write the library of the same kernels for the board, whose processor launches them."""
     path = here.with_name("board.so")
     tasks = [each.task for each in found]
-    library.build_library(lowered, tasks, records.database, target, path)
-    return path
+    return path, library.build_library(lowered, tasks, records.database, target, path)
 
 
 def _network(model: str | Network) -> Network:
@@ -239,8 +242,13 @@ def build_tuned(
     options: tune.TuneOptions,
     progress: Progress,
     path: Path,
-) -> list[tune.TaskResult]:
+) -> tuple[list[tune.TaskResult], OpenCLNeeds | None]:
     """Tune the kernels of a lowered network on an open device, and write its library to `path`.
+
+    Returns
+    -------
+    tuple
+        What was found for each kernel, and what the library needs of a GPU.
 
     Raises
     ------
@@ -250,23 +258,22 @@ def build_tuned(
     tasks = tune.extract(lowered.mod)
     found = tune.tune(tasks, target, device, records, options, progress)
     progress.step("compiling the library")
-    library.build_library(lowered, tasks, records.database, target, path)
-    return found
+    return found, library.build_library(lowered, tasks, records.database, target, path)
 
 
 def _validate(
-    program: Program, examples: Sequence[Example], device: Device, path: Path
+    program: Program, examples: Sequence[Example], device: Device, path: Path, dtype: str
 ) -> tuple[bundle.Golden, bundle.Validation]:
     """Compare a library with PyTorch; the first example becomes the golden one."""
     inputs = [each.inputs for each in examples]
     outputs = [each.outputs for each in examples]
-    error = validate(device, path, inputs, outputs, numerics.TOLERANCE)
+    found = validation(device, path, inputs, outputs, dtype)
     return (
         bundle.Golden(
             dict(zip(program.inputs, inputs[0], strict=True)),
             dict(zip(program.outputs, outputs[0], strict=True)),
         ),
-        bundle.Validation(numerics.TOLERANCE, error, len(inputs), device.fingerprint.where),
+        found,
     )
 
 
