@@ -6,6 +6,7 @@ import json
 import os
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,27 @@ def test_truncated_manifest(maker: Maker, tmp_path: Path) -> None:
 
 def test_later_format(maker: Maker, tmp_path: Path) -> None:
     maker.write(tmp_path / "b")
-    edit_manifest(tmp_path / "b", lambda data: data.update(format=2, what_comes=[]))
-    with pytest.raises(BundleError, match="has format 2, and this tvm_eff reads format 1"):
+    edit_manifest(tmp_path / "b", lambda data: data.update(format=3, what_comes=[]))
+    with pytest.raises(BundleError, match="has format 3, and this tvm_eff reads formats 1 and 2"):
+        bundle.read(tmp_path / "b")
+
+
+def as_format_1(data: dict[str, Any]) -> None:
+    """Take away what format 1 did not say."""
+    data.update(format=1)
+    del data["target"]["opencl"], data["validation"]["dtype"], data["validation"]["same_class"]
+
+
+def test_earlier_format(maker: Maker, tmp_path: Path) -> None:
+    written = maker.write(tmp_path / "b")
+    edit_manifest(tmp_path / "b", as_format_1)
+    assert replace(bundle.read(tmp_path / "b").manifest, format=2) == written.manifest
+
+
+def test_a_damaged_manifest_of_an_earlier_format(maker: Maker, tmp_path: Path) -> None:
+    maker.write(tmp_path / "b")
+    edit_manifest(tmp_path / "b", lambda data: (as_format_1(data), data.update(validation=3)))
+    with pytest.raises(BundleError, match="validation is 3; expected an object"):
         bundle.read(tmp_path / "b")
 
 
@@ -93,6 +113,9 @@ def test_later_format(maker: Maker, tmp_path: Path) -> None:
         (lambda data: data.update(outputs={}), "'outputs' is {}; expected a list"),
         (lambda data: data.update(validation=None), "validation is None; expected an object"),
         (lambda data: data["validation"].update(tolerance=float("nan")), "a finite number"),
+        (lambda data: data["validation"].pop("dtype"), "the key 'validation.dtype' is missing"),
+        (lambda data: data["validation"].update(same_class=1), "is 1; expected true or false"),
+        (lambda data: data["target"].update(opencl={}), "'target.opencl.version' is missing"),
         (
             lambda data: data["measurement"].update(unit="ms"),
             "'measurement.unit' is 'ms'; expected \"seconds\" or \"instructions\"",

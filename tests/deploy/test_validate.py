@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from made_bundles import Maker, tensor
 
-from tvm_eff.deploy.validate import compare, validate
+from tvm_eff.deploy.validate import compare, validate, validation
 from tvm_eff.device import Device, LocalDevice
 from tvm_eff.errors import ValidationError
+from tvm_eff.numerics import TOLERANCE, network_tolerance
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,44 @@ def with_value(array: np.ndarray, value: float) -> np.ndarray:
 def test_wrong_outputs(actual: list[np.ndarray], expected: list[np.ndarray], message: str) -> None:
     with pytest.raises(ValidationError, match=f"it: .*{message}"):
         compare(actual, expected, 1e-5, "it")
+
+
+SCORES = np.array([[0.0, 1.0, 5.0, 4.999]], "float32")
+
+
+def test_two_classes_that_change_places() -> None:
+    swapped = SCORES[:, [0, 1, 3, 2]]
+    assert compare([swapped], [SCORES], 1e-2, "it") == pytest.approx(2e-4, rel=1e-2)
+    with pytest.raises(
+        ValidationError,
+        match=r"output 0 is of another class: .* class 3 instead of 2, .* by 2\.0e-04 .*float32",
+    ):
+        compare([swapped], [SCORES], 1e-2, "it", classes=True)
+
+
+def test_outputs_that_are_no_class_scores() -> None:
+    image, number = SCORES.reshape(1, 2, 2), SCORES[:, 2:3]
+    for output in (image, number):
+        compare([output[..., ::-1]], [output], 1.0, "it", classes=True)
+
+
+def test_every_input_has_its_class_in_float16(maker: Maker, device: Device) -> None:
+    library, inputs = maker.library("host"), [[tensor(seed)] for seed in range(2)]
+    expected = [[2 * x] for (x,) in inputs]
+    found = validation(device, library, inputs, expected, "float16")
+    assert (found.dtype, found.same_class, found.inputs) == ("float16", True, 2)
+    assert found.tolerance == network_tolerance("float16")
+    # Two scores that are closer than the tolerance.
+    inputs[1][0][0] = [0.5, 0.5001, -1.0]
+    expected[1] = [2 * inputs[1][0][:, [1, 0, 2]]]
+    expected[1][0][1] = 2 * inputs[1][0][1]
+    with pytest.raises(ValidationError, match="input 1: output 0 is of another class"):
+        validation(device, library, inputs, expected, "float16")
+
+
+def test_float32_is_not_asked_for_classes(maker: Maker, device: Device) -> None:
+    found = validation(device, maker.library("host"), [[tensor()]], [[2 * tensor()]], "float32")
+    assert (found.tolerance, found.dtype, found.same_class) == (TOLERANCE, "float32", None)
 
 
 def test_the_wrong_one_of_several_inputs_is_named(maker: Maker, device: Device) -> None:

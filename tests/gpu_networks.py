@@ -1,0 +1,72 @@
+"""Small networks of every family, built for a GPU with a schedule of each kernel."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from networks import randomize
+from torch import nn
+
+from tvm_eff import frontend, space, tune
+from tvm_eff.deploy.library import build_library
+from tvm_eff.frontend import Imported
+from tvm_eff.models.factorized import IntraChannelLayer
+from tvm_eff.models.flattened import FlattenedLayer
+from tvm_eff.models.mobilenet import DepthwiseSeparable
+from tvm_eff.models.squeezenet import Bypass, Fire
+from tvm_eff.models.xception import Module
+from tvm_eff.opencl import OpenCLNeeds
+from tvm_eff.targets import Target
+from tvm_eff.tune import Record, RecordStore
+
+IMAGE = (1, 3, 32, 32)
+CLASSES = 10
+
+
+def _network(*features: nn.Module, channels: int) -> nn.Sequential:
+    entry = (nn.Conv2d(3, 16, 3, stride=2, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+    pool = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(*entry, *features, *pool, nn.Linear(channels, CLASSES))
+
+
+FAMILIES: dict[str, Callable[[], nn.Module]] = {
+    "squeezenet": lambda: _network(Fire(16, 8, 16), Bypass(Fire(32, 8, 16)), channels=32),
+    "mobilenet": lambda: _network(DepthwiseSeparable(16, 32, 2), channels=32),
+    "xception": lambda: _network(Module((16, 32, 32)), channels=32),
+    "flattened": lambda: _network(FlattenedLayer(16, 32, 3), nn.ReLU(), channels=32),
+    "factorized": lambda: _network(IntraChannelLayer(16, 32), nn.Softmax(1), channels=32),
+}
+
+
+@lru_cache(maxsize=len(FAMILIES))
+def imported(family: str) -> tuple[nn.Module, Imported]:
+    """Return a family's network, in PyTorch and in Relax."""
+    torch.manual_seed(0)
+    model = randomize(FAMILIES[family]()).eval()
+    return model, frontend.import_model(model, [torch.zeros(IMAGE)])
+
+
+def build(network: Imported, target: Target, library: Path) -> OpenCLNeeds | None:
+    """Build a lowered network with the most promising schedule of every kernel."""
+    tasks = tune.extract(network.mod)
+    with tempfile.TemporaryDirectory() as folder:
+        records = RecordStore(Path(folder), target, "seconds")
+        for task in tasks:
+            found = space.candidates(task.func, target)
+            best = found[0] if found else space.UNSCHEDULED
+            record = Record(task.workload, task.name, best, "seconds", (1.0,))
+            records.add(record)
+            records.commit(task, record, space.apply(task.func, best, target))
+        return build_library(network, tasks, records.database, target, library)
+
+
+def small(family: str, dtype: str, target: Target, library: Path) -> OpenCLNeeds:
+    """Build a family's network for a GPU."""
+    _, network = imported(family)
+    needs = build(frontend.lower(network, target, dtype), target, library)
+    assert needs is not None, "it is built for a GPU"
+    return needs
