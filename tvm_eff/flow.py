@@ -71,6 +71,8 @@ class FlowResult:
         What it was built for.
     model
         The model's name.
+    dtype
+        What it computes in.
     tasks
         What was found for each kernel.
     bundle
@@ -91,6 +93,7 @@ class FlowResult:
 
     target: Target
     model: str
+    dtype: str
     tasks: list[tune.TaskResult]
     bundle: Path
     library_bytes: int
@@ -199,6 +202,7 @@ def build(options: FlowOptions, progress: Progress) -> FlowResult:
         return FlowResult(
             target=target,
             model=model.name,
+            dtype=options.dtype,
             tasks=tuned.tasks,
             bundle=folder,
             library_bytes=path.stat().st_size,

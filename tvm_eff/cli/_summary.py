@@ -100,6 +100,10 @@ def _other_machines(result: FlowResult) -> list[str]:
     ]
 
 
+def _dtype(result: FlowResult) -> str:
+    return "" if result.dtype == "float32" else f" --dtype {result.dtype}"
+
+
 def _next_steps(result: FlowResult) -> list[str]:
     if result.target.is_host:
         return [f'in Python    tvm_eff.load("{result.bundle}")(x)']
@@ -112,5 +116,5 @@ def _next_steps(result: FlowResult) -> list[str]:
         "             time this library on it, or tune on it in seconds:",
         f"                 python scripts/bench.py {result.bundle} --rpc BOARD:{port}",
         f"                 python scripts/tune.py --target {result.target.name} "
-        f"--model {result.model} --rpc BOARD:{port}",
+        f"--model {result.model}{_dtype(result)} --rpc BOARD:{port}",
     ]
