@@ -39,6 +39,7 @@ def mali(monkeypatch: pytest.MonkeyPatch) -> None:
     """A board's device: tests of real ones are in tests/opencl, in processes of their own."""
     monkeypatch.setattr(opencl, "load", lambda: Path("plugin.so"))
     monkeypatch.setattr(opencl, "devices", lambda: (MALI,))
+    monkeypatch.setattr(opencl, "trouble", lambda number: "")
 
 
 def _findings(capfd: pytest.CaptureFixture[str]) -> tuple[int, dict[tuple[str, str], Any]]:
@@ -103,3 +104,14 @@ def test_text_says_the_same(capfd: pytest.CaptureFixture[str]) -> None:
     told = capfd.readouterr().out
     for word in ("apache-tvm", "zig", "Mali-T860", "256 work-items", "4,096 MiB"):
         assert word in told
+
+
+def test_driver_that_cannot_compile(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reason = "error: unknown target CPU 'generic'"
+    monkeypatch.setattr(opencl, "trouble", lambda number: reason)
+    code, findings = _findings(capfd)
+    assert code == 1
+    assert findings["opencl:0", "compiler"]["state"] == "wrong"
+    assert findings["opencl:0", "compiler"]["found"] == reason

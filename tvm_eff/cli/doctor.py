@@ -152,10 +152,10 @@ def _opencl() -> Iterator[Finding]:
         yield Finding("OpenCL", "driver", str(error), "missing")
         return
     for number, device in enumerate(devices):
-        yield from _device(f"opencl:{number}", device)
+        yield from _device(f"opencl:{number}", device, opencl.trouble(number))
 
 
-def _device(part: str, device: OpenCLDevice) -> Iterator[Finding]:
+def _device(part: str, device: OpenCLDevice, trouble: str) -> Iterator[Finding]:
     yield Finding(part, "device", f"{device.name}{' (in software)' if device.is_cpu else ''}")
     yield Finding(part, "platform", f"{device.platform}, {device.version}")
     yield Finding(part, "driver", f"{device.driver_version} ({device.library})")
@@ -166,6 +166,7 @@ def _device(part: str, device: OpenCLDevice) -> Iterator[Finding]:
     clock = f" at {device.clock_mhz} MHz" if device.clock_mhz else ""
     yield Finding(part, "compute units", f"{device.compute_units}{clock}")
     yield Finding(part, "float16", "yes" if device.has_float16 else "no")
+    yield Finding(part, "compiler", trouble or "works", "wrong" if trouble else "ok")
 
 
 def _size(count: int) -> str:

@@ -23,14 +23,13 @@ def find(needs: OpenCLNeeds, library: Path) -> Any:
     opencl.load()
     import tvm
 
-    trouble = tvm.get_global_func("tvm_eff.opencl.trouble")
     reasons = []
     for number, device in enumerate(opencl.devices()):
         lacking = opencl.missing(needs, device)
         if lacking:
             reasons.append(_lacks(device, lacking))
             continue
-        reason = trouble(number)
+        reason = opencl.trouble(number)
         if not reason:
             return tvm.device("opencl", number)
         reasons.append(f"{device.name} ({device.driver}) does not work: {reason}")

@@ -5,7 +5,7 @@ runtime; then ``tvm.device("opencl")`` works as any other device does.
 """
 
 from tvm_eff.opencl.drivers import software_drivers
-from tvm_eff.opencl.loading import OpenCLDevice, describe, devices, environment, load
+from tvm_eff.opencl.loading import OpenCLDevice, describe, devices, environment, load, trouble
 from tvm_eff.opencl.needs import OpenCLNeeds, missing
 from tvm_eff.opencl.plugin import build
 
@@ -19,4 +19,5 @@ __all__ = [
     "load",
     "missing",
     "software_drivers",
+    "trouble",
 ]

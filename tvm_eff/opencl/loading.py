@@ -135,6 +135,13 @@ def devices() -> tuple[OpenCLDevice, ...]:
     return tuple(describe(described(index).__getitem__) for index in range(number))
 
 
+def trouble(number: int) -> str:
+    """Return why a device of :func:`devices` cannot compile kernels; empty if it can."""
+    import tvm
+
+    return str(tvm.get_global_func("tvm_eff.opencl.trouble")(number))
+
+
 def _load(library: Path) -> None:
     if _loaded:
         return
