@@ -22,6 +22,8 @@ from tvm_eff.errors import SetupError
 
 _SUITE = "bookworm"  # qemu 7.2: the one Debian builds for users with plugins
 _FORMAT = 1
+# What no guest reads of what packages put into usr/share.
+_SHARED = ("doc", "man", "info", "locale", "lintian", "zoneinfo")
 
 
 @dataclass(frozen=True)
@@ -254,6 +256,7 @@ def _hide_host_libraries(folder: Path) -> None:
     # The guest's loader would otherwise read the list of this machine's libraries.
     (folder / "etc").mkdir(exist_ok=True)
     (folder / "etc/ld.so.cache").write_bytes(b"")
-    shutil.rmtree(folder / "usr/share", ignore_errors=True)
+    for texts in _SHARED:
+        shutil.rmtree(folder / "usr/share" / texts, ignore_errors=True)
     for conversions in (folder / "usr/lib").glob("*/gconv"):
         shutil.rmtree(conversions, ignore_errors=True)
