@@ -14,7 +14,7 @@ import torch
 
 import tvm_eff
 from tvm_eff import opencl, targets
-from tvm_eff.deploy import bench, bundle, gpu
+from tvm_eff.deploy import bench, bundle, gpu, machine
 from tvm_eff.deploy.bundle import Golden
 from tvm_eff.deploy.manifest import Validation
 from tvm_eff.errors import BundleError, UsageError
@@ -131,6 +131,12 @@ def test_what_a_library_needs_is_in_its_manifest(folders: dict[str, Path]) -> No
         assert needs is not None
         assert (needs.version, needs.extensions) == ("1.2", extensions)
         assert 1 < needs.work_group <= HERE.gpu.work_group
+
+
+def test_the_processor_that_launches_kernels_has_its_features(folders: dict[str, Path]) -> None:
+    features = bundle.read(folders["float32"]).manifest.target.cpu_features
+    assert features == machine.needed_features(targets.load("host"))
+    assert "asimd" in machine.needed_features(targets.load("rk3399-mali"))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
