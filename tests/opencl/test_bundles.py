@@ -11,6 +11,7 @@ import gpu_networks
 import numpy as np
 import pytest
 import torch
+from servers import tvm_server
 
 import tvm_eff
 from tvm_eff import opencl, targets
@@ -170,3 +171,16 @@ def test_timing_where_something_is_missing(
     greedy = edited(folders["float32"], tmp_path / "b", {"work_group": 1 << 20})
     with pytest.raises(BundleError, match=r"does not run there: .* lacks work-groups of 1048576"):
         bench.bench(bench.Options(greedy))
+
+
+def test_timing_on_a_board(
+    drivers: object, caches: dict[str, str], folders: dict[str, Path], tmp_path: Path
+) -> None:
+    # TVM's server, on a device without half precision.
+    with tvm_server(tmp_path, caches) as port:
+        board = f"127.0.0.1:{port}"
+        with pytest.raises(BundleError, match=r"PoCL.* lacks the extension cl_khr_fp16"):
+            bench.bench(bench.Options(folders["float16"], rpc=board))
+        report = bench.bench(bench.Options(folders["float32"], rpc=board, repeat=3))
+    assert report.where == f"rpc {board}"
+    assert report.largest_error <= network_tolerance("float32")
