@@ -60,7 +60,11 @@ def test_local_memory_is_that_of_the_kernel_with_most() -> None:
 @pytest.mark.parametrize("dtype", frontend.DTYPES)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family(family: str, dtype: str, tmp_path: Path) -> None:
-    needs = small(family, dtype, MALI, tmp_path / "model.so")
+    library = tmp_path / "model.so"
+    needs = small(family, dtype, MALI, library)
+    # Each kernel's source is its own, without the declarations of all others.
+    source = library.read_bytes()
+    assert source.count(b"__kernel void") == source.count(b"// Function: ") > 1
     assert needs.version == "1.2"
     assert needs.extensions == (("cl_khr_fp16",) if dtype == "float16" else ())
     assert MALI.gpu is not None

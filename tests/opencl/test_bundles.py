@@ -11,10 +11,11 @@ import gpu_networks
 import numpy as np
 import pytest
 import torch
+from servers import tvm_server
 
 import tvm_eff
 from tvm_eff import opencl, targets
-from tvm_eff.deploy import bench, bundle, gpu
+from tvm_eff.deploy import bench, bundle, gpu, machine
 from tvm_eff.deploy.bundle import Golden
 from tvm_eff.deploy.manifest import Validation
 from tvm_eff.errors import BundleError, UsageError
@@ -133,6 +134,12 @@ def test_what_a_library_needs_is_in_its_manifest(folders: dict[str, Path]) -> No
         assert 1 < needs.work_group <= HERE.gpu.work_group
 
 
+def test_the_processor_that_launches_kernels_has_its_features(folders: dict[str, Path]) -> None:
+    features = bundle.read(folders["float32"]).manifest.target.cpu_features
+    assert features == machine.needed_features(targets.load("host"))
+    assert "asimd" in machine.needed_features(targets.load("rk3399-mali"))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_a_bundle_computes_what_pytorch_computes(
     run: Callable[..., Any], folders: dict[str, Path], dtype: str
@@ -164,3 +171,16 @@ def test_timing_where_something_is_missing(
     greedy = edited(folders["float32"], tmp_path / "b", {"work_group": 1 << 20})
     with pytest.raises(BundleError, match=r"does not run there: .* lacks work-groups of 1048576"):
         bench.bench(bench.Options(greedy))
+
+
+def test_timing_on_a_board(
+    drivers: object, caches: dict[str, str], folders: dict[str, Path], tmp_path: Path
+) -> None:
+    # TVM's server, on a device without half precision.
+    with tvm_server(tmp_path, caches) as port:
+        board = f"127.0.0.1:{port}"
+        with pytest.raises(BundleError, match=r"PoCL.* lacks the extension cl_khr_fp16"):
+            bench.bench(bench.Options(folders["float16"], rpc=board))
+        report = bench.bench(bench.Options(folders["float32"], rpc=board, repeat=3))
+    assert report.where == f"rpc {board}"
+    assert report.largest_error <= network_tolerance("float32")

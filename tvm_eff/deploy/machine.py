@@ -41,7 +41,9 @@ def needed_features(target: Target) -> tuple[str, ...]:
     from tvm.target import codegen
 
     arch = target.toolchain.triple.partition("-")[0]
-    enabled = {str(name) for name in codegen.llvm_get_cpu_features(target.tvm_target())}
+    made = target.tvm_target()
+    processor = made if target.gpu is None else made.host
+    enabled = {str(name) for name in codegen.llvm_get_cpu_features(processor)}
     return tuple(linux for llvm, linux in _FEATURES[arch].items() if llvm in enabled)
 
 

@@ -7,8 +7,9 @@ reads float16 and writes float16. What moves, compares, clips, or adds and multi
 that are stored already is computed in float16, which rounds no more often. Inputs and
 outputs of the network stay float32.
 
-TVM's own ``ToMixedPrecision`` rounds a sum before its bias is added, averages in float16,
-and leaves casts between kernels.
+TVM's own ``ToMixedPrecision`` rounds a sum before its bias is added, and has kernels hand on
+float32 in front of an average. This pass foresees which kernels ``FuseOps`` will form; were it
+wrong, a tensor would be handed on in float32, and the result be no less exact.
 """
 
 from __future__ import annotations
@@ -23,58 +24,18 @@ from tvm.ir import GenericConst
 from tvm_eff.frontend.passes import _knowledge
 from tvm_eff.frontend.passes._calls import integers, name_of, remade, shape_of
 from tvm_eff.frontend.passes._one_kernel import one_kernel
+from tvm_eff.frontend.passes.precision_rules import (
+    ELEMENTWISE,
+    EXTREMES,
+    FUNCTIONS,
+    MOVES,
+    SUMS,
+    VIEWS,
+)
 
 HALF, WIDE = "float16", "float32"
 
 Map = Callable[[relax.Expr], relax.Expr]
-
-# Sums of products, whose operator has a dtype for its sums.
-SUMS = frozenset(f"relax.{name}" for name in ("matmul", "nn.conv1d", "nn.conv2d", "nn.conv3d"))
-
-# Computed in float16 with one rounding or none; where a sum comes before them, in float32.
-ELEMENTWISE = frozenset(
-    f"relax.{name}"
-    for name in (
-        *("abs", "add", "clip", "maximum", "minimum", "multiply", "negative", "subtract"),
-        *("nn.leakyrelu", "nn.prelu", "nn.relu"),
-    )
-)
-
-# They choose or move values and compute none.
-MOVES = frozenset(
-    f"relax.{name}"
-    for name in (
-        *("broadcast_to", "concat", "expand_dims", "flatten", "flip", "gather_elements"),
-        *("gather_nd", "layout_transform", "nn.pad", "permute_dims", "repeat", "reshape"),
-        *("split", "squeeze", "stack", "strided_slice", "take", "tile"),
-        *("equal", "greater", "greater_equal", "less", "less_equal", "not_equal", "where"),
-    )
-)
-
-# So do these, in a kernel of their own.
-EXTREMES = frozenset(
-    f"relax.{name}"
-    for name in (
-        *("argmax", "argmin", "max", "min"),
-        *("nn.max_pool1d", "nn.max_pool2d", "nn.max_pool3d"),
-    )
-)
-
-# The same values under another shape.
-VIEWS = frozenset(
-    f"relax.{name}" for name in ("expand_dims", "flatten", "permute_dims", "reshape", "squeeze")
-)
-
-# Each element for itself, in float32.
-FUNCTIONS = frozenset(
-    f"relax.{name}"
-    for name in (
-        *("acos", "acosh", "asin", "asinh", "atan", "atanh", "ceil", "cos", "cosh", "divide"),
-        *("erf", "exp", "floor", "floor_divide", "floor_mod", "log", "mod", "power", "round"),
-        *("rsqrt", "sigmoid", "sign", "sin", "sinh", "sqrt", "square", "tan", "tanh", "trunc"),
-        *("nn.gelu", "nn.gelu_tanh", "nn.selu", "nn.silu", "nn.softplus"),
-    )
-)
 
 
 @tvm.ir.transform.module_pass(opt_level=0, name="HalfPrecision")
@@ -183,16 +144,10 @@ class _Converter:
 
         types = [each.ty for each in given]
         kernel = one_kernel(self.kernels, types, remake, HALF if rounded else WIDE)
-        name = (
-            name_of(call).rpartition(".")[2]
-            if name_of(call) != "relax.call_tir"
-            else (call.args[0].name_hint)
-        )
-        result = HALF if rounded and _is(call, WIDE) else call.ty.dtype
-        variable = self.builder.add_func(kernel, name)
-        return self.builder.emit(
-            relax.call_tir(variable, given, relax.TensorType(call.ty.shape, result))
-        )
+        dtype = HALF if rounded and _is(call, WIDE) else call.ty.dtype
+        result = relax.TensorType(call.ty.shape, dtype)
+        variable = self.builder.add_func(kernel, _kernel_name(call))
+        return self.builder.emit(relax.call_tir(variable, given, result))
 
     def _continued(self, call: relax.Call) -> relax.Var | None:
         """Return the operand whose kernel the call becomes part of, if that one is exact.
@@ -293,6 +248,11 @@ def is_prefix(expr: relax.Expr) -> bool:
         return False
     _, _, begin, _, *strides = expr.args
     return not any(integers(begin)) and all(set(integers(each)) <= {1} for each in strides)
+
+
+def _kernel_name(call: relax.Call) -> str:
+    name = name_of(call)
+    return call.args[0].name_hint if name == "relax.call_tir" else name.rpartition(".")[2]
 
 
 def _is(expr: relax.Expr, dtype: str) -> bool:
