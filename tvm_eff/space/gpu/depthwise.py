@@ -6,6 +6,7 @@ is padding, and the kernel is unrolled around it. A kernel too large for that go
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -15,15 +16,15 @@ from tvm.tirx import PrimFunc
 
 from tvm_eff.space import fusion
 from tvm_eff.space.contraction import packing_of, separate
-from tvm_eff.space.gpu.threads import Group, gpu_of, groups, launch
+from tvm_eff.space.gpu.threads import Group, Width, gpu_of, groups, launch, widths
 from tvm_eff.space.packing import Packing
-from tvm_eff.space.rule import Candidate, sample, vector_length
+from tvm_eff.space.rule import Candidate, sample
 from tvm_eff.space.structure import Contraction, contraction
 from tvm_eff.targets import Target
 
 MOST_DOWN, MOST_ACROSS = 4, 8
 MOST_TAPS = 32
-MOST_CANDIDATES = 8
+EACH_WIDTH = 5
 
 IN_FLIGHT = 64
 """Work-items that keep one core busy."""
@@ -53,33 +54,21 @@ class GpuDepthwise:
         work = contraction(func)
         if work is None or not work.depthwise or not work.positions:
             return []
-        window = _window(work)
-        whole = int(math.prod(window.kernel) <= MOST_TAPS)
-        lanes = vector_length(work.channels, target.lanes)
-        found = [
-            (down, across)
-            for down in range(1, min(window.positions[0], MOST_DOWN if whole else 1) + 1)
-            for across in range(1, min(window.positions[1], MOST_ACROSS) + 1)
-            if _registers(down, across, lanes, window) <= gpu_of(target).registers
-        ]
-        found.sort(key=lambda tile: _cost(tile[0], tile[1], work, target))
-        chosen = []
-        for down, across in found[:MOST_CANDIDATES]:
-            columns, rows = _grid(down, across, lanes, work)
-            chosen += [(down, across, group) for group in groups(columns, rows, target)]
+        whole = int(math.prod(_window(work).kernel) <= MOST_TAPS)
         return [
             Candidate.of(
                 self.name,
                 {
                     "down": down,
                     "across": across,
-                    "lanes": lanes,
+                    "lanes": width.lanes,
                     "whole": whole,
                     "group_y": group.y,
                     "group_x": group.x,
                 },
             )
-            for down, across, group in chosen
+            for down, across, width in _tiles(work, whole, target)
+            for group in groups(*_grid(down, across, width.lanes, work), width, target)
         ]
 
     def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
@@ -156,21 +145,37 @@ def _grid(down: int, across: int, lanes: int, work: Contraction) -> tuple[int, i
     return work.channels // lanes, tiles
 
 
+def _tiles(work: Contraction, whole: int, target: Target) -> list[tuple[int, int, Width]]:
+    """Return tiles of vectors of each length in turn, the cheapest estimate first."""
+    window = _window(work)
+    kinds = []
+    for width in widths(work.channels, target):
+        found = [
+            (down, across, width)
+            for down in range(1, min(window.positions[0], MOST_DOWN if whole else 1) + 1)
+            for across in range(1, min(window.positions[1], MOST_ACROSS) + 1)
+            if _registers(down, across, width.lanes, window) <= width.registers
+        ]
+        found.sort(key=lambda tile: _cost(tile[0], tile[1], tile[2], work, target))
+        kinds.append(found[:EACH_WIDTH])
+    rounds = itertools.zip_longest(*kinds)
+    return [tile for each in rounds for tile in each if tile is not None]
+
+
 def _registers(down: int, across: int, lanes: int, window: _Window) -> int:
     """Registers of the sums, of one row of the window and one row of the kernel."""
     _, wide = window.reads(down, across)
     return (down * across + wide + window.kernel[1]) * lanes
 
 
-def _cost(down: int, across: int, work: Contraction, target: Target) -> float:
+def _cost(down: int, across: int, width: Width, work: Contraction, target: Target) -> float:
     """Estimate the instructions of one vector of outputs."""
     window = _window(work)
-    lanes = vector_length(work.channels, target.lanes)
-    rows, width = window.positions
+    rows, places = window.positions
     taps = math.prod(window.kernel)
     # Each element is asked whether it is padding.
     loads = 3 * math.prod(window.reads(down, across)) + taps
-    tail = -(-rows // down) * down * -(-width // across) * across / (rows * width)
-    columns, tiles = _grid(down, across, lanes, work)
+    tail = -(-rows // down) * down * -(-places // across) * across / (rows * places)
+    columns, tiles = _grid(down, across, width.lanes, work)
     busy = columns * tiles / (gpu_of(target).cores * IN_FLIGHT)
     return (taps + loads / (down * across)) * tail * max(1.0, 1 / busy) ** 0.5

@@ -9,7 +9,7 @@ from tvm.tirx import PrimFunc
 
 from tvm_eff.space import structure
 from tvm_eff.space.elementwise import Elementwise
-from tvm_eff.space.gpu.threads import FEW, GROUP, gpu_of, launch_flat
+from tvm_eff.space.gpu.threads import FEW, GROUP, WIDE, gpu_of, launch_flat
 from tvm_eff.space.packing import Packing
 from tvm_eff.space.rule import Candidate, sample, vector_length
 from tvm_eff.targets import Target
@@ -26,8 +26,8 @@ class GpuElementwise:
             return []
         most = min(GROUP, gpu_of(target).work_group)
         return [
-            Candidate.of(self.name, {"lanes": target.lanes, "group_x": size})
-            for size in (most, FEW)
+            Candidate.of(self.name, {"lanes": lanes, "group_x": size})
+            for lanes, size in ((target.lanes, most), (WIDE, FEW), (target.lanes, FEW))
         ]
 
     def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:

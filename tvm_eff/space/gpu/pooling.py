@@ -9,9 +9,9 @@ from tvm.s_tir import Schedule
 from tvm.tirx import BufferStore, IntImm, PrimFunc
 
 from tvm_eff.space import fusion, structure
-from tvm_eff.space.gpu.threads import Group, groups, launch
+from tvm_eff.space.gpu.threads import Group, groups, launch, widths
 from tvm_eff.space.packing import Packing
-from tvm_eff.space.rule import Candidate, sample, vector_length
+from tvm_eff.space.rule import Candidate, sample
 from tvm_eff.targets import Target
 
 MOST_UNROLLED = 16
@@ -28,13 +28,13 @@ class GpuPooling:
         if extents is None:
             return []
         *outer, channels = extents
-        lanes = vector_length(channels, target.lanes)
         return [
             Candidate.of(
                 self.name,
-                {"lanes": lanes, "group_y": group.y, "group_x": group.x},
+                {"lanes": width.lanes, "group_y": group.y, "group_x": group.x},
             )
-            for group in groups(channels // lanes, math.prod(outer), target)
+            for width in widths(channels, target)
+            for group in groups(channels // width.lanes, math.prod(outer), width, target)
         ]
 
     def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
-from tvm_eff.space.rule import sample
+from tvm_eff.space.rule import sample, vector_length
 from tvm_eff.targets import Gpu, Target
 
 GROUP = 64
@@ -15,6 +15,12 @@ GROUP = 64
 
 FEW = 4
 """Work-items in a small group, which suits devices with few of them in flight."""
+
+WIDE = 16
+"""OpenCL's longest vector: processors have registers for it, GPUs take it apart."""
+
+WIDE_REGISTERS = 4
+"""How many times a GPU's registers a work-item has where vectors are as long."""
 
 CHOICES = (1, 2, 4, 8, 16, 32, 64)
 
@@ -35,16 +41,46 @@ class Group:
     y: int
 
 
+@dataclass(frozen=True)
+class Width:
+    """A length of vectors, and what suits the devices that it is for.
+
+    Attributes
+    ----------
+    lanes
+        Values in a vector.
+    registers
+        32-bit registers of a work-item.
+    is_wide
+        Whether it is for devices that are processors, rather than for GPUs.
+    """
+
+    lanes: int
+    registers: int
+    is_wide: bool
+
+
+def widths(channels: int, target: Target) -> list[Width]:
+    """Return the lengths of vectors to try, the GPU's own first."""
+    own, wide = (vector_length(channels, lanes) for lanes in (target.lanes, WIDE))
+    registers = gpu_of(target).registers
+    found = [Width(own, registers, False)]
+    if wide > own:
+        found.append(Width(wide, WIDE_REGISTERS * registers, True))
+    return found
+
+
 def gpu_of(target: Target) -> Gpu:
     """Return the GPU of a target that has one."""
     assert target.gpu is not None, "the rules for GPUs are asked for targets with one"
     return target.gpu
 
 
-def groups(columns: int, rows: int, target: Target) -> list[Group]:
+def groups(columns: int, rows: int, width: Width, target: Target) -> list[Group]:
     """Return work-groups for a grid of `columns` by `rows` work-items, the best guess first."""
     most = min(GROUP, gpu_of(target).work_group)
-    found = [_group(columns, rows, 8, most), _group(columns, rows, 1, FEW)]
+    few = _group(columns, rows, 1, FEW)
+    found = [few] if width.is_wide else [_group(columns, rows, 8, most), few]
     return list(dict.fromkeys(found))
 
 

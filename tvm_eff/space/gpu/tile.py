@@ -6,12 +6,14 @@ channel][channel in block] and read as vectors; the input is read as vectors alo
 channels, each of which is used lane by lane. Padding is asked for where the input is read,
 once a vector. Nothing goes through local memory, which on Mali is global memory.
 
-Two kinds of tile are in the space: as large as the registers allow, which asks the least
-of the memory, and moderate ones, which leave registers for more work-items in flight.
+Three kinds of tile are in the space: as large as the registers allow, which asks the least
+of the memory; moderate ones, which leave registers for more work-items in flight; and wide
+ones for devices that are processors, whose vectors are long.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -21,17 +23,19 @@ from tvm.tirx import IndexMap, PrimFunc
 
 from tvm_eff.space import fusion, structure
 from tvm_eff.space.contraction import packing_of, separate
-from tvm_eff.space.gpu.threads import Group, gpu_of, groups, launch
+from tvm_eff.space.gpu.threads import Group, Width, gpu_of, groups, launch, widths
 from tvm_eff.space.packing import Packing
-from tvm_eff.space.rule import Candidate, divisors, sample, vector_length
+from tvm_eff.space.rule import Candidate, divisors, sample
 from tvm_eff.space.structure import Contraction, contraction
 from tvm_eff.targets import Target
 
-MOST_ROWS, MOST_VECTORS = 16, 4
+MOST_ROWS, MOST_VECTORS = 16, 5
 MODERATE = 0.5
 """The part of the registers that a moderate tile's sums take at most."""
 
-EACH_KIND = 4
+MODERATES, LARGES, WIDES = 3, 2, 3
+"""How many tiles of each kind are tried."""
+
 MOST_UNROLLED = 192
 """Vector multiply-adds in the innermost loop: Mali's instruction caches are small."""
 
@@ -49,8 +53,8 @@ class Tile:
         Output positions.
     columns
         Output channels.
-    lanes
-        Channels in a vector.
+    width
+        Channels in a vector, and the registers there are.
     unroll
         Input channels in one step of the reduction.
     window
@@ -59,9 +63,19 @@ class Tile:
 
     rows: int
     columns: int
-    lanes: int
+    width: Width
     unroll: int
     window: bool
+
+    @property
+    def sums(self) -> int:
+        """Registers that hold the tile."""
+        return self.rows * self.columns
+
+    @property
+    def vectors(self) -> int:
+        """Vectors across the tile's channels."""
+        return self.columns // self.width.lanes
 
 
 class GpuTile:
@@ -75,11 +89,11 @@ class GpuTile:
         if work is None or work.depthwise:
             return []
         flat = is_pointwise(func, work)
-        found = []
-        for tile in _tiles(work, flat, target):
-            columns, rows = _grid(tile, work, flat)
-            found += [(tile, group) for group in groups(columns, rows, target)]
-        return [_candidate(tile, group, flat) for tile, group in found]
+        return [
+            _candidate(tile, group, flat)
+            for tile in _tiles(work, flat, target)
+            for group in groups(*_grid(tile, work, flat), tile.width, target)
+        ]
 
     def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
         """Return the weight's layout."""
@@ -105,7 +119,7 @@ def _candidate(tile: Tile, group: Group, flat: bool) -> Candidate:
     decisions = {
         "rows": tile.rows,
         "columns": tile.columns,
-        "lanes": tile.lanes,
+        "lanes": tile.width.lanes,
         "unroll": tile.unroll,
         "window": int(tile.window),
         "flat": int(flat),
@@ -141,43 +155,45 @@ def _positions(work: Contraction, flat: bool) -> tuple[int, int]:
 
 
 def _tiles(work: Contraction, flat: bool, target: Target) -> list[Tile]:
-    channels = work.channels // work.groups
-    lanes = vector_length(channels, target.lanes)
+    """Return tiles of each kind in turn, the cheapest estimate of each first."""
+    kinds = []
+    for width in widths(work.channels // work.groups, target):
+        found = _tiles_of(width, work, flat)
+        found.sort(key=lambda tile: _cost(tile, work, flat, target))
+        if width.is_wide:
+            kinds.append(found[:WIDES])
+            continue
+        limit = MODERATE * width.registers
+        kinds.append([tile for tile in found if tile.sums <= limit][:MODERATES])
+        kinds.append([tile for tile in found if tile.sums > limit][:LARGES])
+    rounds = itertools.zip_longest(*kinds)
+    return [tile for each in rounds for tile in each if tile is not None]
+
+
+def _tiles_of(width: Width, work: Contraction, flat: bool) -> list[Tile]:
     unroll = next(n for n in (4, 3, 2, 1) if work.depth % n == 0)
-    _, width = _positions(work, flat)
-    found = [
+    channels = work.channels // work.groups
+    _, places = _positions(work, flat)
+    return [
         tile
-        for columns in divisors(channels, MOST_VECTORS * lanes)
-        if columns % lanes == 0
-        for rows in range(1, min(width, MOST_ROWS) + 1)
+        for columns in divisors(channels, MOST_VECTORS * width.lanes)
+        if columns % width.lanes == 0
+        for rows in range(1, min(places, MOST_ROWS) + 1)
         for window in (False, True)
-        if _fits(tile := Tile(rows, columns, lanes, unroll, window), work, target)
+        if _fits(tile := Tile(rows, columns, width, unroll, window), work)
     ]
-    found.sort(key=lambda tile: _cost(tile, work, flat, target))
-    limit = MODERATE * gpu_of(target).registers
-    moderate = [tile for tile in found if tile.rows * tile.columns <= limit][:EACH_KIND]
-    large = [tile for tile in found if tile.rows * tile.columns > limit][:EACH_KIND]
-    return [each for pair in zip(moderate, large, strict=False) for each in pair] + _rest(
-        moderate, large
-    )
 
 
-def _rest(one: list[Tile], other: list[Tile]) -> list[Tile]:
-    """Return what the longer list has beyond the shorter."""
-    short = min(len(one), len(other))
-    return [*one[short:], *other[short:]]
-
-
-def _fits(tile: Tile, work: Contraction, target: Target) -> bool:
+def _fits(tile: Tile, work: Contraction) -> bool:
     across = _across(work)
     if tile.window and across == 1:
         return False
     steps = tile.unroll * (across if tile.window else 1)
-    if steps * tile.rows * tile.columns // tile.lanes > MOST_UNROLLED:
+    if steps * tile.rows * tile.vectors > MOST_UNROLLED:
         return False
-    # A vector of inputs is dead once its lanes are used: one at a time is enough.
-    used = tile.rows * tile.columns + tile.columns + tile.unroll
-    return used <= gpu_of(target).registers
+    # A vector of inputs that one step uses is dead behind it; a row's are there all the time.
+    inputs = tile.unroll * (_window_width(tile, work) if tile.window else 1)
+    return tile.sums + tile.columns + inputs <= tile.width.registers
 
 
 def _across(work: Contraction) -> int:
@@ -186,18 +202,20 @@ def _across(work: Contraction) -> int:
     return kernel[-1]
 
 
+def _window_width(tile: Tile, work: Contraction) -> int:
+    """Return how many positions of the input a tile reads of one row."""
+    stride = max(1, round(work.input_shape[-2] / work.width))
+    return (tile.rows - 1) * stride + _across(work)
+
+
 def _cost(tile: Tile, work: Contraction, flat: bool, target: Target) -> float:
     """Estimate the instructions, in multiply-adds, that one useful multiply-add takes."""
     across = _across(work)
-    reads: float = tile.rows * across
-    if tile.window:
-        stride = max(1, round(work.input_shape[-2] / work.width))
-        reads = (tile.rows - 1) * stride + across
-    per_row = 1 if flat else 3
-    vectors = tile.columns / tile.lanes
-    multiplies = tile.rows * vectors * tile.unroll * across
-    loads = reads * per_row * (1 if tile.unroll == target.lanes else tile.unroll)
-    loads += vectors * tile.unroll * across
+    reads = _window_width(tile, work) if tile.window else tile.rows * across
+    per_read = 1 if flat else 3
+    multiplies = tile.rows * tile.vectors * tile.unroll * across
+    loads = reads * per_read * (1 if tile.unroll == target.lanes else tile.unroll)
+    loads += tile.vectors * tile.unroll * across
     columns, rows = _grid(tile, work, flat)
     outer, width = _positions(work, flat)
     tail = rows * tile.rows / (outer * width)
