@@ -29,13 +29,17 @@ from tvm.relax import transform
 from tvm_eff import flow, frontend, models, place, targets, tune
 from tvm_eff.build import build_module
 from tvm_eff.cli._progress import ConsoleProgress
+from tvm_eff.deploy.validate import validation
 from tvm_eff.device import Device, MeasureOptions
 from tvm_eff.frontend import Imported
-from tvm_eff.numerics import random_inputs, relative_error
+from tvm_eff.numerics import random_inputs
 from tvm_eff.targets import Target
 
 RESULTS = Path(__file__).resolve().parent / "results"
 MODELS = ("squeezenet", "squeezenet1_1", "mobilenet", "xception", "flattened", "factorized")
+INPUTS = 5
+"""Seeded inputs that both libraries are compared with PyTorch on."""
+
 TURN = MeasureOptions(repeat=1, min_repeat_ms=200.0, budget_s=10.0)
 
 
@@ -93,8 +97,8 @@ class Bench:
         network = models.load(model)
         program = models.trace(network)
         imported = frontend.import_program(program)
-        inputs = random_inputs(network.inputs)
-        expected = program.run(inputs)
+        inputs = [random_inputs(network.inputs, seed) for seed in range(INPUTS)]
+        expected = [program.run(each) for each in inputs]
         with tempfile.TemporaryDirectory() as name:
             default, ours = Path(name) / "default.so", Path(name) / "ours.so"
             build_default(imported, self.target, default)
@@ -106,11 +110,11 @@ class Bench:
             )
             seconds = time.monotonic() - started
             libraries = {"default": default, "tvm_eff": ours}
-            errors = {
-                name: check(self.device, library, inputs, expected)
-                for name, library in libraries.items()
-            }
-            times = turns(self.device, libraries, inputs, self.rounds)
+            # The default library computes in float32 whatever ours does.
+            known = validation(self.device, default, inputs, expected, "float32")
+            found = validation(self.device, ours, inputs, expected, self.dtype)
+            size = ours.stat().st_size
+            times = turns(self.device, libraries, inputs[0], self.rounds)
         ratios = [a / b for a, b in zip(times["default"], times["tvm_eff"], strict=True)]
         return {
             "model": model,
@@ -118,8 +122,11 @@ class Bench:
             "ms": statistics.median(times["tvm_eff"]) * 1e3,
             "faster": statistics.median(ratios),
             "faster_least": min(ratios),
-            "default_error": errors["default"],
-            "error": errors["tvm_eff"],
+            "inputs": INPUTS,
+            "default_error": known.largest_error,
+            "error": found.largest_error,
+            "same_class": found.same_class,
+            "bytes": size,
             "candidates": sum(each.measured for each in tuned.tasks),
             "failed": sum(each.failed for each in tuned.tasks),
             "tuning_s": seconds,
@@ -133,14 +140,6 @@ def build_default(network: Imported, target: Target, path: Path) -> None:
     values = [tvm.runtime.tensor(each) for each in network.params]
     mod = transform.BindParams("main", dict(zip(variables, values, strict=True)))(network.mod)
     build_module(transform.DecomposeOpsForInference()(mod), target, path)
-
-
-def check(
-    device: Device, library: Path, inputs: list[np.ndarray], expected: list[np.ndarray]
-) -> float:
-    """Return the largest error of a library's outputs, as a fraction of PyTorch's spread."""
-    outputs, _ = device.run(library, inputs)
-    return max(relative_error(a, b) for a, b in zip(outputs, expected, strict=True))
 
 
 def turns(
