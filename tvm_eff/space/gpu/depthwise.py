@@ -24,7 +24,8 @@ from tvm_eff.targets import Target
 
 MOST_DOWN, MOST_ACROSS = 4, 8
 MOST_TAPS = 32
-EACH_WIDTH = 5
+SAFES, OTHERS, WIDES = 2, 3, 4
+"""How many tiles of each kind are tried."""
 
 IN_FLIGHT = 64
 """Work-items that keep one core busy."""
@@ -146,7 +147,7 @@ def _grid(down: int, across: int, lanes: int, work: Contraction) -> tuple[int, i
 
 
 def _tiles(work: Contraction, whole: int, target: Target) -> list[tuple[int, int, Width]]:
-    """Return tiles of vectors of each length in turn, the cheapest estimate first."""
+    """Return tiles of each kind in turn, the cheapest estimate of each first."""
     window = _window(work)
     kinds = []
     for width in widths(work.channels, target):
@@ -157,7 +158,13 @@ def _tiles(work: Contraction, whole: int, target: Target) -> list[tuple[int, int
             if _registers(down, across, width.lanes, window) <= width.registers
         ]
         found.sort(key=lambda tile: _cost(tile[0], tile[1], tile[2], work, target))
-        kinds.append(found[:EACH_WIDTH])
+        if width.is_wide:
+            kinds.append(found[:WIDES])
+            continue
+        # How much of what is read at once stays in registers is left to the device's compiler.
+        safe = [tile for tile in found if _fits_at_once(tile[0], tile[1], width, window)]
+        kinds.append(safe[:SAFES])
+        kinds.append([tile for tile in found if tile not in safe[:SAFES]][:OTHERS])
     rounds = itertools.zip_longest(*kinds)
     return [tile for each in rounds for tile in each if tile is not None]
 
@@ -166,6 +173,12 @@ def _registers(down: int, across: int, lanes: int, window: _Window) -> int:
     """Registers of the sums, of one row of the window and one row of the kernel."""
     _, wide = window.reads(down, across)
     return (down * across + wide + window.kernel[1]) * lanes
+
+
+def _fits_at_once(down: int, across: int, width: Width, window: _Window) -> bool:
+    """Whether the sums and all that they are made of fit the registers."""
+    vectors = down * across + math.prod(window.reads(down, across)) + 1
+    return vectors * width.lanes <= width.registers
 
 
 def _cost(down: int, across: int, width: Width, work: Contraction, target: Target) -> float:

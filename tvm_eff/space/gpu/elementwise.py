@@ -25,9 +25,11 @@ class GpuElementwise:
         if not Elementwise().candidates(func, target):
             return []
         most = min(GROUP, gpu_of(target).work_group)
+        choices = [(target.lanes, most), (WIDE, FEW), (target.lanes, FEW)]
+        if _lengths(func, WIDE) == _lengths(func, target.lanes):
+            del choices[1]
         return [
-            Candidate.of(self.name, {"lanes": lanes, "group_x": size})
-            for lanes, size in ((target.lanes, most), (WIDE, FEW), (target.lanes, FEW))
+            Candidate.of(self.name, {"lanes": lanes, "group_x": size}) for lanes, size in choices
         ]
 
     def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
@@ -41,6 +43,16 @@ class GpuElementwise:
                 sch.compute_inline(block)
         for block in structure.blocks(sch):
             spread(sch, block, candidate["lanes"], candidate["group_x"])
+
+
+def _lengths(func: PrimFunc, lanes: int) -> list[int]:
+    """Return how long the vectors are that each output is written in, of up to `lanes`."""
+    sch = structure.inspect(func)
+    writers = [
+        sch.get(each) for each in structure.blocks(sch) if structure.writes_output(sch, each)
+    ]
+    innermost = [int(each.iter_vars[-1].dom.extent) for each in writers if each.iter_vars]
+    return [vector_length(extent, lanes) for extent in innermost]
 
 
 def spread(sch: Schedule, block: Any, lanes: int, size: int) -> None:
