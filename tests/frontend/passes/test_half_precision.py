@@ -164,10 +164,31 @@ class Large(nn.Module):
         return torch.exp(x * 4) * 1e-5 + torch.relu(x) * 1e-7 * 1e7
 
 
+class Norm(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x * 1000).pow(2).sum(1).sqrt()
+
+
+class Masked(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scores = (x @ x.transpose(1, 2)).masked_fill(x.new_ones(8, 8).tril() == 0, -1e9)
+        return torch.softmax(scores, 2) @ x.clamp(-1e9, 1e9)
+
+
+class CompiledLater(nn.Module):
+    """TVM makes no kernel of its own of a running sum before the library is built."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(x).cumsum(1) * 2
+
+
 NUMERICS = {
     "long_sum": (LongSum(), (1, 8, 96, 96)),
     "long_product": (nn.Linear(4096, 16), (1, 4096)),
     "large_and_small": (Large(), (1, 8, 8, 8)),
+    "squares": (Norm(), (4, 16)),
+    "mask": (Masked(), (2, 8, 8)),
+    "running_sum": (CompiledLater(), (2, 64)),
 }
 
 

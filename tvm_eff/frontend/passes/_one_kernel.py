@@ -10,13 +10,15 @@ from tvm.relax import transform
 from tvm.s_tir import Schedule, ScheduleError
 from tvm.tirx import PrimFunc
 
+from tvm_eff.frontend.passes._calls import name_of
+
 Remake = Callable[[Sequence[relax.Expr]], relax.Expr]
 
 
 def one_kernel(
     mod: tvm.IRModule, inputs: Sequence[relax.TensorType], remake: Remake, result: str
-) -> PrimFunc:
-    """Return the kernel.
+) -> PrimFunc | None:
+    """Return the kernel; None for an operator that TVM compiles later, such as a sort.
 
     Parameters
     ----------
@@ -42,10 +44,17 @@ def one_kernel(
         with builder.dataflow():
             call = builder.emit_output(relax.Call(body, given))
         builder.emit_func_output(call)
-    fused = transform.FuseTIR()(transform.LegalizeOps()(builder.get()))
-    fused = transform.DeadCodeElimination(["main"])(fused)
+    legal = transform.LegalizeOps()(builder.get())
+    operators = [each for each in _values(legal[body]) if isinstance(each, relax.Call)]
+    if any(name_of(each) != "relax.call_tir" for each in operators):
+        return None
+    fused = transform.DeadCodeElimination(["main"])(transform.FuseTIR()(legal))
     [kernel] = [func for _, func in fused.functions_items() if isinstance(func, PrimFunc)]
     return _without_copies(kernel)
+
+
+def _values(func: relax.Function) -> list[relax.Expr]:
+    return [binding.value for block in func.body.blocks for binding in block.bindings]
 
 
 def _converted(

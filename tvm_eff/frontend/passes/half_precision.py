@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import tvm
-from tvm import relax
+from tvm import relax, tirx
 from tvm.ir import GenericConst
 
 from tvm_eff.frontend.passes import _knowledge
@@ -29,11 +29,13 @@ from tvm_eff.frontend.passes.precision_rules import (
     EXTREMES,
     FUNCTIONS,
     MOVES,
+    REDUCTIONS,
     SUMS,
     VIEWS,
 )
 
 HALF, WIDE = "float16", "float32"
+_MOST = float(np.finfo(np.float16).max)
 
 Map = Callable[[relax.Expr], relax.Expr]
 
@@ -59,8 +61,10 @@ class _Converter:
         # In float32, for the one reader that becomes part of the same kernel.
         self.exact: dict[relax.Var, relax.Expr] = {}
         self.tuples: dict[relax.Var, relax.Tuple] = {}
-        # Where a kernel that starts with more than an elementwise operator computes it.
+        # Which kernel that starts with more than an elementwise operator computes it, for sure
+        # or perhaps.
         self.kernel: dict[relax.Var, int] = {}
+        self.perhaps: set[relax.Var] = set()
         self.outward = self._find_outward()
 
     def run(self) -> tvm.IRModule:
@@ -98,6 +102,9 @@ class _Converter:
         kernel = self._kernel_of(value)
         if kernel is not None:
             self.kernel[var] = kernel
+        moves = name_of(value) in MOVES and not is_prefix(value)
+        if kernel is not None or (not moves and self.perhaps.intersection(operands(value))):
+            self.perhaps.add(var)
         return self._computed(var, value)
 
     def _computed(self, var: relax.Var, call: relax.Call) -> relax.Expr:
@@ -113,12 +120,21 @@ class _Converter:
         ):
             return self._kernel(call, lambda x: self._exact(x, follows))
         if name in ELEMENTWISE | MOVES | EXTREMES:
-            whole = follows is not None and (is_prefix(call) or var in self.outward)
-            return self.builder.emit(_mapped(call, self.exact.__getitem__ if whole else self._half))
+            moved = is_prefix(call) or (name in VIEWS and var in self.outward)
+            whole = follows is not None and moved
+            result = _mapped(call, self.exact.__getitem__ if whole else self._half)
+            if name == "relax.nn.pad":
+                value = _in_range(np.asarray(call.attrs.pad_value))
+                result = remade(result, result.args, pad_value=float(value))
+            return self.builder.emit(result)
         if not isinstance(call.ty, relax.TensorType):
             return self.builder.emit(_mapped(call, self._wide))
-        weights = self._half if name == "relax.call_tir" else self._known
-        return self._kernel(call, weights, rounded=var not in self.outward)
+        if name in REDUCTIONS and self._takes_in(call.args[0]):
+            del self.kernel[var]
+            self.perhaps.remove(var)
+            return self.builder.emit(_mapped(call, self.exact.__getitem__))
+        operand = self._half if name == "relax.call_tir" else self._known
+        return self._kernel(call, operand, rounded=var not in self.outward)
 
     def _find_outward(self) -> set[relax.Var]:
         """The values that are returned and not read, if in another shape: they are not rounded."""
@@ -144,6 +160,8 @@ class _Converter:
 
         types = [each.ty for each in given]
         kernel = one_kernel(self.kernels, types, remake, HALF if rounded else WIDE)
+        if kernel is None:
+            return self.builder.emit(_mapped(call, self._wide))
         dtype = HALF if rounded and _is(call, WIDE) else call.ty.dtype
         result = relax.TensorType(call.ty.shape, dtype)
         variable = self.builder.add_func(kernel, _kernel_name(call))
@@ -190,6 +208,13 @@ class _Converter:
     def _known(self, expr: relax.Expr) -> relax.Expr:
         """An operand of a kernel that computes in float32."""
         return self.stored[expr] if isinstance(expr, relax.Var) else expr
+
+    def _takes_in(self, expr: relax.Expr) -> bool:
+        """Whether the kernel of a sum over axes takes in the elementwise operators before it.
+
+        Squares may be too large for float16. A sum that takes them in takes in nothing behind.
+        """
+        return expr in self.exact and expr not in self.perhaps
 
     def _half(self, expr: relax.Expr) -> relax.Expr:
         """An operand of what computes in float16."""
@@ -261,15 +286,17 @@ def _is(expr: relax.Expr, dtype: str) -> bool:
 
 def _fits_half(call: relax.Call) -> bool:
     """Whether float16 holds the call's constants as exactly as any number."""
-    info = np.finfo(np.float16)
     values = [x.value.numpy() for x in call.args if isinstance(x, GenericConst)]
-    magnitudes = [np.abs(x[x != 0]) for x in values if x.dtype == np.float32]
-    return all(((x >= info.tiny) & (x <= info.max)).all() for x in magnitudes)
+    values += [np.asarray(x.value) for x in call.args if isinstance(x, tirx.FloatImm)]
+    magnitudes = [np.abs(x[x != 0]) for x in values if x.dtype.kind == "f"]
+    least = np.finfo(np.float16).tiny
+    return all(((x >= least) & (x <= _MOST)).all() for x in magnitudes)
 
 
 def _half_constant(constant: GenericConst) -> GenericConst:
-    most = float(np.finfo(np.float16).max)
-    values = constant.value.numpy()
-    # A mask's -1e9 is a number, not an infinity that becomes NaN when multiplied by zero.
-    finite = np.where(np.isfinite(values), np.clip(values, -most, most), values)
-    return relax.const(finite.astype(np.float16))
+    return relax.const(_in_range(constant.value.numpy()).astype(np.float16))
+
+
+def _in_range(values: np.ndarray) -> np.ndarray:
+    """Keep finite values finite in float16: a mask's -1e9 must not become NaN times zero."""
+    return np.where(np.isfinite(values), np.clip(values, -_MOST, _MOST), values)

@@ -8,6 +8,9 @@ from __future__ import annotations
 # Sums of products, whose operator has a dtype for its sums.
 SUMS = frozenset(f"relax.{name}" for name in ("matmul", "nn.conv1d", "nn.conv2d", "nn.conv3d"))
 
+# Sums over axes.
+REDUCTIONS = frozenset(f"relax.{name}" for name in ("mean", "prod", "std", "sum", "variance"))
+
 # Computed in float16 with one rounding or none; where a sum comes before them, in float32.
 ELEMENTWISE = frozenset(
     f"relax.{name}"
