@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         "--trials",
         type=positive,
         help="candidates to measure of each kernel, at most "
-        "(default: 16 in seconds, 8 in instructions)",
+        "(default: 16 in seconds, 8 in instructions or on an OpenCL device in software)",
     )
     parser.add_argument(
         "--budget",

@@ -18,7 +18,7 @@ class TuneOptions:
     ----------
     trials
         Candidates measured of each task, at most; by default 16 in seconds, and 8 in
-        instructions, which loop order hardly changes.
+        instructions or on an OpenCL device in software.
     workers
         Builder processes; the number of cores by default.
     build_timeout

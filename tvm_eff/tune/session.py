@@ -28,6 +28,13 @@ from tvm_eff.tune.remeasure import Remeasurer
 from tvm_eff.tune.search import Search
 from tvm_eff.tune.task import Task
 
+TRIALS = 16
+"""Candidates of a kernel by default, where what is measured is what counts."""
+
+TRIALS_BRIEF = 8
+"""The same where loop order hardly changes a value, as with instructions, or where another
+device stands in for a GPU, for which its times say little."""
+
 ROOM = 1 << 20
 """Bytes that must be free for records: those of a large network."""
 
@@ -88,7 +95,7 @@ def tune(
         A record cannot be written; that there is room for many is found out at the start.
     """
     options, progress = options or TuneOptions(), progress or Silent()
-    trials = options.trials or (16 if device.unit == "seconds" else 8)
+    trials = options.trials or _default_trials(device)
     records.measured_on(device.fingerprint)
     plan = {task.name: _plan(task, target, trials) for task in tasks}
     missing = {task.name: records.missing(task.workload, plan[task.name]) for task in tasks}
@@ -117,6 +124,13 @@ def tune(
         # What a crash keeps from being committed here is by the next session.
         _commit(result.task, result.best, target, records)
     return results
+
+
+def _default_trials(device: Device) -> int:
+    if device.unit == "instructions":
+        return TRIALS_BRIEF
+    stands_in = device.opencl_device is not None and device.opencl_device.is_cpu
+    return TRIALS_BRIEF if stands_in else TRIALS
 
 
 def _require_room(folder: Path) -> None:
