@@ -14,6 +14,7 @@ from tvm_eff.space.depthwise import Depthwise
 from tvm_eff.space.depthwise_in_place import DepthwiseInPlace
 from tvm_eff.space.elementwise import Elementwise
 from tvm_eff.space.fallback import Fallback
+from tvm_eff.space.metaschedule import MetaSchedule
 from tvm_eff.space.packing import Packing
 from tvm_eff.space.pointwise import PackedPointwise
 from tvm_eff.space.pooling import Pooling
@@ -23,17 +24,25 @@ from tvm_eff.space.strassen import Strassen
 from tvm_eff.space.winograd import Winograd
 from tvm_eff.targets import Target
 
+STRASSEN, WINOGRAD, METASCHEDULE = Strassen(), Winograd(), MetaSchedule()
+
 RULES: tuple[Rule, ...] = (
     RegisterTile(),
     Depthwise(),
     Pooling(),
     Elementwise(),
     Fallback(),
+    METASCHEDULE,
 )
 
-STRASSEN, WINOGRAD = Strassen(), Winograd()
-
-BESIDE: tuple[Rule, ...] = (PackedPointwise(), DepthwiseInPlace(), Shallow(), STRASSEN, WINOGRAD)
+BESIDE: tuple[Rule, ...] = (
+    PackedPointwise(),
+    DepthwiseInPlace(),
+    Shallow(),
+    STRASSEN,
+    WINOGRAD,
+    METASCHEDULE,
+)
 """Rules whose candidates stand beside those of the first that matches."""
 
 UNSCHEDULED = Candidate("unscheduled", ())
@@ -57,7 +66,7 @@ def candidates(func: PrimFunc, target: Target) -> list[Candidate]:
     """
     for rule in RULES:
         if found := rule.candidates(func, target):
-            beside = (each.candidates(func, target) for each in BESIDE)
+            beside = (each.candidates(func, target) for each in BESIDE if each is not rule)
             return _alternating(found, *beside)
     return []
 
