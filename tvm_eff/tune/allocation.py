@@ -58,8 +58,8 @@ class Allocation:
     enough
         A kernel whose floor is this share of its best gets no more than its first ones.
     rank
-        Orders what is left of a kernel after its first candidates; by default it stays
-        in order.
+        Orders what is left of a kernel after its first candidates, if that is more than
+        is to be measured; by default it stays in order.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Allocation:
         if not open_tasks:
             return None
         task = max(open_tasks, key=self._to_win)
-        if len(self._remaining[task.name]) > min(MORE, self._left[task.name]):
+        if len(self._remaining[task.name]) > self._left[task.name]:
             self._remaining[task.name] = list(self._rank(task, self._remaining[task.name]))
         return self._take(task, MORE)
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from tvm_eff.space import Candidate, structure
-from tvm_eff.tune.records import RecordStore
+from tvm_eff.tune.records import Record, RecordStore
 from tvm_eff.tune.task import Task
 
 ROUNDS = 60
@@ -36,10 +37,10 @@ class CostModel:
 
     Parameters
     ----------
-    plan
-        For each kernel, by its name, all its candidates.
     tasks
         The kernels.
+    plan
+        For each kernel, by its name, all its candidates.
     records
         What was measured.
     """
@@ -47,11 +48,10 @@ class CostModel:
     def __init__(
         self, tasks: Sequence[Task], plan: Mapping[str, Sequence[Candidate]], records: RecordStore
     ) -> None:
-        self._tasks, self._plan, self._records = tasks, plan, records
-        self._xgboost = _xgboost()
-        self._workloads = {task.name: _of_workload(task) for task in tasks}
-        everything = (features for task in tasks for features in self._features(task, None))
-        self._columns = sorted({name for features in everything for name in features})
+        self._tasks, self._records = tasks, records
+        self._features = {task.name: _of_all(task, plan[task.name]) for task in tasks}
+        every = (row for rows in self._features.values() for row in rows.values())
+        self._columns = sorted({name for row in every for name in row})
         self._trained_on = 0
         self._model: Any = None
 
@@ -61,38 +61,52 @@ class CostModel:
         Every fourth is the next in the order that they are given in, whatever the model says:
         it cannot know about what it never saw.
         """
-        if self._xgboost is None or len(candidates) < 2:
+        xgboost = self._xgboost
+        if xgboost is None:
             return list(candidates)
-        self._train(self._xgboost)
+        self._train(xgboost)
         if self._model is None:
             return list(candidates)
-        rows = self._xgboost.DMatrix(self._matrix(self._features(task, candidates)))
+        rows = xgboost.DMatrix(self._matrix(task, candidates))
         ordered = np.argsort(self._model.predict(rows), kind="stable")
         return _explored(candidates, [int(index) for index in ordered])
 
+    @cached_property
+    def _xgboost(self) -> ModuleType | None:
+        # Only where there is something to rank: it takes half a second.
+        return _xgboost()
+
     def _train(self, xgboost: ModuleType) -> None:
-        rows: list[Features] = []
-        labels: list[float] = []
-        for task in self._tasks:
-            found = [(c, self._records.find(task.workload, c)) for c in self._plan[task.name]]
-            usable = [(c, r) for c, r in found if r is not None and r.failure is None]
-            rows += self._features(task, [candidate for candidate, _ in usable])
-            # What the whole kernel costs is known from its work, but for a factor.
-            labels += [math.log(record.value / task.operations) for _, record in usable]
-        if len(rows) == self._trained_on or not rows:
+        usable = [(task, self._usable(task)) for task in self._tasks]
+        count = sum(len(found) for _, found in usable)
+        if count == self._trained_on:
             return
-        self._trained_on = len(rows)
-        data = xgboost.DMatrix(self._matrix(rows), label=np.array(labels))
+        self._trained_on = count
+        # What a kernel costs is known from its work, but for a factor.
+        labels = [
+            math.log(record.value / max(1, task.operations))
+            for task, found in usable
+            for record in found
+        ]
+        rows = [self._matrix(task, [r.candidate for r in found]) for task, found in usable if found]
+        data = xgboost.DMatrix(np.concatenate(rows), label=np.array(labels))
         self._model = xgboost.train(PARAMETERS, data, num_boost_round=ROUNDS)
 
-    def _features(self, task: Task, candidates: Sequence[Candidate] | None) -> list[Features]:
-        workload = self._workloads[task.name]
-        each = self._plan[task.name] if candidates is None else candidates
-        return [{**workload, **_of_candidate(candidate, workload)} for candidate in each]
+    def _usable(self, task: Task) -> list[Record]:
+        known = self._features[task.name]
+        return [each for each in self._records.usable(task.workload) if each.candidate in known]
 
-    def _matrix(self, rows: Iterable[Features]) -> np.ndarray:
+    def _matrix(self, task: Task, candidates: Iterable[Candidate]) -> np.ndarray:
         # What a kernel or a rule does not have is missing, which XGBoost knows.
-        return np.array([[row.get(name, math.nan) for name in self._columns] for row in rows])
+        known = self._features[task.name]
+        return np.array(
+            [[known[each].get(name, math.nan) for name in self._columns] for each in candidates]
+        )
+
+
+def _of_all(task: Task, candidates: Iterable[Candidate]) -> dict[Candidate, Features]:
+    workload = _of_workload(task)
+    return {each: {**workload, **_of_candidate(each, workload)} for each in candidates}
 
 
 def _xgboost() -> ModuleType | None:

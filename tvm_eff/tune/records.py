@@ -92,8 +92,11 @@ class RecordStore:
         Values of different machines are never compared. Those of another machine count
         only where this one (see :meth:`measured_on`) has measured nothing that works.
         """
-        usable = _usable(self._comparable(workload))
-        return min(usable, key=lambda record: record.value, default=None)
+        return min(self.usable(workload), key=lambda record: record.value, default=None)
+
+    def usable(self, workload: str) -> list[Record]:
+        """Return what :meth:`best` is the best of: candidates that work, of one machine."""
+        return _usable(self._comparable(workload))
 
     def missing(
         self, workload: str, plan: Sequence[Candidate], enough: int | None = None
