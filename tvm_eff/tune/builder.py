@@ -14,7 +14,7 @@ from pebble import ProcessExpired, ProcessPool
 from typing_extensions import Self
 
 from tvm_eff.errors import BuildError, Error
-from tvm_eff.tune import worker
+from tvm_eff.tune.worker import limit_memory
 
 # LLVM and TVM keep some memory of every build: a process is replaced after so many.
 BUILDS_PER_PROCESS = 500
@@ -79,7 +79,7 @@ class Builder:
         self._pool = ProcessPool(
             max_workers=self._workers,
             max_tasks=BUILDS_PER_PROCESS,
-            initializer=worker.start,
+            initializer=limit_memory,
             context=context,
         )
         return self

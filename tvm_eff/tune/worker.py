@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from dataclasses import dataclass
@@ -24,14 +23,7 @@ LEAST_MEMORY = 4 << 30
 """Bytes a worker may take in any case: LLVM needs some hundred million for a large kernel."""
 
 
-def start() -> None:
-    """Prepare a new worker process, which has imported all that it needs."""
-    _limit_memory()
-    # What is imported stays: the garbage collector need not go through it again and again.
-    gc.freeze()
-
-
-def _limit_memory() -> None:
+def limit_memory() -> None:
     """Keep this process to a quarter of the machine's memory.
 
     A build that wants all of it fails then, before the system ends it or another process.
