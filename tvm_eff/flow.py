@@ -160,9 +160,7 @@ def build(options: FlowOptions, progress: Progress) -> FlowResult:
         found = build_tuned(lowered, target, device, records, options.tune, progress, path)
 
         progress.step(f"validating on {device.fingerprint.where}")
-        golden, validation = _validate(program, examples, device, path)
-        _, measurement = device.run(path, list(golden.inputs.values()), measure=MeasureOptions())
-        assert measurement is not None, "a measurement was asked for"
+        golden, validation, measurement = _validate(program, examples, device, path)
         where = device.fingerprint.where
         cost = bundle.MeasuredCost(
             measurement.unit, measurement.values, where, date.today().isoformat()
@@ -224,17 +222,21 @@ def build_tuned(
 
 def _validate(
     program: Program, examples: Sequence[Example], device: Device, path: Path
-) -> tuple[bundle.Golden, bundle.Validation]:
-    """Compare a library with PyTorch; the first example becomes the golden one."""
+) -> tuple[bundle.Golden, bundle.Validation, Measurement]:
+    """Compare a library with PyTorch; the first example is measured, and becomes the golden one."""
     inputs = [each.inputs for each in examples]
     outputs = [each.outputs for each in examples]
-    error = validate(device, path, inputs, outputs, numerics.TOLERANCE)
+    error, measurement = validate(
+        device, path, inputs, outputs, numerics.TOLERANCE, MeasureOptions()
+    )
+    assert measurement is not None, "a measurement was asked for"
     return (
         bundle.Golden(
             dict(zip(program.inputs, inputs[0], strict=True)),
             dict(zip(program.outputs, outputs[0], strict=True)),
         ),
         bundle.Validation(numerics.TOLERANCE, error, len(inputs), device.fingerprint.where),
+        measurement,
     )
 
 

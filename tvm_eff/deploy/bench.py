@@ -140,8 +140,9 @@ def bench(options: Options) -> Report:
     measure = MeasureOptions(options.repeat, min_repeat_ms=0, budget_s=_BUDGET_S)
     with device:
         tolerance = bundle.manifest.validation.tolerance
-        error = validate(device, bundle.library, [inputs], [outputs], tolerance)
-        _, measurement = device.run(bundle.library, inputs, measure=measure)
+        error, measurement = validate(
+            device, bundle.library, [inputs], [outputs], tolerance, measure
+        )
         where = device.fingerprint.where
     assert measurement is not None
     return Report(bundle, measurement, where, error, note)

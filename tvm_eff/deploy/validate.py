@@ -12,7 +12,7 @@ from tvm_eff.errors import ValidationError
 from tvm_eff.numerics import relative_error
 
 if TYPE_CHECKING:
-    from tvm_eff.device import Device
+    from tvm_eff.device import Device, Measurement, MeasureOptions
 
 
 def validate(
@@ -21,8 +21,11 @@ def validate(
     inputs_list: Sequence[Sequence[np.ndarray]],
     expected_list: Sequence[Sequence[np.ndarray]],
     tolerance: float,
-) -> float:
+    measure: MeasureOptions | None = None,
+) -> tuple[float, Measurement | None]:
     """Run a library's ``main`` on several inputs and compare with what is expected.
+
+    The library stays on the device: see the device's ``run``.
 
     Parameters
     ----------
@@ -36,11 +39,13 @@ def validate(
         For each run, the outputs in order.
     tolerance
         The largest error allowed, as a fraction of the spread of the expected output.
+    measure
+        Whether and how to measure the first run.
 
     Returns
     -------
-    float
-        The largest error found.
+    tuple
+        The largest error found, and the measurement if there is one.
 
     Raises
     ------
@@ -51,11 +56,14 @@ def validate(
     """
     if not inputs_list:
         raise ValueError("validating with no inputs would say nothing")
-    largest = 0.0
+    largest, measured = 0.0, None
     for index, (inputs, expected) in enumerate(zip(inputs_list, expected_list, strict=True)):
-        actual, _ = device.run(library, inputs)
+        actual, measurement = device.run(
+            library, inputs, measure=measure if index == 0 else None, keep=True
+        )
+        measured = measured or measurement
         largest = max(largest, compare(actual, expected, tolerance, f"{library}, input {index}"))
-    return largest
+    return largest, measured
 
 
 def compare(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +28,14 @@ _LONG_S = 5e-3
 Evaluate = Callable[[int, int], Sequence[float]]
 
 
+@dataclass(frozen=True)
+class _Loaded:
+    """A library that stays on the device, and what runs it there."""
+
+    content: bytes
+    machine: relax.VirtualMachine
+
+
 class SessionDevice(Device):
     """Runs calls over one session, which is kept open and replaced after a failure.
 
@@ -40,6 +49,7 @@ class SessionDevice(Device):
         self._timeout = timeout
         self._connection: Connection | None = None
         self._kept = KeptTensors()
+        self._loaded: _Loaded | None = None
 
     @property
     def unit(self) -> Unit:
@@ -68,6 +78,7 @@ class SessionDevice(Device):
 
     def forget(self) -> None:
         self._kept.clear()
+        self._loaded = None
 
     def health(self) -> None:
         ones = np.ones(16, "float32")
@@ -142,13 +153,13 @@ class SessionDevice(Device):
         *,
         function: str = "main",
         measure: MeasureOptions | None = None,
+        keep: bool = False,
     ) -> tuple[list[np.ndarray], Measurement | None]:
         content = _content(library)
 
         def work(session: rpc.RPCSession) -> tuple[list[np.ndarray], Measurement | None]:
             cpu = session.cpu()
-            with self._opened().uploaded(content) as module:
-                machine = relax.VirtualMachine(module, cpu)
+            with self._machine(content, cpu, keep) as machine:
                 sent = [tvm.runtime.tensor(array, cpu) for array in inputs]
                 machine.set_input(function, *sent)
                 machine.invoke_stateful(function)
@@ -167,6 +178,19 @@ class SessionDevice(Device):
                 )
 
         return self._attempt(f"'{function}' of {library.name}", work)
+
+    @contextmanager
+    def _machine(self, content: bytes, cpu: Any, keep: bool) -> Iterator[relax.VirtualMachine]:
+        """Lend the virtual machine of a library: the one that was kept, or a new one."""
+        if keep and self._loaded is not None and self._loaded.content == content:
+            yield self._loaded.machine
+            return
+        self._loaded = None
+        with self._opened().uploaded(content) as module:
+            machine = relax.VirtualMachine(module, cpu)
+            if keep:
+                self._loaded = _Loaded(content, machine)
+            yield machine
 
     def _measure(
         self, once: Callable[[], None], evaluate: Evaluate, options: MeasureOptions
