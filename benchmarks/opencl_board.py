@@ -125,7 +125,7 @@ def check(each: bundle.Bundle, board: Board) -> dict[str, Any]:
     described = each.manifest
     gpu.require(described.target.opencl, board.opencl_device, each.library)
     golden = each.golden()
-    error = validate(
+    error, _ = validate(
         board,
         each.library,
         [list(golden.inputs.values())],

@@ -181,9 +181,7 @@ def build(options: FlowOptions, progress: Progress) -> FlowResult:
 
         where = device.fingerprint.where
         progress.step(f"validating on {where}")
-        golden, validated = _validate(program, examples, device, path, options.dtype)
-        _, measurement = device.run(path, list(golden.inputs.values()), measure=MeasureOptions())
-        assert measurement is not None, "a measurement was asked for"
+        golden, validated, measurement = _validate(program, examples, device, path, options.dtype)
         if measured.target != target:
             progress.step(f"compiling the library for {target.name}")
             path = _cross_compiled(lowered, tuned, records, target, path)
@@ -278,17 +276,19 @@ def build_tuned(
 
 def _validate(
     program: Program, examples: Sequence[Example], device: Device, path: Path, dtype: str
-) -> tuple[bundle.Golden, bundle.Validation]:
-    """Compare a library with PyTorch; the first example becomes the golden one."""
+) -> tuple[bundle.Golden, bundle.Validation, Measurement]:
+    """Compare a library with PyTorch; the first example is measured, and becomes the golden one."""
     inputs = [each.inputs for each in examples]
     outputs = [each.outputs for each in examples]
-    validated = validation(device, path, inputs, outputs, dtype)
+    validated, measurement = validation(device, path, inputs, outputs, dtype, MeasureOptions())
+    assert measurement is not None, "a measurement was asked for"
     return (
         bundle.Golden(
             dict(zip(program.inputs, inputs[0], strict=True)),
             dict(zip(program.outputs, outputs[0], strict=True)),
         ),
         validated,
+        measurement,
     )
 
 

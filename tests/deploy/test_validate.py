@@ -9,7 +9,7 @@ import pytest
 from made_bundles import Maker, tensor
 
 from tvm_eff.deploy.validate import compare, validate, validation
-from tvm_eff.device import Device, LocalDevice
+from tvm_eff.device import Device, LocalDevice, MeasureOptions
 from tvm_eff.errors import ValidationError
 from tvm_eff.numerics import TOLERANCE, network_tolerance
 
@@ -98,5 +98,15 @@ def test_the_largest_error_of_all_inputs(maker: Maker, device: Device) -> None:
     inputs = [[tensor(seed)] for seed in range(2)]
     expected = [[2 * tensor(0)], [2 * tensor(1) + np.float32(1e-3)]]
     spread = float(np.ptp(expected[1][0]))
-    error = validate(device, maker.library("host"), inputs, expected, 1e-2)
+    error, measured = validate(device, maker.library("host"), inputs, expected, 1e-2)
+    assert measured is None
     assert error == pytest.approx(1e-3 / spread, rel=1e-2)
+
+
+def test_the_first_run_is_measured_where_asked(maker: Maker, device: Device) -> None:
+    inputs, expected = [[tensor()]], [[2 * tensor()]]
+    briefly = MeasureOptions(repeat=2, min_repeat_ms=0.0)
+    _, measured = validate(device, maker.library("host"), inputs, expected, 1e-5, briefly)
+    assert measured is not None
+    assert measured.unit == device.unit
+    assert measured.median > 0

@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 import tempfile
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -13,6 +15,7 @@ import pytest
 from places import Libraries, Place
 
 from tvm_eff.device import Device, MeasureOptions, TensorSpec
+from tvm_eff.device.connection import Connection
 from tvm_eff.errors import DeviceError, ExecutionError, UsageError
 
 BRIEFLY = MeasureOptions(repeat=3, min_repeat_ms=5, budget_s=0.2)
@@ -119,6 +122,36 @@ def test_relax_module_with_one_output(device: Device, place: Place, libraries: L
     x = np.arange(5, dtype="float32")
     (square,), _ = device.run(libraries.square(place.arch), [x])
     np.testing.assert_array_equal(square, x * x)
+
+
+def test_a_library_that_is_kept_is_sent_once(
+    device: Device, place: Place, libraries: Libraries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[int] = []
+    upload = Connection.uploaded
+
+    def counted(self: Connection, library: bytes) -> AbstractContextManager[Any]:
+        sent.append(len(library))
+        return upload(self, library)
+
+    monkeypatch.setattr(Connection, "uploaded", counted)
+    x, y = np.arange(5, dtype="float32"), np.full(5, 3, "float32")
+    square = libraries.square(place.arch)
+    for each in (x, y, x):
+        np.testing.assert_array_equal(device.run(square, [each], keep=True)[0][0], each * each)
+    assert len(sent) == 1
+    # Another library takes its place, and so does the next one.
+    ones = np.ones((4, 8), "float32")
+    device.run(libraries.pair(place.arch), [ones, ones], keep=True)
+    np.testing.assert_array_equal(device.run(square, [y], keep=True)[0][0], y * y)
+    assert len(sent) == 3
+    # What a crash took with it is sent again.
+    with pytest.raises(ExecutionError):
+        device.call(libraries.behaviour(place.arch), "crash", [], [])
+    np.testing.assert_array_equal(device.run(square, [x], keep=True)[0][0], x * x)
+    device.forget()
+    np.testing.assert_array_equal(device.run(square, [x], keep=True)[0][0], x * x)
+    assert len(sent) == 6
 
 
 def test_twice_the_work_costs_twice_as_much(

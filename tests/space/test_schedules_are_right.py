@@ -146,6 +146,10 @@ OTHERS = {
     "hard_swish": of(nn.Hardswish(), (1, 16, 9, 9)),
     "mish": of(nn.Mish(), (1, 16, 9, 9)),
     "flatten": of(nn.Flatten(), (1, 16, 3, 3)),
+    "product_of_inputs": of(Applied(torch.matmul), (5, 16), (16, 24)),
+    "batched_product": of(Applied(torch.matmul), (2, 3, 7, 16), (2, 3, 16, 13)),
+    "attention": of(Applied(nn.functional.scaled_dot_product_attention), *3 * [(1, 2, 12, 8)]),
+    "mean_of_everything": of(Applied(lambda x: x.mean()), (3, 16, 5)),
     "output_used_twice": of(Applied(lambda x: torch.relu(x) + torch.sigmoid(x)), (1, 16, 5, 5)),
     "sum_of_two": of(Applied(lambda x, y: x + y), (1, 16, 9, 9), (1, 16, 9, 9)),
 }
@@ -154,7 +158,6 @@ OTHERS = {
 PERHAPS = {
     "one_to_one_convolution": conv(1, 1, 1, shape=(1, 1, 1, 1)),
     "square_of_the_input": of(Applied(lambda x: (x * x).sum(1)), (4, 17)),
-    "matrix_product_of_inputs": of(Applied(torch.matmul), (5, 16), (16, 24)),
 }
 
 MATCHED = {

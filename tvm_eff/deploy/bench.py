@@ -143,10 +143,15 @@ def bench(options: Options) -> Report:
     classes = validation.same_class is True
     with device:
         gpu.require(bundle.manifest.target.opencl, device.opencl_device, bundle.library)
-        error = validate(
-            device, bundle.library, [inputs], [outputs], validation.tolerance, classes=classes
+        error, measurement = validate(
+            device,
+            bundle.library,
+            [inputs],
+            [outputs],
+            validation.tolerance,
+            measure,
+            classes=classes,
         )
-        _, measurement = device.run(bundle.library, inputs, measure=measure)
         where = device.fingerprint.where
     assert measurement is not None
     return Report(bundle, measurement, where, error, note)

@@ -13,7 +13,7 @@ from tvm_eff.errors import ValidationError
 from tvm_eff.numerics import network_tolerance, relative_error
 
 if TYPE_CHECKING:
-    from tvm_eff.device import Device
+    from tvm_eff.device import Device, Measurement, MeasureOptions
 
 
 def validation(
@@ -22,7 +22,8 @@ def validation(
     inputs_list: Sequence[Sequence[np.ndarray]],
     expected_list: Sequence[Sequence[np.ndarray]],
     dtype: str,
-) -> Validation:
+    measure: MeasureOptions | None = None,
+) -> tuple[Validation, Measurement | None]:
     """Validate a library whose activations are stored as `dtype`, as :func:`validate` does.
 
     Half precision moves every output a little, so that two close class scores may change
@@ -30,8 +31,8 @@ def validation(
 
     Returns
     -------
-    Validation
-        What the bundle's manifest says of it.
+    tuple
+        What the bundle's manifest says of it, and the measurement if one was asked for.
 
     Raises
     ------
@@ -43,10 +44,13 @@ def validation(
     """
     classes = dtype == "float16"
     tolerance = network_tolerance(dtype)
-    error = validate(device, library, inputs_list, expected_list, tolerance, classes=classes)
+    error, measured = validate(
+        device, library, inputs_list, expected_list, tolerance, measure, classes=classes
+    )
     compared = classes and any(map(are_class_scores, expected_list[0]))
     where = device.fingerprint.where
-    return Validation(tolerance, error, len(inputs_list), where, dtype, compared or None)
+    found = Validation(tolerance, error, len(inputs_list), where, dtype, compared or None)
+    return found, measured
 
 
 def validate(
@@ -55,10 +59,13 @@ def validate(
     inputs_list: Sequence[Sequence[np.ndarray]],
     expected_list: Sequence[Sequence[np.ndarray]],
     tolerance: float,
+    measure: MeasureOptions | None = None,
     *,
     classes: bool = False,
-) -> float:
+) -> tuple[float, Measurement | None]:
     """Run a library's ``main`` on several inputs and compare with what is expected.
+
+    The library stays on the device: see the device's ``run``.
 
     Parameters
     ----------
@@ -72,13 +79,15 @@ def validate(
         For each run, the outputs in order.
     tolerance
         The largest error allowed, as a fraction of the spread of the expected output.
+    measure
+        Whether and how to measure the first run.
     classes
         Whether the highest of class scores must be the expected one.
 
     Returns
     -------
-    float
-        The largest error found.
+    tuple
+        The largest error found, and the measurement if there is one.
 
     Raises
     ------
@@ -89,12 +98,15 @@ def validate(
     """
     if not inputs_list:
         raise ValueError("validating with no inputs would say nothing")
-    largest = 0.0
+    largest, measured = 0.0, None
     for index, (inputs, expected) in enumerate(zip(inputs_list, expected_list, strict=True)):
-        actual, _ = device.run(library, inputs)
+        actual, measurement = device.run(
+            library, inputs, measure=measure if index == 0 else None, keep=True
+        )
+        measured = measured or measurement
         what = f"{library}, input {index}"
         largest = max(largest, compare(actual, expected, tolerance, what, classes=classes))
-    return largest
+    return largest, measured
 
 
 def compare(

@@ -201,7 +201,7 @@ class Device(ABC):
 
     @abstractmethod
     def forget(self) -> None:
-        """Let go of the inputs that :meth:`call` kept on the device."""
+        """Let go of what :meth:`call` and :meth:`run` kept on the device."""
 
     @abstractmethod
     def compare(
@@ -244,6 +244,7 @@ class Device(ABC):
         *,
         function: str = "main",
         measure: MeasureOptions | None = None,
+        keep: bool = False,
     ) -> tuple[list[np.ndarray], Measurement | None]:
         """Run a function of a compiled Relax module.
 
@@ -257,6 +258,9 @@ class Device(ABC):
             The function's name.
         measure
             Whether and how to measure, after the call whose outputs are returned.
+        keep
+            Whether the library stays loaded on the device, from where the next such run
+            takes it if it is the same; until another one, or :meth:`forget`.
 
         Returns
         -------

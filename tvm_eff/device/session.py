@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +30,14 @@ _LONG_S = 5e-3
 Evaluate = Callable[[int, int], Sequence[float]]
 
 
+@dataclass(frozen=True)
+class _Loaded:
+    """A library that stays on the device, and what runs it there."""
+
+    content: bytes
+    machine: relax.VirtualMachine
+
+
 class SessionDevice(Device):
     """Runs calls over one session, which is kept open and replaced after a failure.
 
@@ -46,6 +55,7 @@ class SessionDevice(Device):
         self._connection: Connection | None = None
         self._kept = KeptTensors()
         self._opencl_device: OpenCLDevice | None = None
+        self._loaded: _Loaded | None = None
 
     @property
     def unit(self) -> Unit:
@@ -83,6 +93,7 @@ class SessionDevice(Device):
 
     def forget(self) -> None:
         self._kept.clear()
+        self._loaded = None
 
     def health(self) -> None:
         ones = np.ones(16, "float32")
@@ -157,13 +168,13 @@ class SessionDevice(Device):
         *,
         function: str = "main",
         measure: MeasureOptions | None = None,
+        keep: bool = False,
     ) -> tuple[list[np.ndarray], Measurement | None]:
         content = _content(library)
 
         def work(session: rpc.RPCSession) -> tuple[list[np.ndarray], Measurement | None]:
             device = self._device(session)
-            with self._opened().uploaded(content) as module:
-                machine = relax.VirtualMachine(module, device)
+            with self._machine(content, device, keep) as machine:
                 sent = [tvm.runtime.tensor(array, device) for array in inputs]
                 machine.set_input(function, *sent)
                 machine.invoke_stateful(function)
@@ -182,6 +193,19 @@ class SessionDevice(Device):
                 )
 
         return self._attempt(f"'{function}' of {library.name}", work)
+
+    @contextmanager
+    def _machine(self, content: bytes, device: Any, keep: bool) -> Iterator[relax.VirtualMachine]:
+        """Lend the virtual machine of a library: the one that was kept, or a new one."""
+        if keep and self._loaded is not None and self._loaded.content == content:
+            yield self._loaded.machine
+            return
+        self._loaded = None
+        with self._opened().uploaded(content) as module:
+            machine = relax.VirtualMachine(module, device)
+            if keep:
+                self._loaded = _Loaded(content, machine)
+            yield machine
 
     def _measure(
         self, once: Callable[[], None], evaluate: Evaluate, options: MeasureOptions

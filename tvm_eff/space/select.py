@@ -14,6 +14,7 @@ from tvm_eff.space.depthwise import Depthwise
 from tvm_eff.space.depthwise_in_place import DepthwiseInPlace
 from tvm_eff.space.elementwise import Elementwise
 from tvm_eff.space.fallback import Fallback
+from tvm_eff.space.metaschedule import MetaSchedule
 from tvm_eff.space.packing import Packing
 from tvm_eff.space.pointwise import PackedPointwise
 from tvm_eff.space.pooling import Pooling
@@ -23,17 +24,25 @@ from tvm_eff.space.strassen import Strassen
 from tvm_eff.space.winograd import Winograd
 from tvm_eff.targets import Target
 
+STRASSEN, WINOGRAD, METASCHEDULE = Strassen(), Winograd(), MetaSchedule()
+
 RULES: tuple[Rule, ...] = (
     RegisterTile(),
     Depthwise(),
     Pooling(),
     Elementwise(),
     Fallback(),
+    METASCHEDULE,
 )
 
-STRASSEN, WINOGRAD = Strassen(), Winograd()
-
-BESIDE: tuple[Rule, ...] = (PackedPointwise(), DepthwiseInPlace(), Shallow(), STRASSEN, WINOGRAD)
+BESIDE: tuple[Rule, ...] = (
+    PackedPointwise(),
+    DepthwiseInPlace(),
+    Shallow(),
+    STRASSEN,
+    WINOGRAD,
+    METASCHEDULE,
+)
 """Rules whose candidates stand beside those of the first that matches."""
 
 UNSCHEDULED = Candidate("unscheduled", ())
@@ -62,7 +71,8 @@ def candidates(func: PrimFunc, target: Target) -> list[Candidate]:
     rules, beside = (RULES, BESIDE) if target.gpu is None else (gpu.RULES, gpu.BESIDE)
     for rule in rules:
         if found := rule.candidates(func, target):
-            return _alternating(found, *(each.candidates(func, target) for each in beside))
+            others = (each.candidates(func, target) for each in beside if each is not rule)
+            return _alternating(found, *others)
     return []
 
 

@@ -18,6 +18,18 @@ MORE = 4
 Best = Callable[[Task], float]
 """The best value of a kernel's records; infinite if none."""
 
+Rank = Callable[[Task, Sequence[Candidate]], Sequence[Candidate]]
+"""Orders candidates of a kernel, the most promising first."""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What is not on record of a kernel: `count` of `candidates` are to be measured."""
+
+    task: Task
+    candidates: Sequence[Candidate]
+    count: int
+
 
 @dataclass(frozen=True)
 class Share:
@@ -45,19 +57,24 @@ class Allocation:
         The least a kernel can cost in the unit of `best`; 0 if nothing is known.
     enough
         A kernel whose floor is this share of its best gets no more than its first ones.
+    rank
+        Orders what is left of a kernel after its first candidates, if that is more than
+        is to be measured; by default it stays in order.
     """
 
     def __init__(
         self,
-        missing: Sequence[tuple[Task, Sequence[Candidate]]],
+        missing: Sequence[Missing],
         best: Best,
         floor: Callable[[Task], float],
         enough: float = math.inf,
+        rank: Rank = lambda _, candidates: candidates,
     ) -> None:
-        self._remaining = {task.name: list(candidates) for task, candidates in missing}
-        self._first = [task for task, candidates in missing if candidates]
-        self._tasks = [task for task, _ in missing]
-        self._best, self._floor, self._enough = best, floor, enough
+        self._remaining = {each.task.name: list(each.candidates) for each in missing}
+        self._left = {each.task.name: each.count for each in missing}
+        self._first = [each.task for each in missing if each.count]
+        self._tasks = [each.task for each in missing]
+        self._best, self._floor, self._enough, self._rank = best, floor, enough, rank
 
     @property
     def complete(self) -> bool:
@@ -71,15 +88,20 @@ class Allocation:
         open_tasks = [task for task in self._tasks if self._is_open(task)]
         if not open_tasks:
             return None
-        return self._take(max(open_tasks, key=self._to_win), MORE)
+        task = max(open_tasks, key=self._to_win)
+        if len(self._remaining[task.name]) > self._left[task.name]:
+            self._remaining[task.name] = list(self._rank(task, self._remaining[task.name]))
+        return self._take(task, MORE)
 
-    def _take(self, task: Task, count: int) -> Share:
+    def _take(self, task: Task, most: int) -> Share:
+        count = min(most, self._left[task.name])
         remaining = self._remaining[task.name]
         taken, self._remaining[task.name] = remaining[:count], remaining[count:]
+        self._left[task.name] -= len(taken)
         return Share(task, tuple(taken))
 
     def _is_open(self, task: Task) -> bool:
-        if not self._remaining[task.name]:
+        if not self._left[task.name]:
             return False
         return self._enough == math.inf or self._floor(task) < self._enough * self._best(task)
 

@@ -92,22 +92,40 @@ class RecordStore:
         Values of different machines are never compared. Those of another machine count
         only where this one (see :meth:`measured_on`) has measured nothing that works.
         """
-        usable = _usable(self._comparable(workload))
-        return min(usable, key=lambda record: record.value, default=None)
+        return min(self.usable(workload), key=lambda record: record.value, default=None)
 
-    def missing(self, workload: str, plan: Sequence[Candidate]) -> list[Candidate]:
+    def usable(self, workload: str) -> list[Record]:
+        """Return what :meth:`best` is the best of: candidates that work, of one machine."""
+        return _usable(self._comparable(workload))
+
+    def missing(
+        self, workload: str, plan: Sequence[Candidate], enough: int | None = None
+    ) -> list[Candidate]:
         """Return which candidates of `plan` are to be measured.
 
         There are none if each was measured, here or elsewhere, or was pruned. If there is
         something to measure here, what another machine measured is measured as well, so
         that there is something to compare it with.
+
+        Parameters
+        ----------
+        workload
+            The kernel.
+        plan
+            Its candidates, the most promising first.
+        enough
+            With as many measured elsewhere, nothing is to be measured here. What was measured
+            elsewhere comes first then, as there may be no time for all the others.
         """
         machines, pruned = self._records.get(workload, {}), self._pruned.get(workload, set())
         known = {candidate for found in machines.values() for candidate in found}
         own = known if self._machine is None else set(machines.get(self._machine, ()))
         left = [each for each in plan if digest(each) not in pruned]
-        if not own and known.issuperset(left):
+        unknown = [each for each in left if each not in known]
+        if not own and len(plan) - len(unknown) >= (len(plan) if enough is None else enough):
             return []
+        if enough is not None:
+            left.sort(key=lambda each: each not in known)
         return [each for each in left if each not in own]
 
     def add(self, record: Record) -> None:

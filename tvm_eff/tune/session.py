@@ -19,8 +19,9 @@ from tvm_eff.device import Device
 from tvm_eff.errors import ExecutionError, RecordError
 from tvm_eff.space import Candidate
 from tvm_eff.targets import Target
-from tvm_eff.tune.allocation import Allocation
+from tvm_eff.tune.allocation import FIRST, Allocation, Missing
 from tvm_eff.tune.builder import Builder
+from tvm_eff.tune.cost_model import CostModel
 from tvm_eff.tune.floor import floor_of
 from tvm_eff.tune.options import Progress, Silent, TuneOptions
 from tvm_eff.tune.records import Record, RecordStore
@@ -97,17 +98,20 @@ def tune(
     options, progress = options or TuneOptions(), progress or Silent()
     trials = options.trials or _default_trials(device)
     records.measured_on(device.fingerprint)
-    plan = {task.name: _plan(task, target, trials) for task in tasks}
-    missing = {task.name: records.missing(task.workload, plan[task.name]) for task in tasks}
-    progress.started(sum(map(len, plan.values())), sum(map(len, missing.values())))
-    if any(missing.values()):
+    plan = {task.name: [space.UNSCHEDULED, *space.candidates(task.func, target)] for task in tasks}
+    most = {name: min(len(candidates), 1 + trials) for name, candidates in plan.items()}
+    missing = [_missing(task, plan[task.name], most[task.name], records) for task in tasks]
+    to_measure = sum(each.count for each in missing)
+    progress.started(sum(most.values()), to_measure)
+    if to_measure:
         _require_room(records.folder)
         end = time.monotonic() + options.budget
         allocation = Allocation(
-            [(task, missing[task.name]) for task in tasks],
+            missing,
             best=lambda task: _value(records.best(task.workload)),
             floor=floor_of(target, device),
             enough=options.until_roofline,
+            rank=CostModel(tasks, plan, records).rank,
         )
         with (
             tempfile.TemporaryDirectory(prefix="tvm_eff-") as folder,
@@ -160,8 +164,12 @@ def _value(record: Record | None) -> float:
     return math.inf if record is None else record.value
 
 
-def _plan(task: Task, target: Target, trials: int) -> list[Candidate]:
-    return [space.UNSCHEDULED, *space.candidates(task.func, target)[:trials]]
+def _missing(task: Task, plan: Sequence[Candidate], most: int, records: RecordStore) -> Missing:
+    """Return what is left of at most `most` measurements of a kernel."""
+    left = records.missing(task.workload, plan, most)
+    # The most promising ones in any case: a space that was changed may begin with others.
+    first = len(set(plan[: min(most, FIRST)]).intersection(left))
+    return Missing(task, left, max(first, most - (len(plan) - len(left))))
 
 
 def _result(task: Task, plan: Sequence[Candidate], records: RecordStore) -> TaskResult:
