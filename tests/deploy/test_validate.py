@@ -64,7 +64,7 @@ def test_outputs_that_are_no_class_scores() -> None:
 def test_every_input_has_its_class_in_float16(maker: Maker, device: Device) -> None:
     library, inputs = maker.library("host"), [[tensor(seed)] for seed in range(2)]
     expected = [[2 * x] for (x,) in inputs]
-    found = validation(device, library, inputs, expected, "float16")
+    found, _ = validation(device, library, inputs, expected, "float16")
     assert (found.dtype, found.same_class, found.inputs) == ("float16", True, 2)
     assert found.tolerance == network_tolerance("float16")
     # Two scores that are closer than the tolerance.
@@ -76,7 +76,7 @@ def test_every_input_has_its_class_in_float16(maker: Maker, device: Device) -> N
 
 
 def test_float32_is_not_asked_for_classes(maker: Maker, device: Device) -> None:
-    found = validation(device, maker.library("host"), [[tensor()]], [[2 * tensor()]], "float32")
+    found, _ = validation(device, maker.library("host"), [[tensor()]], [[2 * tensor()]], "float32")
     assert (found.tolerance, found.dtype, found.same_class) == (TOLERANCE, "float32", None)
 
 
