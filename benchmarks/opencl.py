@@ -36,7 +36,7 @@ from tvm_eff.numerics import random_inputs
 from tvm_eff.targets import Target
 
 RESULTS = Path(__file__).resolve().parent / "results"
-MODELS = ("squeezenet", "squeezenet1_1", "mobilenet", "xception", "flattened", "factorized")
+MODELS = ("squeezenet", "squeezenet1_1", "mobilenet", "flattened", "factorized", "xception")
 INPUTS = 5
 """Seeded inputs that both libraries are compared with PyTorch on."""
 
@@ -56,27 +56,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args(argv)
     target = targets.load(arguments.target)
+    suffix = "" if arguments.dtype == "float32" else f"-{arguments.dtype}"
+    path = arguments.output / f"opencl-{target.name}{suffix}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name, ConsoleProgress() as progress:
         logs = arguments.logs or Path(name)
         where = place.find(target, None, "", progress, arguments.dtype)
         with where.device as device:
             bench = Bench(where.target, arguments.dtype, device, logs, progress, arguments.rounds)
-            rows = []
-            for model in arguments.model:
-                rows.append(bench.measure(model))
-                print(json.dumps(rows[-1]), flush=True)
-            result = {
+            result: dict[str, Any] = {
                 "target": target.name,
                 "dtype": arguments.dtype,
                 "where": device.fingerprint.where,
                 "date": date.today().isoformat(),
                 "rounds": arguments.rounds,
-                "rows": rows,
+                "rows": [],
             }
-    suffix = "" if arguments.dtype == "float32" else f"-{arguments.dtype}"
-    path = arguments.output / f"opencl-{target.name}{suffix}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
+            for model in arguments.model:
+                result["rows"].append(bench.measure(model))
+                print(json.dumps(result["rows"][-1]), flush=True)
+                # All of it takes long: what is done is kept.
+                path.write_text(json.dumps(result, indent=2) + "\n")
     print(table(result))
     print(f"\nwritten to {path}")
 
