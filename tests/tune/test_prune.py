@@ -212,6 +212,16 @@ def test_something_new_is_compared_with_what_another_machine_found(tmp_path: Pat
     assert missing == [PLAN[0], PLAN[-2], new]
 
 
+def test_as_many_as_are_enough_count_wherever_they_were_measured(tmp_path: Path) -> None:
+    fill(tmp_path, ELSEWHERE)
+    prune(tmp_path, HOST.log_name, tmp_path, 1)
+    new = [Candidate.of("register_tile", {"rows": rows}) for rows in (97, 98, 99)]
+    store, plan = opened(tmp_path, HERE), [PLAN[0], *new, *PLAN[1:]]
+    assert store.missing(TASK.workload, plan, len(PLAN)) == []
+    # One more is asked for: what was kept elsewhere has its turn before what nobody measured.
+    assert store.missing(TASK.workload, plan, len(PLAN) + 1) == [PLAN[0], PLAN[-2], *new]
+
+
 def test_pruning_keeps_machines_apart(tmp_path: Path) -> None:
     fill(tmp_path, HERE)
     fill(tmp_path, ELSEWHERE, scale=0.1)

@@ -114,8 +114,9 @@ class RecordStore:
         plan
             Its candidates, the most promising first.
         enough
-            With as many measured elsewhere, nothing is to be measured here. What was measured
-            elsewhere comes first then, as there may be no time for all the others.
+            With as many measured elsewhere, nothing is to be measured here. Behind the first of
+            `plan`, what was measured elsewhere comes first then, as there may be no time for all
+            the others.
         """
         machines, pruned = self._records.get(workload, {}), self._pruned.get(workload, set())
         known = {candidate for found in machines.values() for candidate in found}
@@ -125,7 +126,7 @@ class RecordStore:
         if not own and len(plan) - len(unknown) >= (len(plan) if enough is None else enough):
             return []
         if enough is not None:
-            left.sort(key=lambda each: each not in known)
+            left.sort(key=lambda each: each != plan[0] and each not in known)
         return [each for each in left if each not in own]
 
     def add(self, record: Record) -> None:
