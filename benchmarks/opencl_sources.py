@@ -1,0 +1,88 @@
+"""Is the OpenCL C of every network valid, in float32 and in float16?
+
+    python benchmarks/opencl_sources.py --target rk3399-mali
+
+No device is needed: each network of the zoo is built for the target with the most promising
+schedule of every kernel, and a compiler's front end reads what was generated, as it does
+whenever a library is built. Results go to opencl-sources-TARGET.json in --output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from tvm_eff import frontend, models, space, targets, tune
+from tvm_eff.cli._run import run
+from tvm_eff.deploy.library import build_library
+from tvm_eff.errors import Error
+from tvm_eff.frontend import Imported
+from tvm_eff.models.registry import names
+from tvm_eff.targets import Target
+from tvm_eff.tune import Record, RecordStore
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Build every network and write what came out."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--target", default="rk3399-mali")
+    parser.add_argument("--model", nargs="+", default=names())
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    arguments = parser.parse_args(argv)
+    target = targets.load(arguments.target)
+    rows = []
+    for model in arguments.model:
+        imported = frontend.import_program(models.trace(models.load(model)))
+        for dtype in frontend.DTYPES:
+            rows.append({"model": model, "dtype": dtype, **check(imported, target, dtype)})
+            print(json.dumps(rows[-1]), flush=True)
+    result = {"target": target.name, "date": date.today().isoformat(), "rows": rows}
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    path = arguments.output / f"opencl-sources-{target.name}.json"
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print(f"written to {path}")
+    return int(not all(row["valid"] for row in rows))
+
+
+def check(network: Imported, target: Target, dtype: str) -> dict[str, Any]:
+    """Build one network; say whether its source is valid, and what it needs of a device."""
+    started = time.monotonic()
+    lowered = frontend.lower(network, target, dtype)
+    tasks = tune.extract(lowered.mod)
+    with tempfile.TemporaryDirectory() as name:
+        records = RecordStore(Path(name), target, "seconds")
+        for task in tasks:
+            best = next(iter(space.candidates(task.func, target)), space.UNSCHEDULED)
+            # The database wants a value, and takes the only one there is.
+            record = Record(task.workload, task.name, best, "seconds", (1.0,))
+            records.add(record)
+            records.commit(task, record, space.apply(task.func, best, target))
+        library = Path(name) / "model.so"
+        try:
+            needs = build_library(lowered, tasks, records.database, target, library)
+        except Error as error:
+            return {"valid": False, "error": str(error)}
+        assert needs is not None, "the target has a GPU"
+        return {
+            "valid": True,
+            "kernels": len(tasks),
+            "bytes": library.stat().st_size,
+            "needs": asdict(needs),
+            "seconds": round(time.monotonic() - started, 1),
+        }
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
