@@ -50,7 +50,7 @@ def files(folder: Path) -> list[Path]:
         ([], "--target, --model"),
         (["--target", "rasp4"], "--model"),
         (["--target", "raps4", "--model", "squeezenet"], "unknown target 'raps4'; did you mean"),
-        (["--target", "tpu", "--model", "squeezenet"], "'tpu'; known: host, rasp3"),
+        (["--target", "tpu", "--model", "squeezenet"], "'tpu'; known: host, opencl-host, rasp3"),
         (["--target", "absent.toml", "--model", "squeezenet"], "absent.toml"),
         (["--target", "rasp4", "--model", "sqeezenet"], "'sqeezenet'; did you mean 'squeezenet'"),
         ([*RASP4, "--trials", "0"], "--trials: '0' is not a whole number"),
