@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import signal
 import subprocess
 import sys
 from argparse import ArgumentTypeError
+from contextlib import suppress
 
 import pytest
 
 from tvm_eff.cli._arguments import one_of, positive
+from tvm_eff.cli._progress import ConsoleProgress
 from tvm_eff.cli._run import Main, run
 from tvm_eff.errors import BundleError
 
@@ -29,6 +32,25 @@ def test_an_error_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_interrupt_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(raising(KeyboardInterrupt())) == 130
     assert capsys.readouterr() == ("", "interrupted; run the same command again to go on\n")
+
+
+def test_an_interrupt_that_a_finalizer_swallowed(capsys: pytest.CaptureFixture[str]) -> None:
+    def main(argv: list[str] | None) -> int | None:
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with ConsoleProgress() as progress:
+            progress.step("the next step")
+        return 0
+
+    assert run(main) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_of_an_earlier_command_is_forgotten() -> None:
+    assert run(raising(KeyboardInterrupt())) == 130
+    with ConsoleProgress() as progress:
+        assert run(lambda argv: progress.step("the next command")) == 0
 
 
 def test_a_full_disk(capsys: pytest.CaptureFixture[str]) -> None:

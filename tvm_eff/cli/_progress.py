@@ -18,6 +18,7 @@ from rich.progress import (
 )
 from typing_extensions import Self
 
+from tvm_eff.cli import _interrupt
 from tvm_eff.tune import Record, Task
 
 console = Console(stderr=True)
@@ -68,6 +69,7 @@ class ConsoleProgress:
 
     def step(self, what: str) -> None:
         """Print the step that begins."""
+        _interrupt.check()
         console.print(f"[bold]{what}[/bold]", highlight=False)
 
     def advanced(self, what: str, done: int, count: int) -> None:
@@ -89,6 +91,7 @@ class ConsoleProgress:
 
     def measured(self, task: Task, record: Record, best: Record | None) -> None:
         """Count one candidate; print a line when a kernel is the first of its name."""
+        _interrupt.check()
         self.measured_now += 1
         self.failed_now += record.failure is not None
         if self._candidates is not None:

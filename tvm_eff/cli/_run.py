@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from tvm_eff.cli import _interrupt
 from tvm_eff.errors import Error
 
 Main = Callable[[list[str] | None], int | None]
@@ -30,6 +31,7 @@ def run(main: Main, argv: list[str] | None = None) -> int:
     argv
         The arguments.
     """
+    _interrupt.remember()
     try:
         code = main(argv)
         sys.stdout.flush()
@@ -46,6 +48,8 @@ def run(main: Main, argv: list[str] | None = None) -> int:
             raise
         place = f" for {error.filename}" if error.filename else ""
         return _fail(f"error: no room on the disk{place}; free some and run it again", USER_ERROR)
+    finally:
+        _interrupt.forget()
     return code or 0
 
 
