@@ -62,9 +62,9 @@ class LocalOpenCLDevice(LocalDevice):
             troubles.append(trouble)
             self.close()
         raise DeviceError(
-            f"no OpenCL device of this machine will do: {'; '.join(troubles)}. On Linux with an "
-            "x86-64 processor, one in software that also computes in float16 comes with: "
-            "pip install intel-opencl-rt intel-cmplr-lib-rt"
+            f"no OpenCL device of this machine will do: {'; '.join(troubles)}. Devices in "
+            "software: sudo apt-get install libpocl2; or, on Linux with an x86-64 processor, one "
+            "that also computes in float16: pip install intel-opencl-rt intel-cmplr-lib-rt"
         )
 
     def _trouble(self) -> str | None:

@@ -14,7 +14,7 @@ import numpy as np
 import tvm
 from tvm import relax, rpc
 
-from tvm_eff import opencl
+from tvm_eff.device import remote_opencl
 from tvm_eff.device.base import Contender, Device, Measurement, MeasureOptions, Unit
 from tvm_eff.device.connection import Connection, SessionLost
 from tvm_eff.device.kept import KeptTensors
@@ -221,30 +221,11 @@ class SessionDevice(Device):
         return Measurement(tuple(values), "seconds")
 
     def _find_opencl(self) -> OpenCLDevice:
-        def ask(session: rpc.RPCSession) -> tuple[OpenCLDevice, str] | None:
-            try:
-                attribute = session.get_function("tvm_eff.opencl.attribute")
-                trouble = session.get_function("tvm_eff.opencl.trouble")
-            except Exception:  # whatever TVM raises for a function that is not there
-                return None
-            return opencl.describe(lambda name: attribute(0, name)), str(trouble(0))
-
         try:
-            answer = self._attempt("asking for the OpenCL device", ask)
-        except ExecutionError as error:
+            return remote_opencl.usable(self._attempt("asking for OpenCL", remote_opencl.ask))
+        except (DeviceError, ExecutionError) as error:
             self.close()
             raise DeviceError(str(error)) from error
-        if answer is None:
-            self.close()
-            raise DeviceError(
-                "the server has no OpenCL plug-in of this version; start it with --load-library "
-                "libtvm_runtime_opencl.so (docs/opencl.md says how that is made)"
-            )
-        found, trouble = answer
-        if trouble:
-            self.close()
-            raise DeviceError(f"{found.driver} does not work: {trouble}")
-        return found
 
     def _device(self, session: rpc.RPCSession) -> Any:
         return session.device(self._device_type)
