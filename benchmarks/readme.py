@@ -30,6 +30,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     lines = [line for result in emulated for line in emulated_table(result)]
     peers = results / "peers.json"
     lines += peers_table(json.loads(peers.read_text())) if peers.exists() else []
+    for path in sorted(results.glob("opencl-*-mali.json")):
+        found = json.loads(path.read_text())
+        # Beside it is what was checked without a device, which has no times.
+        lines += opencl_table(found) if "where" in found else []
     readme.write_text(before + BEGIN + "\n".join(lines) + "\n" + END + after)
 
 
@@ -72,6 +76,25 @@ def peers_table(result: dict[str, Any]) -> list[str]:
         ratio = row["engines"].get("tvm_eff", {}).get("ratio_to_best_peer")
         texts.append("-" if ratio is None else f"{ratio:.2f}")
         lines.append(f"| {row['model']} | {row['threads']} | {' | '.join(texts)} |")
+    return lines
+
+
+def opencl_table(result: dict[str, Any]) -> list[str]:
+    """Return what a device in the place of a GPU took, with our schedules and TVM's."""
+    lines = [
+        "",
+        f"Milliseconds an inference of the kernels for {result['target']}, on",
+        f"{result['where'].replace('this machine', 'a host')}, {result['dtype']},",
+        f"{result['date']}, from `python benchmarks/opencl.py`; no board's times:",
+        "",
+        "| model | TVM's default schedules | tuned | largest error | tuning |",
+        "|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        lines.append(
+            f"| {row['model']} | {row['default_ms']:.0f} | {row['ms']:.1f} "
+            f"| {row['error']:.1e} of the spread | {row['tuning_s']:.0f} s |"
+        )
     return lines
 
 

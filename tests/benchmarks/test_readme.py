@@ -40,3 +40,17 @@ def test_an_engine_that_was_not_timed_has_no_figure(tmp_path: Path) -> None:
     assert "| b | 1 | - | 4.00 | - |" in text
     assert "old figures" not in text and "| c |" not in text
     assert text.startswith("before") and text.endswith("after\n")
+
+
+def test_a_gpu_without_its_board_is_said_to_be_none(tmp_path: Path) -> None:
+    row = {"model": "a", "default_ms": 115.2, "ms": 4.54, "error": 5.7e-07, "tuning_s": 30.4}
+    about = {"target": "x-mali", "where": "PoCL on this machine (c)", "dtype": "float32"}
+    result = {**about, "date": "2026-01-01", "rows": [row]}
+    (tmp_path / "opencl-x-mali.json").write_text(json.dumps(result))
+    checked = {"target": "x-mali", "rows": [{"model": "a", "valid": True}]}
+    (tmp_path / "opencl-sources-x-mali.json").write_text(json.dumps(checked))
+    text = written(tmp_path, None)
+    assert "PoCL on a host (c), float32," in text
+    assert "no board's times" in text
+    assert text.count("| a |") == 1
+    assert "| a | 115 | 4.5 | 5.7e-07 of the spread | 30 s |" in text
