@@ -120,6 +120,19 @@ def test_network(device: LocalOpenCLDevice, tmp_path: Path) -> None:
     assert measured is not None
 
 
+def test_a_driver_keeps_its_files_with_the_server(
+    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("POCL_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with LocalOpenCLDevice(driver="pocl") as device:
+        (doubled,), _ = device.call(library, "main", [X], [SHAPE])
+        assert (doubled == 2 * X).all()
+    assert not (tmp_path / "pocl").exists()
+    assert not (tmp_path / ".cache").exists()
+
+
 def test_servers_process_is_renewed(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_opencl, "_CALLS", 2)
     connected = []

@@ -62,9 +62,10 @@ class LocalOpenCLDevice(LocalDevice):
             troubles.append(trouble)
             self.close()
         raise DeviceError(
-            f"no OpenCL device of this machine will do: {'; '.join(troubles)}. Devices in "
-            "software: sudo apt-get install libpocl2; or, on Linux with an x86-64 processor, one "
-            "that also computes in float16: pip install intel-opencl-rt intel-cmplr-lib-rt"
+            # The first choice may be one of the others.
+            f"no OpenCL device of this machine will do: {'; '.join(dict.fromkeys(troubles))}. "
+            "Devices in software: sudo apt-get install libpocl2, which has no float16; or, on an "
+            "x86-64 Linux, pip install intel-opencl-rt intel-cmplr-lib-rt, which has it"
         )
 
     def _trouble(self) -> str | None:

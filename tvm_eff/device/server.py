@@ -73,6 +73,8 @@ def main() -> None:
     sys.modules["torch"] = None  # type: ignore[assignment]
     import tvm.rpc.server  # noqa: F401
 
+    # PoCL keeps what it compiles for ever, and the plug-in has a cache of its own.
+    os.environ.setdefault("POCL_CACHE_DIR", os.environ["TMPDIR"])
     listener = _listen()
     port = listener.getsockname()[1]
     _limit_memory()
