@@ -20,20 +20,10 @@ class Pooling:
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
         """Return the numbers of channels to keep in registers, the most first."""
-        sch = structure.inspect(func)
-        found = structure.reductions(sch)
-        if len(found) != 1 or structure.epilogue(sch, found[0]) is None:
+        extents = output_extents(func)
+        if extents is None:
             return []
-        block = sch.get(found[0])
-        spatial = [v for v in block.iter_vars if v.iter_type == structure.SPATIAL]
-        if not isinstance(block.body, BufferStore) or not structure.is_plain(sch, found[0]):
-            return []
-        if not spatial or not all(isinstance(v.dom.extent, IntImm) for v in block.iter_vars):
-            return []
-        # Reductions come last in every block TOPI writes.
-        if [v.iter_type for v in block.iter_vars] != sorted(v.iter_type for v in block.iter_vars):
-            return []
-        channels = int(spatial[-1].dom.extent)
+        channels = extents[-1]
         lanes = vector_length(channels, target.hardware.lanes)
         widths = [d for d in divisors(channels, MOST_VECTORS * lanes) if d % lanes == 0]
         return [
@@ -67,3 +57,22 @@ class Pooling:
         sch.unroll(f_vectors)
         sch.parallel(sch.fuse(*outer, f_outer))
         sch.decompose_reduction(main, kernel[0])
+
+
+def output_extents(func: PrimFunc) -> list[int] | None:
+    """Return the extents of the output's axes; None if the function is no such reduction."""
+    sch = structure.inspect(func)
+    found = structure.reductions(sch)
+    if len(found) != 1 or structure.epilogue(sch, found[0]) is None:
+        return None
+    block = sch.get(found[0])
+    kinds = [v.iter_type for v in block.iter_vars]
+    spatial = [v for v in block.iter_vars if v.iter_type == structure.SPATIAL]
+    if not isinstance(block.body, BufferStore) or not structure.is_plain(sch, found[0]):
+        return None
+    if not all(isinstance(v.dom.extent, IntImm) for v in block.iter_vars):
+        return None
+    # Reductions come last in every block TOPI writes.
+    if not spatial or kinds != sorted(kinds):
+        return None
+    return [int(v.dom.extent) for v in spatial]

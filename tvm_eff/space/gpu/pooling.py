@@ -6,11 +6,12 @@ import math
 from typing import Any
 
 from tvm.s_tir import Schedule
-from tvm.tirx import BufferStore, IntImm, PrimFunc
+from tvm.tirx import PrimFunc
 
 from tvm_eff.space import fusion, structure
 from tvm_eff.space.gpu.threads import Group, groups, launch, widths
 from tvm_eff.space.packing import Packing
+from tvm_eff.space.pooling import output_extents
 from tvm_eff.space.rule import Candidate, sample
 from tvm_eff.targets import Target
 
@@ -24,7 +25,7 @@ class GpuPooling:
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
         """Return the work-groups to try."""
-        extents = _match(func)
+        extents = output_extents(func)
         if extents is None:
             return []
         *outer, channels = extents
@@ -64,25 +65,6 @@ class GpuPooling:
         sch.vectorize(f_lanes)
         _unroll_inner(sch, kernel)
         sch.decompose_reduction(main, kernel[0])
-
-
-def _match(func: PrimFunc) -> list[int] | None:
-    """Return the extents of the output's axes, if it is such a reduction."""
-    sch = structure.inspect(func)
-    found = structure.reductions(sch)
-    if len(found) != 1 or structure.epilogue(sch, found[0]) is None:
-        return None
-    block = sch.get(found[0])
-    kinds = [v.iter_type for v in block.iter_vars]
-    spatial = [v for v in block.iter_vars if v.iter_type == structure.SPATIAL]
-    if not isinstance(block.body, BufferStore) or not structure.is_plain(sch, found[0]):
-        return None
-    if not all(isinstance(v.dom.extent, IntImm) for v in block.iter_vars):
-        return None
-    # Reductions come last in every block TOPI writes.
-    if not spatial or kinds != sorted(kinds):
-        return None
-    return [int(v.dom.extent) for v in spatial]
 
 
 def _unroll_inner(sch: Schedule, kernel: list[Any]) -> None:
