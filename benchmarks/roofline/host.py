@@ -43,7 +43,7 @@ def rows(network: Network, store: RecordStore, runs: int) -> list[dict[str, Any]
     seconds: dict[str, float] = defaultdict(float)
     for kernel, value in in_place.items():
         # Kernels with packed weights are renamed, and so is what takes a kernel's place.
-        own = re.sub(r"_winograd\d+$", "", kernel.removesuffix("_prepacked"))
+        own = re.sub(r"_(winograd|strassen)\w*$", "", kernel.removesuffix("_prepacked"))
         seconds[workloads.get(own, kernel)] += value
     known = {task.workload for task in network.tasks}
     found = [_row(task, store, seconds.get(task.workload)) for task in network.tasks]

@@ -21,10 +21,15 @@ from tvm_eff.space.pooling import Pooling
 from tvm_eff.space.rule import Alternative, Candidate, Rule
 from tvm_eff.space.shallow import Shallow
 from tvm_eff.space.strassen import Strassen
+from tvm_eff.space.strassen_by_bands import StrassenByBands
 from tvm_eff.space.winograd import Winograd
 from tvm_eff.targets import Target
 
-STRASSEN, WINOGRAD, METASCHEDULE = Strassen(), Winograd(), MetaSchedule()
+STRASSEN, BANDED, WINOGRAD = Strassen(), StrassenByBands(), Winograd()
+METASCHEDULE = MetaSchedule()
+
+REWRITING = (STRASSEN, BANDED, WINOGRAD)
+"""Rules that schedule another function of the same result, which takes the weight transformed."""
 
 RULES: tuple[Rule, ...] = (
     RegisterTile(),
@@ -40,6 +45,7 @@ BESIDE: tuple[Rule, ...] = (
     DepthwiseInPlace(),
     Shallow(),
     STRASSEN,
+    BANDED,
     WINOGRAD,
     METASCHEDULE,
 )
@@ -87,7 +93,9 @@ def rewritten(func: PrimFunc, candidate: Candidate) -> PrimFunc:
 
     Another one takes the weight transformed; see :func:`packing`.
     """
-    rule = next((each for each in (STRASSEN, WINOGRAD) if each.name == candidate.rule), None)
+    rule = next(
+        (each for each in (STRASSEN, BANDED, WINOGRAD) if each.name == candidate.rule), None
+    )
     return func if rule is None else rule.rewrite(func, candidate)
 
 
@@ -96,7 +104,7 @@ def alternatives(func: PrimFunc) -> list[Alternative]:
     if any(str(param.dtype) == "float16" for param in func.params):
         # Transforms of weights and inputs would be rounded once more.
         return []
-    return [*STRASSEN.alternatives(func), *WINOGRAD.alternatives(func)]
+    return [alternative for rule in REWRITING for alternative in rule.alternatives(func)]
 
 
 def apply(func: PrimFunc, candidate: Candidate, target: Target) -> Schedule:

@@ -20,7 +20,7 @@ from tvm_eff.space.contraction import multiplies_by_lane
 from tvm_eff.space.packing import Packing
 from tvm_eff.space.pointwise import load_vectors, register_tiles
 from tvm_eff.space.rule import Alternative, Candidate, sample
-from tvm_eff.space.strassen_rewrite import match
+from tvm_eff.space.strassen_rewrite import BLOCK, match
 from tvm_eff.targets import Target
 
 LEAST = 128
@@ -31,11 +31,19 @@ STEPS = (16, 8, 4)
 
 @dataclass(frozen=True)
 class SummedPacking(Packing):
-    """Sum a weight's quarters, then pack the sums."""
+    """Sum a weight's quarters, then pack the sums.
+
+    Attributes
+    ----------
+    quarter_block
+        Output channels of which a quarter has a multiple.
+    """
+
+    quarter_block: int
 
     def pack(self, weight: np.ndarray) -> np.ndarray:
         """Return `weight`, [output channel, 1, 1, input channel], transformed and packed."""
-        return super().pack(algorithm.transform_weight(weight))
+        return super().pack(algorithm.transform_weight(weight, self.quarter_block))
 
 
 class Strassen:
@@ -46,9 +54,9 @@ class Strassen:
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
         """Return the register tiles of the products, the cheapest estimate first."""
         work = match(func, LEAST)
-        if work is None or not multiplies_by_lane(target):
+        if work is None or not multiplies_by_lane(target) or int(work.source.shape[0]) != 1:
             return []
-        depth, channels = int(work.source.shape[3]) // 2, work.half_channels
+        depth, channels = int(work.source.shape[3]) // 2, work.half_channels(BLOCK)
         step = next((step for step in STEPS if depth % step == 0), None)
         if step is None:
             return []
@@ -62,7 +70,7 @@ class Strassen:
                     "unroll": step,
                 },
             )
-            for rows, columns in register_tiles(work.half, channels, target)[:2]
+            for rows, columns in register_tiles(work.half(), channels, target)[:2]
         ]
 
     def alternatives(self, func: PrimFunc) -> list[Alternative]:
@@ -75,9 +83,9 @@ class Strassen:
         return [
             Alternative(
                 self.name,
-                algorithm.rewrite(func, work),
+                algorithm.rewrite(func, work, BLOCK),
                 work.weight_parameter,
-                algorithm.weight_function(shape, dtype),
+                algorithm.weight_function(shape, dtype, BLOCK),
             )
         ]
 
@@ -85,22 +93,19 @@ class Strassen:
         """Return the function with its convolution computed by the algorithm."""
         work = match(func, LEAST)
         assert work is not None, "the workload was matched when the candidate was made"
-        return algorithm.rewrite(func, work)
+        return algorithm.rewrite(func, work, BLOCK)
 
     def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
         """Return the weight's layout."""
         work = match(func, LEAST)
         if work is None:
             return None
-        return SummedPacking(work.weight_parameter, 0, (1, 2), candidate["columns"])
+        return SummedPacking(work.weight_parameter, 0, (1, 2), candidate["columns"], BLOCK)
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule ``main``, which :meth:`rewrite` has made."""
         product = sch.get_sblock(algorithm.PRODUCT)
-        packing = Packing(0, 0, (1, 2), candidate["columns"])
-        copy = sch.cache_read(product, 1, "global")
-        sch.transform_layout(product, ("read", 1), packing.index)
-        sch.annotate(copy, "meta_schedule.layout_rewrite_preproc", True)
+        pack_weight(sch, product, Packing(0, 0, (1, 2), candidate["columns"]))
         rows = candidate["rows"]
         sch.transform_layout(
             product,
@@ -108,14 +113,38 @@ class Strassen:
             lambda i, p, k: [i, p // rows, k, p % rows],
             assume_injective_transform=True,
         )
-        _sum_output(sch, product, candidate["lanes"])
+        sum_output(sch, product, candidate["lanes"])
         _sum_input(sch, rows, candidate["lanes"])
         _multiply(sch, product, candidate, target)
 
 
-def _sum_output(sch: Schedule, product: Any, lanes: int) -> None:
-    """Write four elements of the result, one of each quarter, from the same products."""
-    _, half, channels = (int(n) for n in sch.get(product).writes[0].source.shape)
+def pack_weight(sch: Schedule, product: Any, packing: Packing) -> None:
+    """Have the products read their weights from a packed copy."""
+    copy = sch.cache_read(product, 1, "global")
+    sch.transform_layout(product, ("read", 1), packing.index)
+    sch.annotate(copy, "meta_schedule.layout_rewrite_preproc", True)
+
+
+def sum_output(sch: Schedule, product: Any, lanes: int, bands: int | None = None) -> Any:
+    """Write four elements of the result, one of each quarter, from the same products.
+
+    Parameters
+    ----------
+    sch
+        What to schedule.
+    product
+        The block (BlockRV) of the products.
+    lanes
+        Elements of a vector.
+    bands
+        Into how many parts (int or ExprRV) to divide the positions; by default each is a part.
+
+    Returns
+    -------
+    LoopRV
+        The parallel loop over parts.
+    """
+    *_, channels = (int(n) for n in sch.get(product).writes[0].source.shape)
     sch.compute_inline(sch.get_sblock(algorithm.OUTPUT))
     result = sch.get_sblock(algorithm.RESULT)
     last = fusion.inline_epilogue(sch, result)
@@ -126,17 +155,19 @@ def _sum_output(sch: Schedule, product: Any, lanes: int) -> None:
     _, height, width, _ = (int(sch.get(loop).extent) for loop in sch.get_loops(last))
     sch.transform_block_layout(last, lambda n, y, x, f: [(n * height + y) * width + x, f])
     p, f = sch.get_loops(last)
-    p_half, p = sch.split(p, [2, half])
+    *parts, p, p_half = sch.split(p, [None, 2] if bands is None else [bands, None, 2])
     f_half, f = sch.split(f, [2, channels])
     vectors, vector = sch.split(f, [None, lanes])
-    sch.reorder(p, vectors, p_half, f_half, vector)
+    sch.reorder(*parts, p, vectors, p_half, f_half, vector)
     sch.unroll(p_half)
     sch.unroll(f_half)
     sch.vectorize(vector)
     for loop in (p, vectors):
         # Where halves differ, what only one of them has is split off.
         sch.annotate(loop, "pragma_loop_partition_hint", 1)
-    sch.parallel(p)
+    outermost = [*parts, p][0]
+    sch.parallel(outermost)
+    return outermost
 
 
 def _sum_input(sch: Schedule, rows: int, lanes: int) -> None:

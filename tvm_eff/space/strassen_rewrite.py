@@ -7,6 +7,7 @@ quarters give the four quarters of the result, in the place of eight (V. Strasse
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +39,10 @@ INPUTS: tuple[Quarters, ...] = (
     {(1, 0): 1, (0, 0): -1},
     {(0, 1): 1, (1, 1): -1},
 )
-"""For each product, the quarters (positions, input channels) that its first factor sums."""
+"""For each product, the quarters (positions, input channels) that its first factor sums.
+
+One quarter has the even positions and the other the odd ones.
+"""
 
 WEIGHTS: tuple[Quarters, ...] = (
     {(0, 0): 1, (1, 1): 1},
@@ -77,9 +81,9 @@ class Pointwise:
     block
         The name of the block that multiplies.
     source
-        The buffer it reads: [1, height, width, input channel].
+        The buffer it reads: [batch, height, width, input channel].
     result
-        The buffer of the sums: [1, height, width, output channel].
+        The buffer of the sums: [batch, height, width, output channel].
     weight_parameter
         Which parameter the weight is: [output channel, 1, 1, input channel].
     padding_block
@@ -95,17 +99,15 @@ class Pointwise:
     @property
     def positions(self) -> int:
         """Rows of the first factor."""
-        return int(self.source.shape[1]) * int(self.source.shape[2])
+        return math.prod(int(n) for n in self.source.shape[:3])
 
-    @property
-    def half(self) -> int:
-        """Rows of a quarter; where positions are odd, one of them lies behind the end."""
-        return -(-self.positions // 2)
+    def half(self, shares: int = 1) -> int:
+        """Rows of a quarter, as many as `shares` equal parts have; some may lie behind the end."""
+        return -(-self.positions // (2 * shares)) * shares
 
-    @property
-    def half_channels(self) -> int:
-        """Output channels of a quarter."""
-        return _half_channels(int(self.result.shape[3]))
+    def half_channels(self, block: int) -> int:
+        """Output channels of a quarter, whole blocks of them: the other half may have fewer."""
+        return _half_channels(int(self.result.shape[3]), block)
 
 
 def match(func: PrimFunc, least: int) -> Pointwise | None:
@@ -124,9 +126,9 @@ def match(func: PrimFunc, least: int) -> Pointwise | None:
     if work.positions != (0, 1, 2) or work.channel != 3 or len(work.reduction) != 3:
         return None
     places = [work.extents[axis] for axis in work.positions]
-    if [work.extents[axis] for axis in work.reduction[:2]] != [1, 1] or places[0] != 1:
+    if [work.extents[axis] for axis in work.reduction[:2]] != [1, 1]:
         return None
-    sizes = (places[1] * places[2], work.depth, work.channels)
+    sizes = (math.prod(places), work.depth, work.channels)
     if (
         work.depth % 2
         or work.channels % (BLOCK // 2)
@@ -156,15 +158,28 @@ def match(func: PrimFunc, least: int) -> Pointwise | None:
     )
 
 
-def rewrite(func: PrimFunc, work: Pointwise) -> PrimFunc:
-    """Return a function of the same result that takes the weight transformed."""
-    return replace_convolution(func, work, _stages(work))
+def rewrite(func: PrimFunc, work: Pointwise, block: int, shares: int = 1) -> PrimFunc:
+    """Return a function of the same result that takes the weight transformed.
+
+    Parameters
+    ----------
+    func
+        The convolution.
+    work
+        What :func:`match` has found in it.
+    block
+        Output channels of which a quarter has a multiple.
+    shares
+        Into how many equal parts the rows of a quarter can be divided.
+    """
+    stages = _stages(work, work.half(shares), work.half_channels(block))
+    return replace_convolution(func, work, stages)
 
 
-def weight_function(shape: Sequence[int], dtype: str) -> PrimFunc:
+def weight_function(shape: Sequence[int], dtype: str, block: int) -> PrimFunc:
     """Return the PrimFunc that sums quarters of weights [output channel, 1, 1, input channel]."""
     weight = te.placeholder(shape, dtype, name="weight")
-    channels, depth = _half_channels(int(shape[0])), int(shape[3]) // 2
+    channels, depth = _half_channels(int(shape[0]), block), int(shape[3]) // 2
 
     def at(f: Any, i: Any, k: Any) -> Any:
         def quarter(r: int, s: int) -> Any:
@@ -180,7 +195,7 @@ def weight_function(shape: Sequence[int], dtype: str) -> PrimFunc:
     return te.create_prim_func([weight, result]).without_attr("global_symbol")
 
 
-def transform_weight(weight: np.ndarray) -> np.ndarray:
+def transform_weight(weight: np.ndarray, block: int) -> np.ndarray:
     """Return weights [output channel, 1, 1, input channel] as their sums of quarters.
 
     Returns
@@ -189,32 +204,32 @@ def transform_weight(weight: np.ndarray) -> np.ndarray:
         [half of the output channels, product, half of the input channels].
     """
     outer, _, _, depth = weight.shape
-    channels = _half_channels(outer)
+    channels = _half_channels(outer, block)
     padded = np.pad(weight.reshape(outer, depth), ((0, 2 * channels - outer), (0, 0)))
     halves = padded.reshape(2, channels, 2, depth // 2)
     sums = [sum(c * halves[s, :, r] for (r, s), c in quarters.items()) for quarters in WEIGHTS]
     return np.ascontiguousarray(np.stack(sums, axis=1).astype(weight.dtype))
 
 
-def _half_channels(channels: int) -> int:
-    """Half of the output channels, whole blocks of them: the other half may have fewer."""
-    return -(-channels // (2 * BLOCK)) * BLOCK
+def _half_channels(channels: int, block: int) -> int:
+    return -(-channels // (2 * block)) * block
 
 
-def _stages(work: Pointwise) -> list[te.Tensor]:
+def _stages(work: Pointwise, half: int, channels: int) -> list[te.Tensor]:
     """Source, transformed weight and result, computed from one another."""
-    _, height, width, inner = (int(n) for n in work.source.shape)
-    outer, half = int(work.result.shape[3]), work.half
+    batch, height, width, inner = (int(n) for n in work.source.shape)
+    outer = int(work.result.shape[3])
     dtype = str(work.source.dtype)
-    depth, channels = inner // 2, work.half_channels
-    source = te.placeholder((1, height, width, inner), dtype, name="source")
+    depth = inner // 2
+    source = te.placeholder((batch, height, width, inner), dtype, name="source")
     weight = te.placeholder((channels, PRODUCTS, depth), dtype, name="transformed_weight")
 
     def input_at(i: Any, p: Any, k: Any) -> Any:
         def quarter(q: int, r: int) -> Any:
-            place = p + q * half
-            value = source[0, place // width, place % width, k + r * depth]
-            if not q or 2 * half == work.positions:
+            place = 2 * p + q
+            n, y, x = _image_row_column(place, batch, height, width)
+            value = source[n, y, x, k + r * depth]
+            if 2 * half == work.positions or (not q and 2 * half == work.positions + 1):
                 return value
             return tirx.if_then_else(place < work.positions, value, tirx.const(0, dtype))
 
@@ -238,11 +253,18 @@ def _stages(work: Pointwise) -> list[te.Tensor]:
     output = te.compute((half, 2, 2, channels), output_at, name=OUTPUT)
 
     def result_at(n: Any, y: Any, x: Any, f: Any) -> Any:
-        place = y * width + x
-        return output[place % half, place // half, f // channels, f % channels]
+        place = (n * height + y) * width + x if batch > 1 else y * width + x
+        return output[place // 2, place % 2, f // channels, f % channels]
 
-    result = te.compute((1, height, width, outer), result_at, name=RESULT)
+    result = te.compute((batch, height, width, outer), result_at, name=RESULT)
     return [source, weight, result]
+
+
+def _image_row_column(place: Any, batch: int, height: int, width: int) -> tuple[Any, Any, Any]:
+    """Where a position is that is one of all of them."""
+    if batch == 1:
+        return 0, place // width, place % width
+    return place // (height * width), place // width % height, place % width
 
 
 def _sum(coefficients: Mapping[Any, float], element: Callable[..., Any]) -> Any:
