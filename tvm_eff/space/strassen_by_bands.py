@@ -11,9 +11,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from tvm.s_tir import Schedule
 from tvm.tirx import PrimFunc
 
+from tvm_eff.attributes import PREFETCH
 from tvm_eff.space import fusion
 from tvm_eff.space import strassen_rewrite as algorithm
 from tvm_eff.space.contraction import caches_are_private
@@ -34,13 +36,31 @@ BLOCKS = (64, 32, 16, 8)
 """Of how many output channels a quarter has a multiple, so that register tiles divide it."""
 
 MOST_ADDED = 1 / 16
-"""The share of channels, or of positions, that may be added for that."""
+"""The share of channels that may be added for that."""
 
 ELEMENTS_PER_CYCLE = 4
 """What a core reads from beyond its second cache, about."""
 
 MOST_CANDIDATES = 8
 MOST_VECTORS = 4
+
+
+@dataclass(frozen=True)
+class ProductPacking(SummedPacking):
+    """Lay the sums out as [channel block, product][input channel][channel in block].
+
+    What one product needs of a block of channels is one block, which can be fetched ahead.
+    """
+
+    def index(self, *index: Any) -> list[Any]:
+        """Return the packed index of an element, for a TVM layout transformation."""
+        block, product, depth, channel = super().index(*index)
+        return [block * PRODUCTS + product, depth, channel]
+
+    def pack(self, weight: np.ndarray) -> np.ndarray:
+        """Return `weight`, [output channel, 1, 1, input channel], transformed and packed."""
+        packed = super().pack(weight)
+        return packed.reshape(-1, *packed.shape[2:])
 
 
 class StrassenByBands:
@@ -100,21 +120,25 @@ class StrassenByBands:
         work = match(func, LEAST)
         if work is None:
             return None
-        columns, block = candidate["columns"], candidate["block"]
-        return SummedPacking(work.weight_parameter, 0, (1, 2), columns, block)
+        return _packing(work.weight_parameter, candidate)
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule ``main``, which :meth:`rewrite` has made, band by band."""
         product = sch.get_sblock(algorithm.PRODUCT)
-        pack_weight(sch, product, Packing(0, 0, (1, 2), candidate["columns"]))
+        pack_weight(sch, product, _packing(0, candidate))
         sample(sch, [1, 2], candidate["bands"])
-        if _is_whole(sch, product):
-            band = sum_output(sch, product, candidate["lanes"], candidate["bands"])
+        whole = _is_whole(sch, product)
+        part = sum_output(sch, product, candidate["lanes"], candidate["bands"] if whole else None)
+        written = _divide(sch, product, candidate["bands"])
+        if whole:
+            band = part
+            sch.compute_at(written, band, preserve_unit_loops=True)
         else:
-            sum_output(sch, product, candidate["lanes"])
-            band = None
-        band = _multiply(sch, product, band, candidate, target)
+            band, *_ = sch.get_loops(written)
+            sch.parallel(band)
+        sch.compute_at(product, band, preserve_unit_loops=True)
         _sum_input(sch, band, candidate["lanes"])
+        _multiply(sch, product, written, band, candidate, target)
 
 
 @dataclass(frozen=True)
@@ -135,6 +159,10 @@ class _Choice:
     cycles: float
 
 
+def _packing(parameter: int, candidate: Candidate) -> ProductPacking:
+    return ProductPacking(parameter, 0, (1, 2), candidate["columns"], candidate["block"])
+
+
 def _block(work: Pointwise) -> int:
     """The most channels of which few have to be added to get a multiple."""
     channels = int(work.result.shape[3])
@@ -144,31 +172,23 @@ def _block(work: Pointwise) -> int:
 
 def _choices(work: Pointwise, block: int, target: Target) -> list[_Choice]:
     """The ways to cut the positions, the cheapest estimate first."""
-    depth, channels = int(work.source.shape[3]) // 2, work.half_channels(block)
-    found = []
-    for shares in _shares(work, target):
-        half = work.half(shares)
-        cuts = divisors(half, half)
-        even = [bands for bands in cuts if bands % target.hardware.cores == 0]
-        for bands in even or cuts:
-            places = half // bands
-            fit = tiles(places, channels, depth, target)
-            if 2 * half != work.positions:
-                # Bands share a buffer: a tile must not reach into the next one's rows.
-                fit = [tile for tile in fit if places % tile.rows == 0]
-            for registers in fit[:3]:
-                cycles = _cycles(half, bands, depth, channels, registers, target)
-                found.append(_Choice(shares, bands, registers, cycles))
+    cores = target.hardware.cores
+    shares = 1 if work.positions % (2 * cores) == 0 else math.gcd(cores, SHARES[-1])
+    half, channels = work.half(shares), work.half_channels(block)
+    depth = int(work.source.shape[3]) // 2
+    cuts = divisors(half, half)
+    even = [bands for bands in cuts if bands % cores == 0]
+    found = [
+        _Choice(
+            shares,
+            bands,
+            registers,
+            _cycles(half, bands, depth, channels, registers, target),
+        )
+        for bands in even or cuts
+        for registers in tiles(half // bands, channels, depth, target)[:3]
+    ]
     return sorted(found, key=lambda choice: choice.cycles)
-
-
-def _shares(work: Pointwise, target: Target) -> list[int]:
-    """The numbers of equal parts for which few positions are added, one for each size."""
-    if work.positions % (2 * target.hardware.cores) == 0:
-        return [1]
-    most = (1 + MOST_ADDED) * work.positions
-    different = {work.half(shares): shares for shares in reversed(SHARES)}
-    return [shares for half, shares in different.items() if 2 * half <= most] or [1]
 
 
 def _cycles(
@@ -198,30 +218,42 @@ def _is_whole(sch: Schedule, product: Any) -> bool:
     return math.prod(int(n) for n in result.shape[:-1]) == 2 * half
 
 
-def _multiply(
-    sch: Schedule, product: Any, band: Any | None, candidate: Candidate, target: Target
-) -> Any:
-    """Compute the products of a band in register tiles, inside the loop over bands or in one.
+def _divide(sch: Schedule, product: Any, bands: int) -> Any:
+    """Give the products a dimension of bands, and have them copied from registers.
+
+    So no tile reaches beyond the end of a band, neither into the rows of the next one, which
+    another core may have written, nor in TVM's estimate of what a tile needs.
 
     Returns
     -------
-    LoopRV
-        The loop over bands.
+    BlockRV
+        The block that copies.
     """
     written = sch.cache_write(product, 0, "global")
-    if band is None:
-        i, p, f = sch.get_loops(written)
-        band, p = sch.split(p, [candidate["bands"], None])
-        sch.reorder(band, i, p, f)
-        sch.parallel(band)
-    else:
-        sch.compute_at(written, band, preserve_unit_loops=True)
-    sch.compute_at(product, band, preserve_unit_loops=True)
-    i, p, f, depth = fusion.loops_below(sch, product, band)
-    nest = Nest(outer=(i,), places=p, channel=f, kernel=(), depth=depth)
-    _, k_outer = register_tile(sch, product, written, nest, 0, candidate, CHANNELS_OUTER, target)
+    _, half, _ = (int(n) for n in sch.get(written).writes[0].source.shape)
+    places = half // bands
+
+    def divided(i: Any, p: Any, f: Any) -> list[Any]:
+        return [p // places, i, p % places, f]
+
+    sch.transform_block_layout(product, lambda i, p, f, k: [*divided(i, p, f), k])
+    sch.transform_block_layout(written, divided)
+    sch.transform_layout(product, ("write", 0), divided)
+    return written
+
+
+def _multiply(
+    sch: Schedule, product: Any, written: Any, band: Any, candidate: Candidate, target: Target
+) -> None:
+    """Compute the products of a band in register tiles."""
+    *outer, p, f, depth = fusion.loops_below(sch, product, band)
+    nest = Nest(outer=tuple(outer), places=p, channel=f, kernel=(), depth=depth)
+    f_outer, k_outer = register_tile(
+        sch, product, written, nest, 0, candidate, CHANNELS_OUTER, target
+    )
+    blocks = PRODUCTS * int(sch.get(f_outer).extent)
+    sch.annotate(k_outer, PREFETCH, [blocks, candidate["columns"], candidate["bands"]])
     sch.decompose_reduction(product, k_outer)
-    return band
 
 
 def _sum_input(sch: Schedule, band: Any, lanes: int) -> None:
