@@ -18,6 +18,7 @@ from tvm.tirx import PrimFunc
 from tvm_eff.attributes import PREFETCH
 from tvm_eff.space import fusion
 from tvm_eff.space import strassen_rewrite as algorithm
+from tvm_eff.space.bands import divide
 from tvm_eff.space.contraction import caches_are_private
 from tvm_eff.space.convolution import CHANNELS_OUTER, Nest, Tile, register_tile, tile_cost, tiles
 from tvm_eff.space.packing import Packing
@@ -129,7 +130,8 @@ class StrassenByBands:
         sample(sch, [1, 2], candidate["bands"])
         whole = _is_whole(sch, product)
         part = sum_output(sch, product, candidate["lanes"], candidate["bands"] if whole else None)
-        written = _divide(sch, product, candidate["bands"])
+        _, half, _ = (int(n) for n in sch.get(product).writes[0].source.shape)
+        written = divide(sch, product, half // candidate["bands"])
         if whole:
             band = part
             sch.compute_at(written, band, preserve_unit_loops=True)
@@ -216,30 +218,6 @@ def _is_whole(sch: Schedule, product: Any) -> bool:
     _, half, _ = (int(n) for n in sch.get(product).writes[0].source.shape)
     result = sch.get(sch.get_sblock(algorithm.RESULT)).writes[0].source
     return math.prod(int(n) for n in result.shape[:-1]) == 2 * half
-
-
-def _divide(sch: Schedule, product: Any, bands: int) -> Any:
-    """Give the products a dimension of bands, and have them copied from registers.
-
-    So no tile reaches beyond the end of a band, neither into the rows of the next one, which
-    another core may have written, nor in TVM's estimate of what a tile needs.
-
-    Returns
-    -------
-    BlockRV
-        The block that copies.
-    """
-    written = sch.cache_write(product, 0, "global")
-    _, half, _ = (int(n) for n in sch.get(written).writes[0].source.shape)
-    places = half // bands
-
-    def divided(i: Any, p: Any, f: Any) -> list[Any]:
-        return [p // places, i, p % places, f]
-
-    sch.transform_block_layout(product, lambda i, p, f, k: [*divided(i, p, f), k])
-    sch.transform_block_layout(written, divided)
-    sch.transform_layout(product, ("write", 0), divided)
-    return written
 
 
 def _multiply(

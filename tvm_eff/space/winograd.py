@@ -17,6 +17,7 @@ from tvm.tirx import PrimFunc
 
 from tvm_eff.space import fusion
 from tvm_eff.space import winograd_rewrite as algorithm
+from tvm_eff.space.bands import divide
 from tvm_eff.space.convolution import CHANNELS_OUTER, Nest, Tile, register_tile, tile_cost, tiles
 from tvm_eff.space.packing import Packing
 from tvm_eff.space.rule import Alternative, Candidate, divisors, sample, vector_length
@@ -115,7 +116,6 @@ class Winograd:
         part, vectors = _split_result(sch, last, candidate, target)
         _columns(sch, vectors)
         _product(sch, part, candidate, target)
-        _input(sch, part if candidate["tile_rows"] else None, target)
 
 
 @dataclass(frozen=True)
@@ -251,13 +251,22 @@ def _columns(sch: Schedule, vectors: Any) -> None:
 def _product(sch: Schedule, part: Any, candidate: Candidate, target: Target) -> None:
     """Multiply in register tiles of positions by output channels."""
     product = sch.get_sblock(algorithm.PRODUCT)
-    written = sch.cache_write(product, 0, "global")
+    places = candidate["tile_rows"] * _tiles_across(sch)
+    written = divide(sch, product, places) if places else sch.cache_write(product, 0, "global")
     sch.compute_at(written, part, preserve_unit_loops=True)
     sch.compute_at(product, part, preserve_unit_loops=True)
-    i, j, p, f, depth = fusion.loops_below(sch, product, part)
-    nest = Nest(outer=(i, j), places=p, channel=f, kernel=(), depth=depth)
+    # Before tiles are cut, which TVM would take to need whole ones.
+    _input(sch, part if places else None, target)
+    *outer, p, f, depth = fusion.loops_below(sch, product, part)
+    nest = Nest(outer=tuple(outer), places=p, channel=f, kernel=(), depth=depth)
     _, k_outer = register_tile(sch, product, written, nest, 0, candidate, CHANNELS_OUTER, target)
     sch.decompose_reduction(product, k_outer)
+
+
+def _tiles_across(sch: Schedule) -> int:
+    """How many output tiles there are in a row of them."""
+    columns = sch.get(sch.get_sblock(algorithm.COLUMNS)).writes[0].source
+    return int(columns.shape[4])
 
 
 def _input(sch: Schedule, band: Any | None, target: Target) -> None:
