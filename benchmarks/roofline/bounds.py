@@ -15,7 +15,12 @@ ARITHMETIC = "arithmetic"
 BANDWIDTH = "bandwidth beyond the second cache"
 BETWEEN = "bandwidth, some of the data in the second cache"
 CACHE = "bandwidth of the second cache"
-WINOGRAD = "Winograd's transforms and products"
+FEWER = {
+    "winograd": "Winograd's transforms and products",
+    "strassen": "Strassen's sums and products",
+    "strassen_by_bands": "Strassen's sums and products",
+}
+"""What holds kernels of rules that need fewer multiply-adds."""
 COLD = "the network around it: alone, with warm caches and threads awake, it is faster"
 CALL = "starting a short call"
 INSTRUCTIONS = "instructions beside the multiply-adds"
@@ -62,8 +67,8 @@ def bound_of(row: Mapping[str, Any], limits: Limits) -> str:
     if "alone_s" not in row:
         return RUNTIME
     seconds = row["in_network_s"] or row["alone_s"]
-    if row.get("rule") == "winograd":
-        return WINOGRAD
+    if (fewer := FEWER.get(row.get("rule", ""))) is not None:
+        return fewer
     arithmetic, far = limits.arithmetic(row), row["bytes"] / limits.far
     if arithmetic >= NEAR * seconds:
         return ARITHMETIC

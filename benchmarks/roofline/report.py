@@ -24,7 +24,7 @@ def heading(result: Mapping[str, Any]) -> str:
         f"{result['peak_gflops']:.0f} GFLOP/s{bandwidth}. All calls of a kernel in one inference "
         "together. Alone, a kernel's data are in the second cache; in the network they come "
         "from further away. Of peak counts the multiply-adds of the direct computation; "
-        "Winograd's needs fewer."
+        "Winograd's and Strassen's need fewer."
     )
 
 

@@ -9,6 +9,8 @@ iterations then asks for a few lines of the block that comes next.
 from __future__ import annotations
 
 import math
+from itertools import accumulate
+from operator import mul
 from typing import Any
 
 import tvm
@@ -102,10 +104,15 @@ def _insert_loop(loop: tirx.For, around: tuple[tirx.For, ...]) -> tirx.Stmt:
 
 
 def _weights(stmt: tirx.Stmt, blocks: int, columns: int) -> Any:
-    """Return the packed buffer, [block]...[channel in block], that the last block reads."""
+    """Return the packed buffer, [block ...]...[channel in block], that the last block reads."""
     if isinstance(stmt, SBlockRealize):
-        read = [region.source for region in stmt.block.reads]
-        packed = [x for x in read if (int(x.shape[0]), int(x.shape[-1])) == (blocks, columns)]
+        written = [region.source for region in stmt.block.writes]
+        packed = [
+            region.source
+            for region in stmt.block.reads
+            if _is_packed(region.source, blocks, columns)
+            and not any(region.source.same_as(each) for each in written)
+        ]
         if packed:
             # An input of the same extents is not packed: it has a dimension less.
             return max(packed, key=lambda buffer: len(buffer.shape))
@@ -116,6 +123,12 @@ def _weights(stmt: tirx.Stmt, blocks: int, columns: int) -> Any:
             "reads no such weights"
         )
     return _weights(inner[-1], blocks, columns)
+
+
+def _is_packed(buffer: Any, blocks: int, columns: int) -> bool:
+    """Whether the first dimensions of a buffer number the blocks, and the last the channels."""
+    *outer, last = (int(n) for n in buffer.shape)
+    return last == columns and blocks in accumulate(outer, mul)
 
 
 def _fetches(

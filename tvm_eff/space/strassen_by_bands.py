@@ -11,7 +11,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from tvm.s_tir import Schedule
 from tvm.tirx import PrimFunc
 
@@ -44,24 +43,6 @@ ELEMENTS_PER_CYCLE = 4
 
 MOST_CANDIDATES = 8
 MOST_VECTORS = 4
-
-
-@dataclass(frozen=True)
-class ProductPacking(SummedPacking):
-    """Lay the sums out as [channel block, product][input channel][channel in block].
-
-    What one product needs of a block of channels is one block, which can be fetched ahead.
-    """
-
-    def index(self, *index: Any) -> list[Any]:
-        """Return the packed index of an element, for a TVM layout transformation."""
-        block, product, depth, channel = super().index(*index)
-        return [block * PRODUCTS + product, depth, channel]
-
-    def pack(self, weight: np.ndarray) -> np.ndarray:
-        """Return `weight`, [output channel, 1, 1, input channel], transformed and packed."""
-        packed = super().pack(weight)
-        return packed.reshape(-1, *packed.shape[2:])
 
 
 class StrassenByBands:
@@ -121,12 +102,13 @@ class StrassenByBands:
         work = match(func, LEAST)
         if work is None:
             return None
-        return _packing(work.weight_parameter, candidate)
+        columns, block = candidate["columns"], candidate["block"]
+        return SummedPacking(work.weight_parameter, 0, (1, 2), columns, block)
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule ``main``, which :meth:`rewrite` has made, band by band."""
         product = sch.get_sblock(algorithm.PRODUCT)
-        pack_weight(sch, product, _packing(0, candidate))
+        pack_weight(sch, product, Packing(0, 0, (1, 2), candidate["columns"]))
         sample(sch, [1, 2], candidate["bands"])
         whole = _is_whole(sch, product)
         part = sum_output(sch, product, candidate["lanes"], candidate["bands"] if whole else None)
@@ -159,10 +141,6 @@ class _Choice:
     bands: int
     registers: Tile
     cycles: float
-
-
-def _packing(parameter: int, candidate: Candidate) -> ProductPacking:
-    return ProductPacking(parameter, 0, (1, 2), candidate["columns"], candidate["block"])
 
 
 def _block(work: Pointwise) -> int:
