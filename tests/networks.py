@@ -253,6 +253,17 @@ class Applied(nn.Module):
         return self.function(*inputs)
 
 
+class Residual(nn.Module):
+    """A convolution, its input added, and ReLU."""
+
+    def __init__(self, channels: int, kernel: int, groups: int = 1) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=groups)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.convolution(x) + x)
+
+
 class UNet(nn.Module):
     """Down by pooling, up by a transposed convolution, joined by concatenation."""
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 import tvm
 from kernels import HOST, Bench, tasks_of
+from networks import Residual
 from torch import nn
 
 from tvm_eff import space, targets
@@ -48,17 +49,6 @@ def shallow(height: int, width: int, *, depth: int = 3, batch: int = 1, **of: ob
     return nn.Sequential(model, nn.ReLU()), (batch, depth, height, width)
 
 
-class Residual(nn.Module):
-    """A pointwise convolution and its input."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.convolution = nn.Conv2d(128, 128, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.relu(self.convolution(x) + x)
-
-
 OFFERED: dict[str, tuple[str, Case]] = {
     "depthwise": ("depthwise_in_place", depthwise(14, 14, kernel_size=3, padding=1)),
     "depthwise_smaller_than_tiles": (
@@ -93,7 +83,7 @@ OFFERED: dict[str, tuple[str, Case]] = {
         "strassen",
         (nn.Sequential(nn.Conv2d(128, 148, 1), nn.ReLU6()), (1, 128, 7, 9)),
     ),
-    "residual_matrices": ("strassen", (Residual(), (1, 128, 6, 7))),
+    "residual_matrices": ("strassen", (Residual(128, 1), (1, 128, 6, 7))),
 }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 from kernels import HOST, Bench, tasks_of
-from networks import Applied
+from networks import Applied, Residual
 from torch import nn
 
 from tvm_eff import space, targets
@@ -19,17 +19,6 @@ FIRST = 6
 
 Shape = tuple[int, ...]
 Case = tuple[Callable[[], nn.Module], tuple[Shape, ...]]
-
-
-class Residual(nn.Module):
-    """A convolution, its input added, and ReLU."""
-
-    def __init__(self, channels: int, kernel: int, groups: int = 1) -> None:
-        super().__init__()
-        self.convolution = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=groups)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.relu(self.convolution(x) + x)
 
 
 def conv(*arguments: int, shape: Shape, then: nn.Module | None = None, **options: object) -> Case:

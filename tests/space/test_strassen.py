@@ -10,6 +10,7 @@ import pytest
 import torch
 import tvm
 from kernels import HOST, Bench, tasks_of
+from networks import Residual
 from torch import nn
 from tvm_ffi import structural_equal
 
@@ -35,17 +36,6 @@ on_x86 = pytest.mark.skipif(
 )
 
 
-class Residual(nn.Module):
-    """A pointwise convolution and its input."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.convolution = nn.Conv2d(256, 256, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.relu(self.convolution(x) + x)
-
-
 BANDS = {
     "even": (nn.Conv2d(256, 512, 1), (1, 256, 8, 8)),
     "odd_positions": (nn.Conv2d(256, 256, 1, bias=False), (1, 256, 7, 7)),
@@ -53,7 +43,7 @@ BANDS = {
     "two_images": (nn.Sequential(nn.Conv2d(256, 256, 1), nn.ReLU()), (2, 256, 6, 6)),
     "three_odd_images": (nn.Sequential(nn.Conv2d(256, 256, 1), nn.ReLU6()), (3, 256, 5, 5)),
     "channels_that_are_no_blocks": (nn.Conv2d(260, 348, 1), (1, 260, 7, 8)),
-    "residual": (Residual(), (1, 256, 6, 7)),
+    "residual": (Residual(256, 1), (1, 256, 6, 7)),
 }
 
 NO_BANDS = {

@@ -212,6 +212,19 @@ def test_something_new_is_compared_with_what_another_machine_found(tmp_path: Pat
     assert missing == [PLAN[0], PLAN[-2], new]
 
 
+def test_a_winner_of_elsewhere_that_is_no_candidate_here_decides_nothing(tmp_path: Path) -> None:
+    # As on a machine with another number of cores.
+    fill(tmp_path, ELSEWHERE)
+    prune(tmp_path, HOST.log_name, tmp_path, 1)
+    store, plan = opened(tmp_path, HERE), [PLAN[0], *PLAN[1:-2], PLAN[-1]]
+    assert store.missing(TASK.workload, plan, len(plan)) == plan
+
+    for candidate in plan:
+        store.add(measured(candidate, 7.0))
+    assert store.missing(TASK.workload, plan, len(plan)) == []
+    assert opened(tmp_path, ELSEWHERE).missing(TASK.workload, PLAN) == []
+
+
 def test_as_many_as_are_enough_count_wherever_they_were_measured(tmp_path: Path) -> None:
     fill(tmp_path, ELSEWHERE)
     prune(tmp_path, HOST.log_name, tmp_path, 1)

@@ -8,6 +8,9 @@ from typing import Any
 from tvm.s_tir import Schedule
 from tvm.tirx import IndexMap
 
+ELEMENTS_PER_CYCLE = 4
+"""What a core reads from beyond its second cache, about."""
+
 
 def divide(sch: Schedule, product: Any, places: int) -> Any:
     """Give products a dimension of bands, and have them copied from registers.

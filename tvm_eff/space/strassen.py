@@ -20,7 +20,7 @@ from tvm_eff.space.contraction import multiplies_by_lane
 from tvm_eff.space.packing import Packing
 from tvm_eff.space.pointwise import load_vectors, register_tiles
 from tvm_eff.space.rule import Alternative, Candidate, sample
-from tvm_eff.space.strassen_rewrite import BLOCK, match
+from tvm_eff.space.strassen_rewrite import BLOCK, Pointwise, match
 from tvm_eff.targets import Target
 
 LEAST = 128
@@ -76,18 +76,7 @@ class Strassen:
     def alternatives(self, func: PrimFunc) -> list[Alternative]:
         """Return the function that the rule schedules, if it matches."""
         work = match(func, LEAST)
-        if work is None:
-            return []
-        weight = func.params[work.weight_parameter]
-        shape, dtype = [int(n) for n in weight.shape], str(weight.dtype)
-        return [
-            Alternative(
-                self.name,
-                algorithm.rewrite(func, work, BLOCK),
-                work.weight_parameter,
-                algorithm.weight_function(shape, dtype, BLOCK),
-            )
-        ]
+        return [] if work is None else [alternative(self.name, func, work, BLOCK)]
 
     def rewrite(self, func: PrimFunc, candidate: Candidate) -> PrimFunc:
         """Return the function with its convolution computed by the algorithm."""
@@ -116,6 +105,20 @@ class Strassen:
         sum_output(sch, product, candidate["lanes"])
         _sum_input(sch, rows, candidate["lanes"])
         _multiply(sch, product, candidate, target)
+
+
+def alternative(
+    name: str, func: PrimFunc, work: Pointwise, block: int, shares: int = 1
+) -> Alternative:
+    """Return `func` with its convolution computed by the algorithm: see its `rewrite`."""
+    weight = func.params[work.weight_parameter]
+    shape, dtype = [int(n) for n in weight.shape], str(weight.dtype)
+    return Alternative(
+        name,
+        algorithm.rewrite(func, work, block, shares),
+        work.weight_parameter,
+        algorithm.weight_function(shape, dtype, block),
+    )
 
 
 def pack_weight(sch: Schedule, product: Any, packing: Packing) -> None:

@@ -17,12 +17,12 @@ from tvm.tirx import PrimFunc
 from tvm_eff.attributes import PREFETCH
 from tvm_eff.space import fusion
 from tvm_eff.space import strassen_rewrite as algorithm
-from tvm_eff.space.bands import divide
+from tvm_eff.space.bands import ELEMENTS_PER_CYCLE, divide
 from tvm_eff.space.contraction import caches_are_private
 from tvm_eff.space.convolution import CHANNELS_OUTER, Nest, Tile, register_tile, tile_cost, tiles
 from tvm_eff.space.packing import Packing
 from tvm_eff.space.rule import Alternative, Candidate, divisors, sample
-from tvm_eff.space.strassen import SummedPacking, pack_weight, sum_output
+from tvm_eff.space.strassen import SummedPacking, alternative, pack_weight, sum_output
 from tvm_eff.space.strassen_rewrite import PRODUCTS, Pointwise, match
 from tvm_eff.targets import FLOAT32_BYTES, Target
 
@@ -37,9 +37,6 @@ BLOCKS = (64, 32, 16, 8)
 
 MOST_ADDED = 1 / 16
 """The share of channels that may be added for that."""
-
-ELEMENTS_PER_CYCLE = 4
-"""What a core reads from beyond its second cache, about."""
 
 MOST_CANDIDATES = 8
 MOST_VECTORS = 4
@@ -77,17 +74,10 @@ class StrassenByBands:
         work = match(func, LEAST)
         if work is None:
             return []
-        weight = func.params[work.weight_parameter]
-        shape, dtype = [int(n) for n in weight.shape], str(weight.dtype)
         block = _block(work)
         different = {work.half(shares): shares for shares in reversed(SHARES)}
         return [
-            Alternative(
-                f"{self.name}{shares}",
-                algorithm.rewrite(func, work, block, shares),
-                work.weight_parameter,
-                algorithm.weight_function(shape, dtype, block),
-            )
+            alternative(f"{self.name}{shares}", func, work, block, shares)
             for shares in sorted(different.values())
         ]
 
@@ -217,14 +207,14 @@ def _sum_input(sch: Schedule, band: Any, lanes: int) -> None:
     block = sch.get_sblock(algorithm.INPUT)
     sch.compute_at(block, band, preserve_unit_loops=True)
     i, p, k = fusion.loops_below(sch, block, band)
-    k, vector = sch.split(k, [None, _longest(int(sch.get(k).extent), lanes)])
+    k, vector = sch.split(k, [None, _vector(int(sch.get(k).extent), lanes)])
     sch.reorder(p, k, i, vector)
     sch.unroll(i)
     sch.vectorize(vector)
     sch.annotate(p, "pragma_loop_partition_hint", 1)
 
 
-def _longest(depth: int, lanes: int) -> int:
+def _vector(depth: int, lanes: int) -> int:
     """The divisor of which, as one vector that LLVM splits, fewest instructions are made."""
 
     def instructions(length: int) -> float:

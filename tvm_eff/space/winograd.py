@@ -17,16 +17,13 @@ from tvm.tirx import PrimFunc
 
 from tvm_eff.space import fusion
 from tvm_eff.space import winograd_rewrite as algorithm
-from tvm_eff.space.bands import divide
+from tvm_eff.space.bands import ELEMENTS_PER_CYCLE, divide
 from tvm_eff.space.convolution import CHANNELS_OUTER, Nest, Tile, register_tile, tile_cost, tiles
 from tvm_eff.space.packing import Packing
 from tvm_eff.space.rule import Alternative, Candidate, divisors, sample, vector_length
 from tvm_eff.space.winograd_match import Convolution3x3, match
 from tvm_eff.space.winograd_transforms import transform_weight
 from tvm_eff.targets import FLOAT32_BYTES, Target
-
-ELEMENTS_PER_CYCLE = 4
-"""What a core reads from beyond its second cache, about."""
 
 WHOLE = 0
 """Instead of a number of tile rows: the whole image goes through each step."""
@@ -115,7 +112,10 @@ class Winograd:
         last = _result(sch)
         part, vectors = _split_result(sch, last, candidate, target)
         _columns(sch, vectors)
-        _product(sch, part, candidate, target)
+        product, written = _place_product(sch, part, candidate)
+        # Before tiles are cut, of which TVM would take whole ones to be needed.
+        _input(sch, part if candidate["tile_rows"] else None, target)
+        _multiply(sch, product, written, part, candidate, target)
 
 
 @dataclass(frozen=True)
@@ -248,15 +248,26 @@ def _columns(sch: Schedule, vectors: Any) -> None:
     _unroll_vectors(sch, fusion.loops_below(sch, block, vectors))
 
 
-def _product(sch: Schedule, part: Any, candidate: Candidate, target: Target) -> None:
-    """Multiply in register tiles of positions by output channels."""
+def _place_product(sch: Schedule, part: Any, candidate: Candidate) -> tuple[Any, Any]:
+    """Put the products inside the parallel loop.
+
+    Returns
+    -------
+    tuple
+        The block that multiplies, and the one that copies its results from registers.
+    """
     product = sch.get_sblock(algorithm.PRODUCT)
     places = candidate["tile_rows"] * _tiles_across(sch)
     written = divide(sch, product, places) if places else sch.cache_write(product, 0, "global")
     sch.compute_at(written, part, preserve_unit_loops=True)
     sch.compute_at(product, part, preserve_unit_loops=True)
-    # Before tiles are cut, which TVM would take to need whole ones.
-    _input(sch, part if places else None, target)
+    return product, written
+
+
+def _multiply(
+    sch: Schedule, product: Any, written: Any, part: Any, candidate: Candidate, target: Target
+) -> None:
+    """Multiply in register tiles of positions by output channels."""
     *outer, p, f, depth = fusion.loops_below(sch, product, part)
     nest = Nest(outer=tuple(outer), places=p, channel=f, kernel=(), depth=depth)
     _, k_outer = register_tile(sch, product, written, nest, 0, candidate, CHANNELS_OUTER, target)

@@ -105,7 +105,8 @@ class RecordStore:
 
         There are none if each was measured, here or elsewhere, or was pruned. If there is
         something to measure here, what another machine measured is measured as well, so
-        that there is something to compare it with.
+        that there is something to compare it with. All are, if what is fastest elsewhere is
+        no candidate here: it was made for another number of cores, say.
 
         Parameters
         ----------
@@ -121,6 +122,9 @@ class RecordStore:
         machines, pruned = self._records.get(workload, {}), self._pruned.get(workload, set())
         known = {candidate for found in machines.values() for candidate in found}
         own = known if self._machine is None else set(machines.get(self._machine, ()))
+        elsewhere = None if own else self.best(workload)
+        if elsewhere is not None and elsewhere.candidate not in plan:
+            return list(plan)
         left = [each for each in plan if digest(each) not in pruned]
         unknown = [each for each in left if each not in known]
         if not own and len(plan) - len(unknown) >= (len(plan) if enough is None else enough):
