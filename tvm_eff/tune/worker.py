@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 from dataclasses import dataclass
@@ -18,6 +20,11 @@ from tvm_eff.device import TensorSpec
 from tvm_eff.numerics import unwritten
 from tvm_eff.targets import Target
 from tvm_eff.tune.checker import random_inputs
+
+# A process that has imported TVM looks through all of its objects as it ends, for half a
+# second: of the session, and of the server that its workers are forked from, which imports
+# this module. Ctrl-C should not wait for that.
+atexit.register(gc.freeze)
 
 LEAST_MEMORY = 4 << 30
 """Bytes a worker may take in any case: LLVM needs some hundred million for a large kernel."""
