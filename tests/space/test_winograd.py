@@ -5,13 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import tvm
 from kernels import HOST, tasks_of
 from torch import nn
 
 from tvm_eff import space, targets
 from tvm_eff.space import structure
+from tvm_eff.space.winograd_match import match
+from tvm_eff.space.winograd_rewrite import weight_function
 from tvm_eff.space.winograd_transforms import (
     PAIRS,
+    Filter,
+    filters,
     input_rows,
     output_rows,
     transform_weight,
@@ -21,9 +26,11 @@ from tvm_eff.targets import Target
 from tvm_eff.tune import Task
 
 NOT_OFFERED = {
-    "5x5": nn.Conv2d(8, 16, 5, padding=2),
+    "7x7": nn.Conv2d(8, 16, 7, padding=3),
+    "3x5": nn.Conv2d(8, 16, (3, 5)),
     "1x1": nn.Conv2d(8, 16, 1),
     "stride": nn.Conv2d(8, 16, 3, stride=2),
+    "stride_of_three": nn.Conv2d(8, 16, 7, stride=3),
     "stride_of_one_side": nn.Conv2d(8, 16, 3, stride=(1, 2)),
     "dilation": nn.Conv2d(8, 16, 3, dilation=2),
     "groups": nn.Conv2d(8, 16, 3, groups=2),
@@ -35,6 +42,9 @@ OFFERED = {
     "no_padding": nn.Conv2d(8, 16, 3),
     "padding_of_two": nn.Conv2d(8, 16, 3, padding=2),
     "padding_of_one_side": nn.Conv2d(8, 16, 3, padding=(0, 1)),
+    "5x5": nn.Conv2d(8, 16, 5, padding=2),
+    "5x5_of_stride_2": nn.Conv2d(8, 16, 5, stride=2),
+    "7x7_of_stride_2": nn.Conv2d(8, 16, 7, stride=2, padding=3),
     "activation": nn.Sequential(nn.Conv2d(8, 16, 3, padding=1), nn.ReLU6()),
 }
 
@@ -48,23 +58,48 @@ def rules(task: Task) -> set[str]:
     return {candidate.rule for candidate in space.candidates(task.func, HOST)}
 
 
-@pytest.mark.parametrize("tile", PAIRS)
-def test_transforms_compute_a_correlation(tile: int) -> None:
-    rng = np.random.default_rng(tile)
-    line, taps = rng.standard_normal(tile + 2), rng.standard_normal(3)
-    transformed = [row(lambda k: line[k]) for row in input_rows(tile)]
-    products = weight_matrix(tile) @ taps * np.array(transformed)
-    computed = [row(lambda k: products[k]) for row in output_rows(tile)]
+ALL = [Filter(2, 3), Filter(4, 3), Filter(3, 4), Filter(5, 2), Filter(2, 5)]
+
+
+@pytest.mark.parametrize("filtering", ALL, ids=str)
+def test_transforms_compute_a_correlation(filtering: Filter) -> None:
+    rng = np.random.default_rng(filtering.tile)
+    line, taps = rng.standard_normal(filtering.size), rng.standard_normal(filtering.taps)
+    transformed = [row(lambda k: line[k]) for row in input_rows(filtering)]
+    products = weight_matrix(filtering) @ taps * np.array(transformed)
+    computed = [row(lambda k: products[k]) for row in output_rows(filtering)]
     np.testing.assert_allclose(computed, np.correlate(line, taps), atol=1e-12)
 
 
-@pytest.mark.parametrize("tile", PAIRS)
-def test_weights_are_transformed_in_both_directions(tile: int) -> None:
+def test_filters_of_a_kernel() -> None:
+    assert filters(3) == [Filter(2, 3), Filter(4, 3)]
+    assert filters(4) == [Filter(3, 4)]
+    assert filters(max(PAIRS)) == []
+
+
+@pytest.mark.parametrize("filtering", filters(3), ids=str)
+def test_weights_are_transformed_in_both_directions(filtering: Filter) -> None:
     weight = np.zeros((1, 3, 3, 1), "float32")
     weight[0, 1, 2, 0] = 2.0
-    matrix = weight_matrix(tile)
+    matrix = weight_matrix(filtering)
     expected = 2.0 * np.outer(matrix[:, 1], matrix[:, 2])
-    np.testing.assert_allclose(transform_weight(weight, tile)[0, :, :, 0], expected, rtol=1e-6)
+    transformed = transform_weight(weight, filtering, 1)
+    np.testing.assert_allclose(transformed[0, :, :, 0], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["padding", "5x5", "5x5_of_stride_2", "7x7_of_stride_2"])
+def test_the_library_transforms_weights_as_the_tuner_does(name: str) -> None:
+    work = match(convolution(OFFERED[name]).func)
+    assert work is not None
+    shape = (16, work.kernel, work.kernel, 8)
+    weight = np.random.default_rng(0).standard_normal(shape).astype("float32")
+    for filtering in work.filters:
+        expected = transform_weight(weight, filtering, work.stride)
+        function = weight_function(work, filtering.tile, "float32")
+        named = tvm.IRModule({"main": function.with_attr("global_symbol", "main")})
+        result = tvm.runtime.tensor(np.zeros(expected.shape, "float32"))
+        tvm.tirx.build(named, target="llvm")["main"](tvm.runtime.tensor(weight), result)
+        np.testing.assert_allclose(result.numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", NOT_OFFERED)
@@ -78,7 +113,9 @@ def test_where_it_does_not_apply(name: str) -> None:
 def test_where_it_applies(name: str) -> None:
     task = convolution(OFFERED[name])
     assert rules(task) == {"register_tile", "winograd"}
-    assert len(space.alternatives(task.func)) == len(PAIRS)
+    work = match(task.func)
+    assert work is not None
+    assert len(space.alternatives(task.func)) == len(work.filters) > 0
 
 
 def test_it_is_not_offered_where_the_weight_is_an_input() -> None:

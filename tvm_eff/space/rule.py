@@ -13,6 +13,9 @@ from tvm.tirx import PrimFunc
 from tvm_eff.space.packing import Packing
 from tvm_eff.targets import Target
 
+MOST_VECTORS = 4
+"""Instructions that one vector of :func:`split_vector` is split into."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -107,3 +110,16 @@ def divisors(number: int, limit: int) -> list[int]:
 def vector_length(extent: int, lanes: int) -> int:
     """Return the longest power of two up to `lanes` that divides `extent`."""
     return math.gcd(extent, lanes)
+
+
+def split_vector(extent: int, lanes: int) -> int:
+    """Return the divisor of `extent` that, as one vector, is fewest instructions an element.
+
+    LLVM splits it into those of `lanes` elements and what powers of two are left: 12 elements
+    of 16 lanes are two instructions, where vectors of a power of two would be three.
+    """
+
+    def instructions(length: int) -> float:
+        return (length // lanes + (length % lanes).bit_count()) / length
+
+    return min(divisors(extent, MOST_VECTORS * lanes), key=instructions)

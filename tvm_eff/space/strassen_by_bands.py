@@ -21,7 +21,7 @@ from tvm_eff.space.bands import ELEMENTS_PER_CYCLE, divide
 from tvm_eff.space.contraction import caches_are_private
 from tvm_eff.space.convolution import CHANNELS_OUTER, Nest, Tile, register_tile, tile_cost, tiles
 from tvm_eff.space.packing import Packing
-from tvm_eff.space.rule import Alternative, Candidate, divisors, sample
+from tvm_eff.space.rule import Alternative, Candidate, divisors, sample, split_vector
 from tvm_eff.space.strassen import SummedPacking, alternative, pack_weight, sum_output
 from tvm_eff.space.strassen_rewrite import PRODUCTS, Pointwise, match
 from tvm_eff.targets import FLOAT32_BYTES, Target
@@ -39,7 +39,6 @@ MOST_ADDED = 1 / 16
 """The share of channels that may be added for that."""
 
 MOST_CANDIDATES = 8
-MOST_VECTORS = 4
 
 
 class StrassenByBands:
@@ -207,17 +206,8 @@ def _sum_input(sch: Schedule, band: Any, lanes: int) -> None:
     block = sch.get_sblock(algorithm.INPUT)
     sch.compute_at(block, band, preserve_unit_loops=True)
     i, p, k = fusion.loops_below(sch, block, band)
-    k, vector = sch.split(k, [None, _vector(int(sch.get(k).extent), lanes)])
+    k, vector = sch.split(k, [None, split_vector(int(sch.get(k).extent), lanes)])
     sch.reorder(p, k, i, vector)
     sch.unroll(i)
     sch.vectorize(vector)
     sch.annotate(p, "pragma_loop_partition_hint", 1)
-
-
-def _vector(depth: int, lanes: int) -> int:
-    """The divisor of which, as one vector that LLVM splits, fewest instructions are made."""
-
-    def instructions(length: int) -> float:
-        return (length // lanes + (length % lanes).bit_count()) / length
-
-    return min(divisors(depth, MOST_VECTORS * lanes), key=instructions)

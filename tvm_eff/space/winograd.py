@@ -1,4 +1,4 @@
-"""3x3 convolution of stride 1 by Winograd's algorithm: fewer multiplications, more additions.
+"""Convolution by Winograd's algorithm: fewer multiplications, more additions.
 
 Its products are one matrix product for each element of a transformed tile, computed
 in register tiles as in :mod:`tvm_eff.space.convolution`; the transforms are unrolled
@@ -20,9 +20,9 @@ from tvm_eff.space import winograd_rewrite as algorithm
 from tvm_eff.space.bands import ELEMENTS_PER_CYCLE, divide
 from tvm_eff.space.convolution import CHANNELS_OUTER, Nest, Tile, register_tile, tile_cost, tiles
 from tvm_eff.space.packing import Packing
-from tvm_eff.space.rule import Alternative, Candidate, divisors, sample, vector_length
-from tvm_eff.space.winograd_match import Convolution3x3, match
-from tvm_eff.space.winograd_transforms import transform_weight
+from tvm_eff.space.rule import Alternative, Candidate, divisors, sample, split_vector
+from tvm_eff.space.winograd_match import Convolution, match
+from tvm_eff.space.winograd_transforms import Filter, transform_weight
 from tvm_eff.targets import FLOAT32_BYTES, Target
 
 WHOLE = 0
@@ -35,24 +35,27 @@ class TransformedPacking(Packing):
 
     Attributes
     ----------
-    tile
-        The size of an output tile.
+    filtering
+        What it is transformed for.
+    stride
+        The convolution's.
     """
 
-    tile: int
+    filtering: Filter
+    stride: int
 
     def pack(self, weight: np.ndarray) -> np.ndarray:
-        """Return `weight`, [output channel, 3, 3, input channel], transformed and packed."""
-        return super().pack(transform_weight(weight, self.tile))
+        """Return `weight`, [output channel, row, column, input channel], transformed and packed."""
+        return super().pack(transform_weight(weight, self.filtering, self.stride))
 
 
 class Winograd:
-    """The rule for 3x3 convolution of stride 1, beside the direct one."""
+    """The rule for convolution with small square kernels, beside the direct one."""
 
     name = "winograd"
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
-        """Return register tiles of the products for both sizes of output tiles."""
+        """Return register tiles of the products for each size of output tiles."""
         work = match(func)
         if work is None:
             return []
@@ -77,16 +80,15 @@ class Winograd:
         work = match(func)
         if work is None:
             return []
-        weight = func.params[work.weight_parameter]
-        shape, dtype = [int(n) for n in weight.shape], str(weight.dtype)
+        dtype = str(func.params[work.weight_parameter].dtype)
         return [
             Alternative(
-                f"{self.name}{tile}",
-                algorithm.rewrite(func, tile),
+                f"{self.name}{each.tile}",
+                algorithm.rewrite(func, each.tile),
                 work.weight_parameter,
-                algorithm.weight_function(shape, dtype, tile),
+                algorithm.weight_function(work, each.tile, dtype),
             )
-            for tile in algorithm.TILES
+            for each in work.filters
         ]
 
     def rewrite(self, func: PrimFunc, candidate: Candidate) -> PrimFunc:
@@ -103,7 +105,8 @@ class Winograd:
             channel=0,
             order=(1, 2, 3),
             block=candidate["columns"],
-            tile=candidate["tile"],
+            filtering=work.filtering(candidate["tile"]),
+            stride=work.stride,
         )
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
@@ -160,14 +163,15 @@ class _Choice:
         return work / (hardware.lanes * hardware.fma_per_cycle) + moved / ELEMENTS_PER_CYCLE
 
 
-def _choices(work: Convolution3x3, target: Target) -> list[_Choice]:
+def _choices(work: Convolution, target: Target) -> list[_Choice]:
     """The ways to cut a convolution, the cheapest estimate first."""
     batch, height, width, channels = (int(n) for n in work.result.shape)
-    depth = int(work.source.shape[3])
+    depth = work.depth
     found = []
-    for tile in algorithm.TILES:
+    for filtering in work.filters:
+        tile = filtering.tile
         down, across = -(-height // tile), -(-width // tile)
-        elements = (tile + 2) ** 2
+        elements = filtering.size**2
         for tile_rows in (WHOLE, *divisors(down, down)):
             places = (tile_rows or batch * down) * across
             for registers in tiles(places, channels, depth, target)[:2]:
@@ -220,7 +224,7 @@ def _split_result(
         The parallel loop, and the one over vectors of channels in a tile.
     """
     batch, y, x, f = sch.get_loops(last)
-    tile = sample(sch, algorithm.TILES, candidate["tile"])
+    tile = sample(sch, [2, 4], candidate["tile"])
     tile_rows = sample(sch, [WHOLE, 1], candidate["tile_rows"])
     columns = sample(sch, [target.hardware.lanes], candidate["columns"])
     y_tiles, y_inner = sch.split(y, [None, tile])
@@ -289,7 +293,7 @@ def _input(sch: Schedule, band: Any | None, target: Target) -> None:
     else:
         sch.compute_at(block, band, preserve_unit_loops=True)
         i, j, p, c = fusion.loops_below(sch, block, band)
-    lanes = vector_length(int(sch.get(c).extent), target.hardware.lanes)
+    lanes = split_vector(int(sch.get(c).extent), target.hardware.lanes)
     vectors, c_lanes = sch.split(c, [None, lanes])
     sch.reorder(p, vectors, i, j, c_lanes)
     sch.compute_at(rows, vectors, preserve_unit_loops=True)
@@ -300,9 +304,11 @@ def _input(sch: Schedule, band: Any | None, target: Target) -> None:
         fusion.spread(sch, padded, target.hardware.lanes)
     else:
         sch.compute_at(padded, band, preserve_unit_loops=True)
-        *_, c = fusion.loops_below(sch, padded, band)
-        _, c_lanes = sch.split(c, [None, lanes])
+        _, _, x, *_, c = fusion.loops_below(sch, padded, band)
+        length = split_vector(int(sch.get(c).extent), target.hardware.lanes)
+        _, c_lanes = sch.split(c, [None, length])
         sch.vectorize(c_lanes)
+        sch.annotate(x, "pragma_loop_partition_hint", 1)
 
 
 def _unroll_vectors(sch: Schedule, loops: list[Any]) -> None:

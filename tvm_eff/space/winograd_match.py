@@ -1,4 +1,4 @@
-"""Which kernels are 3x3 convolutions of stride 1, as Winograd's algorithm needs them."""
+"""Which kernels are convolutions that Winograd's algorithm computes with fewer products."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ from tvm.tirx import PrimFunc
 
 from tvm_eff.space import structure
 from tvm_eff.space.structure import Contraction, contraction
-from tvm_eff.space.winograd_transforms import KERNEL
+from tvm_eff.space.winograd_transforms import Filter, filters
+
+MOST_STRIDE = 2
+
+MOST_PRODUCTS = 0.5
+"""Of the direct multiplications; if there are more, the transforms take back what is gained."""
 
 
 @dataclass(frozen=True)
-class Convolution3x3:
+class Convolution:
     """A convolution that Winograd's algorithm computes.
 
     Attributes
@@ -29,7 +34,11 @@ class Convolution3x3:
     result
         The buffer of the sums: [batch, height, width, output channel].
     weight_parameter
-        Which parameter the weight is: [output channel, 3, 3, input channel].
+        Which parameter the weight is: [output channel, row, column, input channel].
+    kernel
+        Rows of the weight, and columns.
+    stride
+        By how much it moves, in both directions.
     padding
         Zeros above and to the left.
     padding_block
@@ -40,12 +49,28 @@ class Convolution3x3:
     source: Any
     result: Any
     weight_parameter: int
+    kernel: int
+    stride: int
     padding: tuple[int, int]
     padding_block: str | None
 
+    @property
+    def depth(self) -> int:
+        """Channels of the convolution of stride 1 that it is."""
+        return self.stride**2 * int(self.source.shape[3])
 
-def match(func: PrimFunc) -> Convolution3x3 | None:
-    """Return the 3x3 convolution of stride 1 that `func` is, or None."""
+    @property
+    def filters(self) -> list[Filter]:
+        """How it can be computed with few enough multiplications."""
+        return _filters(self.kernel, self.stride)
+
+    def filtering(self, tile: int) -> Filter:
+        """Return the filter of tiles of `tile` x `tile` outputs."""
+        return next(each for each in self.filters if each.tile == tile)
+
+
+def match(func: PrimFunc) -> Convolution | None:
+    """Return the convolution that `func` is, or None if the algorithm does not serve it."""
     work = contraction(func)
     if work is None or work.depthwise or work.groups != 1 or work.weight_parameter is None:
         return None
@@ -54,56 +79,81 @@ def match(func: PrimFunc) -> Convolution3x3 | None:
     order = (work.channel, *work.reduction)
     if work.weight_axes != order or work.positions != (0, 1, 2) or work.channel != 3:
         return None
-    if tuple(work.extents[axis] for axis in work.reduction[:2]) != (KERNEL, KERNEL):
+    kernel, across = (work.extents[axis] for axis in work.reduction[:2])
+    if kernel != across:
         return None
     sch = structure.inspect(func)
     main = sch.get_sblock(work.block)
     block = sch.get(main)
     source = block.reads[work.input_read].source
-    if not _is_sliding(block, source, work):
+    stride = _stride(block, source, work)
+    if stride is None or not _filters(kernel, stride):
         return None
-    result = block.writes[0].source
     producers = sch.get_producers(main)
     if not producers:
-        if not _is_float32_parameter(source, func):
-            return None
-        return Convolution3x3(work.block, source, result, work.weight_parameter, (0, 0), None)
-    if len(producers) != 1:
+        before: tuple[Any, tuple[int, int], str | None] | None = (source, (0, 0), None)
+    else:
+        before = _padding(sch, producers) if len(producers) == 1 else None
+    if before is None or not _is_float32_parameter(before[0], func):
         return None
-    padding = sch.get(producers[0])
-    load = _padded_load(padding)
-    if load is None or not _is_float32_parameter(load.source, func):
+    source, padding, padding_block = before
+    result = block.writes[0].source
+    return Convolution(
+        work.block, source, result, work.weight_parameter, kernel, stride, padding, padding_block
+    )
+
+
+def _filters(kernel: int, stride: int) -> list[Filter]:
+    if stride > MOST_STRIDE:
+        return []
+    direct = kernel**2
+
+    def products(filtering: Filter) -> float:
+        return (filtering.size * stride / filtering.tile) ** 2
+
+    return [f for f in filters(-(-kernel // stride)) if products(f) <= MOST_PRODUCTS * direct]
+
+
+def _padding(sch: Any, producers: Sequence[Any]) -> tuple[Any, tuple[int, int], str] | None:
+    """What a block that pads reads, by how much it pads at the front, and its name."""
+    block = sch.get(producers[0])
+    load = _padded_load(block)
+    if load is None:
         return None
-    offsets = _at(load.indices, padding, ())
+    offsets = _at(load.indices, block, ())
     if offsets[0] or offsets[3] or max(offsets[1:3]) > 0:
         return None
-    return Convolution3x3(
-        work.block,
-        load.source,
-        result,
-        work.weight_parameter,
-        (-offsets[1], -offsets[2]),
-        str(padding.name_hint),
-    )
+    for axis in range(len(block.iter_vars)):
+        moved = _at(load.indices, block, (axis,))
+        if [m - o for m, o in zip(moved, offsets, strict=True)] != [
+            int(d == axis) for d in range(4)
+        ]:
+            return None
+    return load.source, (-offsets[1], -offsets[2]), str(block.name_hint)
 
 
 def _is_float32_parameter(source: Any, func: PrimFunc) -> bool:
     return str(source.dtype) == "float32" and any(p.same_as(source) for p in func.params)
 
 
-def _is_sliding(block: Any, source: Any, work: Contraction) -> bool:
-    """Whether the input's index is output position plus kernel position."""
+def _stride(block: Any, source: Any, work: Contraction) -> int | None:
+    """The stride, if the input's index is output position times it plus kernel position."""
     load = next(x for x in (block.body.value.b.a, block.body.value.b.b) if x.source.same_as(source))
     batch, height, width = work.positions
     down, across, depth = work.reduction
-    wanted = {batch: 0, height: 1, width: 2, down: 1, across: 2, depth: 3}
+    stride = _at(load.indices, block, (height,))[1]
+    steps = {
+        batch: (1, 0, 0, 0),
+        height: (0, stride, 0, 0),
+        width: (0, 0, stride, 0),
+        down: (0, 1, 0, 0),
+        across: (0, 0, 1, 0),
+        depth: (0, 0, 0, 1),
+    }
     if any(_at(load.indices, block, ())):
-        return False
-    for axis, dimension in wanted.items():
-        unit = [int(d == dimension) for d in range(4)]
-        if _at(load.indices, block, (axis,)) != unit:
-            return False
-    return True
+        return None
+    fits = all(_at(load.indices, block, (axis,)) == list(step) for axis, step in steps.items())
+    return stride if fits and stride > 0 else None
 
 
 def _padded_load(block: Any) -> Any | None:

@@ -1,9 +1,10 @@
-"""A 3x3 convolution of stride 1 rewritten as Winograd's minimal filtering.
+"""A convolution rewritten as Winograd's minimal filtering.
 
-Tiles of m x m outputs are computed from tiles of (m + 2) x (m + 2) inputs: both
-factors are transformed, multiplied element by element and summed over the input
-channels, and the products transformed back: (m + 2)^2 multiplications in the
-place of 9 m^2. See :mod:`tvm_eff.space.winograd_transforms`.
+Tiles of m x m outputs of a kernel of r x r are computed from tiles of (m + r - 1) x
+(m + r - 1) inputs: both factors are transformed, multiplied element by element and
+summed over the input channels, and the products transformed back: (m + r - 1)^2
+multiplications in the place of r^2 m^2. See :mod:`tvm_eff.space.winograd_transforms`,
+also for what a stride becomes.
 """
 
 from __future__ import annotations
@@ -14,17 +15,8 @@ from typing import Any, Protocol
 from tvm import relax, te, tirx
 from tvm.tirx import PrimFunc
 
-from tvm_eff.space.winograd_match import Convolution3x3, match
-from tvm_eff.space.winograd_transforms import (
-    KERNEL,
-    PAIRS,
-    input_rows,
-    output_rows,
-    weight_matrix,
-)
-
-TILES = tuple(PAIRS)
-"""Sizes of an output tile, m."""
+from tvm_eff.space.winograd_match import Convolution, match
+from tvm_eff.space.winograd_transforms import input_rows, output_rows, weight_matrix
 
 PADDED, ROWS, INPUT, PRODUCT, COLUMNS, OUTPUT, RESULT = (
     "winograd_padded",
@@ -39,7 +31,7 @@ PADDED, ROWS, INPUT, PRODUCT, COLUMNS, OUTPUT, RESULT = (
 
 
 class Replaced(Protocol):
-    """A convolution that another algorithm computes: see :class:`Convolution3x3`."""
+    """What another algorithm computes: see :class:`Convolution`."""
 
     @property
     def block(self) -> str:
@@ -74,7 +66,7 @@ def rewrite(func: PrimFunc, tile: int) -> PrimFunc:
     """
     work = match(func)
     assert work is not None, "the workload was matched when the candidate was made"
-    return replace_convolution(func, work, _stages(work, func, tile))
+    return replace_convolution(func, work, _stages(work, tile))
 
 
 def replace_convolution(func: PrimFunc, work: Replaced, stages: list[te.Tensor]) -> PrimFunc:
@@ -149,61 +141,72 @@ def _tensor(buffer: Any) -> relax.TensorType:
     return relax.TensorType([int(n) for n in buffer.shape], str(buffer.dtype))
 
 
-def weight_function(shape: Sequence[int], dtype: str, tile: int) -> PrimFunc:
-    """Return the PrimFunc that transforms weights [output channel, 3, 3, input channel]."""
-    weight = te.placeholder(shape, dtype, name="weight")
-    out, _, _, inner = shape
-    size = tile + KERNEL - 1
-    matrix = weight_matrix(tile)
+def weight_function(work: Convolution, tile: int, dtype: str) -> PrimFunc:
+    """Return the PrimFunc that transforms weights [output channel, row, column, input channel]."""
+    inner, outer = int(work.source.shape[3]), int(work.result.shape[3])
+    kernel, stride = work.kernel, work.stride
+    filtering = work.filtering(tile)
+    size, taps = filtering.size, filtering.taps
+    weight = te.placeholder((outer, kernel, kernel, inner), dtype, name="weight")
+    matrix = weight_matrix(filtering)
 
-    def row(o: Any, i: Any, x: Any, c: Any) -> Any:
-        return _choose(i, [_sum(matrix[k], lambda y: weight[o, y, x, c]) for k in range(size)])
+    def part(o: Any, y: Any, x: Any, q: Any) -> Any:
+        if stride == 1:
+            return weight[o, y, x, q]
+        row, column = stride * y + q // (stride * inner), stride * x + q // inner % stride
+        inside = tirx.all(row < kernel, column < kernel)
+        return tirx.if_then_else(inside, weight[o, row, column, q % inner], tirx.const(0, dtype))
 
-    rows = te.compute((out, size, KERNEL, inner), row, name="winograd_weight_rows")
+    def row(o: Any, i: Any, x: Any, q: Any) -> Any:
+        return _choose(i, [_sum(matrix[k], lambda y: part(o, y, x, q)) for k in range(size)])
 
-    def both(o: Any, i: Any, j: Any, c: Any) -> Any:
-        return _choose(j, [_sum(matrix[k], lambda x: rows[o, i, x, c]) for k in range(size)])
+    rows = te.compute((outer, size, taps, work.depth), row, name="winograd_weight_rows")
 
-    result = te.compute((out, size, size, inner), both, name="winograd_weight")
+    def both(o: Any, i: Any, j: Any, q: Any) -> Any:
+        return _choose(j, [_sum(matrix[k], lambda x: rows[o, i, x, q]) for k in range(size)])
+
+    result = te.compute((outer, size, size, work.depth), both, name="winograd_weight")
     return te.create_prim_func([weight, result]).without_attr("global_symbol")
 
 
-def _stages(work: Convolution3x3, func: PrimFunc, tile: int) -> list[te.Tensor]:
+def _stages(work: Convolution, tile: int) -> list[te.Tensor]:
     """Source, transformed weight and result, computed from one another."""
-    batch, height, width, inner = (int(n) for n in work.source.shape)
-    _, out_height, out_width, channels = (int(n) for n in work.result.shape)
+    batch, out_height, out_width, channels = (int(n) for n in work.result.shape)
     dtype = str(work.source.dtype)
-    size = tile + KERNEL - 1
+    filtering = work.filtering(tile)
+    size, row_depth = filtering.size, work.stride * int(work.source.shape[3])
     down, across = -(-out_height // tile), -(-out_width // tile)
-    top, left = work.padding
-    source = te.placeholder((batch, height, width, inner), dtype, name="source")
-    weight = te.placeholder((channels, size, size, inner), dtype, name="transformed_weight")
-    zero = tirx.const(0, dtype)
+    places = batch * down * across
+    source = te.placeholder([int(n) for n in work.source.shape], dtype, name="source")
+    weight = te.placeholder((channels, size, size, work.depth), dtype, name="transformed_weight")
+    padded = _padded(
+        work, source, (down * tile + filtering.taps - 1, across * tile + filtering.taps - 1)
+    )
+    combine = input_rows(filtering)
 
-    def padded_at(n: Any, y: Any, x: Any, c: Any) -> Any:
-        inside = tirx.all(y >= top, y < top + height, x >= left, x < left + width)
-        return tirx.if_then_else(inside, source[n, y - top, x - left, c], zero)
+    def rows_at(i: Any, j: Any, n: Any, y: Any, x: Any, q: Any) -> Any:
+        def element(k: int) -> Any:
+            row, column = y * tile + k, x * tile + j
+            if work.stride == 1:
+                return padded[n, row, column, q]
+            return padded[n, row, column, q // row_depth, q % row_depth]
 
-    padded = te.compute((batch, down * tile + 2, across * tile + 2, inner), padded_at, name=PADDED)
-    combine = input_rows(tile)
+        return _choose(i, [f(element) for f in combine])
 
-    def rows_at(i: Any, j: Any, n: Any, y: Any, x: Any, c: Any) -> Any:
-        return _choose(i, [f(lambda k: padded[n, y * tile + k, x * tile + j, c]) for f in combine])
+    rows = te.compute((size, size, batch, down, across, work.depth), rows_at, name=ROWS)
 
-    rows = te.compute((size, size, batch, down, across, inner), rows_at, name=ROWS)
-
-    def input_at(i: Any, j: Any, p: Any, c: Any) -> Any:
+    def input_at(i: Any, j: Any, p: Any, q: Any) -> Any:
         n, y, x = p // (down * across), p // across % down, p % across
-        return _choose(j, [f(lambda k: rows[i, k, n, y, x, c]) for f in combine])
+        return _choose(j, [f(lambda k: rows[i, k, n, y, x, q]) for f in combine])
 
-    transformed = te.compute((size, size, batch * down * across, inner), input_at, name=INPUT)
-    depth = te.reduce_axis((0, inner), name="depth")
+    transformed = te.compute((size, size, places, work.depth), input_at, name=INPUT)
+    depth = te.reduce_axis((0, work.depth), name="depth")
     product = te.compute(
-        (size, size, batch * down * across, channels),
+        (size, size, places, channels),
         lambda i, j, p, f: te.sum(transformed[i, j, p, depth] * weight[f, i, j, depth], axis=depth),
         name=PRODUCT,
     )
-    back = output_rows(tile)
+    back = output_rows(filtering)
 
     def columns_at(r: Any, j: Any, n: Any, y: Any, x: Any, f: Any) -> Any:
         p = (n * down + y) * across + x
@@ -221,6 +224,28 @@ def _stages(work: Convolution3x3, func: PrimFunc, tile: int) -> list[te.Tensor]:
         name=RESULT,
     )
     return [source, weight, result]
+
+
+def _padded(work: Convolution, source: te.Tensor, rows_columns: tuple[int, int]) -> te.Tensor:
+    """The source with zeros around it: [batch, row, column, channel].
+
+    With a stride: [batch, row, column, row in stride, column in stride x channel].
+    """
+    batch, height, width, inner = (int(n) for n in work.source.shape)
+    stride, (top, left) = work.stride, work.padding
+
+    def at(n: Any, y: Any, x: Any, c: Any) -> Any:
+        inside = tirx.all(y >= top, y < top + height, x >= left, x < left + width)
+        zero = tirx.const(0, str(work.source.dtype))
+        return tirx.if_then_else(inside, source[n, y - top, x - left, c], zero)
+
+    if stride == 1:
+        return te.compute((batch, *rows_columns, inner), at, name=PADDED)
+    return te.compute(
+        (batch, *rows_columns, stride, stride * inner),
+        lambda n, y, x, r, q: at(n, stride * y + r, stride * x + q // inner, q % inner),
+        name=PADDED,
+    )
 
 
 def _sum(coefficients: Sequence[float], element: Callable[[int], Any]) -> Any:

@@ -1,61 +1,95 @@
-"""The transforms of Winograd's minimal filtering F(m x m, 3 x 3), from their points.
+"""The transforms of Winograd's minimal filtering F(m x m, r x r), from their points.
 
-A tile of m outputs is a product of polynomials, evaluated at m + 1 points and at
+A tile of m outputs is a product of polynomials, evaluated at m + r - 2 points and at
 infinity and interpolated (Toom and Cook; A. Lavin and S. Gray, "Fast Algorithms for
 Convolutional Neural Networks", 2015, sections 4.1 and 4.2). The points are 0 and
-pairs of opposite ones, which share their additions. For m = 4 they are 0, +-1/sqrt(2)
-and +-sqrt(2): with Lavin's +-1 and +-2 the largest error in float32 is five times
-as large.
+pairs of opposite ones, which share their additions. For tiles of 6 inputs they are 0,
++-1/sqrt(2) and +-sqrt(2): with Lavin's +-1 and +-2 the largest error of F(4 x 4, 3 x 3)
+in float32 is five times as large.
+
+A convolution of stride s is one of stride 1 of s x s times as many channels: of its even
+and odd rows and columns, each with its own part of the kernel.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 
-KERNEL = 3
-PAIRS: dict[int, tuple[float, ...]] = {2: (1.0,), 4: (math.sqrt(0.5), math.sqrt(2.0))}
-"""For each size of an output tile, the positive points."""
+PAIRS: dict[int, tuple[float, ...]] = {4: (1.0,), 6: (math.sqrt(0.5), math.sqrt(2.0))}
+"""For each size of a tile of inputs, the positive points."""
 
 Value = TypeVar("Value", bound=Any)
 Elements = Callable[[int], Value]
 """Looks up an element of a row or column of a tile."""
 
 
-def transform_weight(weight: np.ndarray, tile: int) -> np.ndarray:
-    """Return weights [output channel, 3, 3, input channel] transformed in both directions.
+@dataclass(frozen=True)
+class Filter:
+    """F(m x m, r x r): how many outputs are computed together, of a kernel of which size.
+
+    Attributes
+    ----------
+    tile
+        m, rows and columns of a tile of outputs.
+    taps
+        r, rows and columns of the kernel.
+    """
+
+    tile: int
+    taps: int
+
+    @property
+    def size(self) -> int:
+        """Rows and columns of a tile of inputs, and of a transformed tile."""
+        return self.tile + self.taps - 1
+
+
+def filters(taps: int) -> list[Filter]:
+    """Return the filters that :data:`PAIRS` has points for, the smallest tile first."""
+    return [Filter(size - taps + 1, taps) for size in PAIRS if size > taps]
+
+
+def transform_weight(weight: np.ndarray, filtering: Filter, stride: int) -> np.ndarray:
+    """Return weights [output channel, row, column, input channel] transformed both ways.
 
     Returns
     -------
     numpy.ndarray
-        [output channel, tile + 2, tile + 2, input channel].
+        [output channel, size, size, stride x stride x input channel].
     """
-    matrix = weight_matrix(tile)
-    wide = np.einsum("iy,jx,oyxc->oijc", matrix, matrix, weight.astype(np.float64))
+    outer, kernel, _, inner = weight.shape
+    taps = filtering.taps
+    more = stride * taps - kernel
+    padded = np.pad(weight.astype(np.float64), ((0, 0), (0, more), (0, more), (0, 0)))
+    parts = padded.reshape(outer, taps, stride, taps, stride, inner).transpose(0, 1, 3, 2, 4, 5)
+    matrix = weight_matrix(filtering)
+    wide = np.einsum("iy,jx,oyxc->oijc", matrix, matrix, parts.reshape(outer, taps, taps, -1))
     return np.ascontiguousarray(wide.astype(weight.dtype))
 
 
-def weight_matrix(tile: int) -> np.ndarray:
-    """Return the weight transform, (tile + 2) x 3: evaluation, divided for interpolation."""
-    points = _points(tile)
+def weight_matrix(filtering: Filter) -> np.ndarray:
+    """Return the weight transform, size x taps: evaluation, divided for interpolation."""
+    points, taps = _points(filtering.size), filtering.taps
     rows = [
-        [p**k / math.prod(p - q for q in points if q != p) for k in range(KERNEL)] for p in points
+        [p**k / math.prod(p - q for q in points if q != p) for k in range(taps)] for p in points
     ]
-    return np.array([*rows, [0.0] * (KERNEL - 1) + [1.0]])
+    return np.array([*rows, [0.0] * (taps - 1) + [1.0]])
 
 
-def input_rows(tile: int) -> list[Callable[[Elements[Value]], Value]]:
+def input_rows(filtering: Filter) -> list[Callable[[Elements[Value]], Value]]:
     """Return, for each row of the input transform, what computes it from a column of a tile.
 
     The rows of opposite points are even part plus and minus odd part, written alike so
     that a compiler computes the parts once.
     """
-    points = _points(tile)
+    points = _points(filtering.size)
     rows = [_weighted(_polynomial([q for q in points if q])[::2], 0)]
-    for point in PAIRS[tile]:
+    for point in PAIRS[filtering.size]:
         others = _polynomial([q for q in points if q not in (0.0, point, -point)])
         even = _weighted(others[::2], 2)
         odd = _weighted([point * c for c in others[::2]], 1)
@@ -63,27 +97,28 @@ def input_rows(tile: int) -> list[Callable[[Elements[Value]], Value]]:
     return [*rows, _weighted(_polynomial(points)[1::2], 1)]
 
 
-def output_rows(tile: int) -> list[Callable[[Elements[Value]], Value]]:
+def output_rows(filtering: Filter) -> list[Callable[[Elements[Value]], Value]]:
     """Return, for each row of the output transform, what computes it from the products."""
+    size = filtering.size
 
     def row(power: int) -> Callable[[Elements[Value]], Value]:
         def compute(element: Elements[Value]) -> Value:
             terms = [element(0)] if power == 0 else []
-            for number, point in enumerate(PAIRS[tile]):
+            for number, point in enumerate(PAIRS[size]):
                 one, other = element(2 * number + 1), element(2 * number + 2)
                 both = one - other if power % 2 else one + other
                 terms.append(_times(both, point**power))
-            if power == tile - 1:
-                terms.append(element(tile + 1))
+            if power == filtering.tile - 1:
+                terms.append(element(size - 1))
             return sum(terms[1:], terms[0])
 
         return compute
 
-    return [row(power) for power in range(tile)]
+    return [row(power) for power in range(filtering.tile)]
 
 
-def _points(tile: int) -> list[float]:
-    return [0.0, *(sign * p for p in PAIRS[tile] for sign in (1.0, -1.0))]
+def _points(size: int) -> list[float]:
+    return [0.0, *(sign * p for p in PAIRS[size] for sign in (1.0, -1.0))]
 
 
 def _polynomial(roots: Sequence[float]) -> list[float]:
