@@ -71,7 +71,7 @@ class Bench:
         inputs = random_inputs(task.inputs)
         found = []
         for candidate, library in zip(candidates, libraries, strict=True):
-            packed = space.pack_inputs(space.packing(task.func, candidate), inputs)
+            packed = space.pack_inputs(space.packings(task.func, candidate), inputs)
             outputs, _ = self.device.call(library, "main", packed, task.outputs)
             pairs = zip(outputs, expected, strict=True)
             found.append(max(relative_error(actual, wanted) for actual, wanted in pairs))

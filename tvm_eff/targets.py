@@ -226,6 +226,11 @@ class Target:
         """How many float32 values make a vector where its kernels run."""
         return self.hardware.lanes if self.gpu is None else self.gpu.lanes
 
+    @property
+    def private_caches(self) -> bool:
+        """Whether what another core has just written has to come from its second cache."""
+        return self.gpu is None and self.toolchain.triple.startswith("x86_64")
+
     def tvm_target(self) -> TvmTarget:
         """Return it as TVM's own target.
 

@@ -48,8 +48,8 @@ def _row(
     assert best is not None, "looked up before"
     library = folder / "kernel.so"
     build_kernel(space.apply(task.func, best.candidate, network.target), network.target, library)
-    packing = space.packing(task.func, best.candidate)
-    inputs = space.pack_inputs(packing, numerics.random_inputs(task.inputs))
+    packings = space.packings(task.func, best.candidate)
+    inputs = space.pack_inputs(packings, numerics.random_inputs(task.inputs))
     device.call(library, KERNEL, inputs, task.outputs, measure=MeasureOptions())
     return {
         "kernel": task.label,

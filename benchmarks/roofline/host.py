@@ -68,8 +68,7 @@ def _row(task: Task, store: RecordStore, in_network: float | None) -> dict[str, 
 
 def macs(task: Task) -> int:
     """Return the multiply-adds of the direct computation of one call."""
-    work = structure.contraction(task.func)
-    return math.prod(work.extents) if work is not None else 0
+    return structure.multiply_adds(task.func)
 
 
 def _bytes(spec: numerics.TensorSpec) -> int:

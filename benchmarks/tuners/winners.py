@@ -38,7 +38,7 @@ def _ours(task: Task, target: Target, device: Device, folder: Path) -> Winner | 
     library = folder / f"{task.name}.so"
     build_kernel(space.apply(task.func, best.candidate, target), target, library)
     inputs = numerics.random_inputs(task.inputs)
-    packed = space.pack_inputs(space.packing(task.func, best.candidate), inputs)
+    packed = space.pack_inputs(space.packings(task.func, best.candidate), inputs)
     outputs, _ = device.call(library, KERNEL, packed, task.outputs)
     return Winner(library, packed, _error(task, outputs))
 

@@ -92,8 +92,7 @@ def test_transformed_weights_are_asked_for_in_the_order_of_their_use() -> None:
         mod = space.apply(task.func, candidate, HOST).mod
         marks = re.findall(rf'"{PREFETCH}": \[(\d+), (\d+), (\d+)\]', mod.script())
         blocks, columns, shares = (int(n) for n in marks[0])
-        weights = space.packing(task.func, candidate)
-        assert weights is not None
+        [weights] = space.packings(task.func, candidate)
         packed = weights.pack(np.zeros((channels, 1, 1, channels), "float32"))
         in_block = packed.nbytes // blocks // LINE_BYTES
         assert packed.shape[-1] == columns

@@ -20,8 +20,8 @@ class Softmax:
             return []
         return [Candidate.of(self.name, {"unroll": unroll}) for unroll in (1, 4)]
 
-    def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
-        return None
+    def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
+        return []
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         last = structure.blocks(sch)[-1]

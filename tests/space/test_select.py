@@ -43,7 +43,7 @@ def test_rule_of_another_version() -> None:
     with pytest.raises(SpaceError, match=r"'winograd_9x9'.*another version"):
         space.apply(small_convolution().func, unknown, HOST)
     with pytest.raises(SpaceError, match="winograd_9x9"):
-        space.packing(small_convolution().func, unknown)
+        space.packings(small_convolution().func, unknown)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_unscheduled_is_the_function_as_imported() -> None:
     task = small_convolution()
     untouched = space.apply(task.func, space.UNSCHEDULED, HOST)
     tvm.ir.assert_structural_equal(untouched.mod, task.module)
-    assert space.packing(task.func, space.UNSCHEDULED) is None
+    assert space.packings(task.func, space.UNSCHEDULED) == []
 
 
 def test_the_space_depends_on_the_board() -> None:

@@ -43,9 +43,9 @@ class Saboteur:
             *(Candidate.of(self.name, {**each.as_dict(), "trap": TRAPS}) for each in right),
         ]
 
-    def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
+    def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
         """Return the weight's layout."""
-        return RegisterTile().packing(func, candidate)
+        return RegisterTile().packings(func, candidate)
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule ``main``, and set the trap."""

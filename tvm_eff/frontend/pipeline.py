@@ -14,6 +14,7 @@ from tvm_eff.frontend.passes.batch_norm import simplify_batch_norm
 from tvm_eff.frontend.passes.broadcasts import separate_broadcasts
 from tvm_eff.frontend.passes.channels_last import channels_last
 from tvm_eff.frontend.passes.concatenation import fuse_places, place_concatenated
+from tvm_eff.frontend.passes.depthwise_chains import chain_depthwise
 from tvm_eff.frontend.passes.depthwise_multiplier import split_depthwise_multiplier
 from tvm_eff.frontend.passes.fold_scale import fold_scale
 from tvm_eff.frontend.passes.half_precision import half_precision
@@ -102,6 +103,7 @@ def lower(network: Imported, target: Target, dtype: str = "float32") -> Imported
         mod,
         # What was computed from constants for parameters alone is still here.
         transform.DeadCodeElimination(),
+        chain_depthwise(target),
         place_concatenated,
         transform.LegalizeOps(),
         transform.AnnotateTIROpPattern(),

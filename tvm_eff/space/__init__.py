@@ -2,7 +2,7 @@
 
 from tvm_eff.space.packing import Packing, pack_inputs
 from tvm_eff.space.rule import Alternative, Candidate
-from tvm_eff.space.select import UNSCHEDULED, alternatives, apply, candidates, packing, rewritten
+from tvm_eff.space.select import UNSCHEDULED, alternatives, apply, candidates, packings, rewritten
 
 __all__ = [
     "UNSCHEDULED",
@@ -13,6 +13,6 @@ __all__ = [
     "apply",
     "candidates",
     "pack_inputs",
-    "packing",
+    "packings",
     "rewritten",
 ]

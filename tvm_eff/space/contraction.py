@@ -25,14 +25,9 @@ def multiplies_by_lane(target: Target) -> bool:
     return target.toolchain.triple.startswith("aarch64")
 
 
-def caches_are_private(target: Target) -> bool:
-    """Whether what another core has just written has to come from its second cache."""
-    return target.toolchain.triple.startswith("x86_64")
-
-
 def reads_in_place(target: Target) -> bool:
     """Whether convolutions that read their input in place were found to be worth it."""
-    return multiplies_by_lane(target) or caches_are_private(target)
+    return multiplies_by_lane(target) or target.private_caches
 
 
 def row_shares(work: Contraction, target: Target) -> int:
@@ -42,7 +37,7 @@ def row_shares(work: Contraction, target: Target) -> int:
     """
     cores = target.hardware.cores
     even = work.extents[work.positions[-2]] % cores == 0
-    return cores if even and caches_are_private(target) else 1
+    return cores if even and target.private_caches else 1
 
 
 def bias_decision(func: PrimFunc, work: Contraction, target: Target) -> dict[str, int]:
@@ -98,16 +93,17 @@ def _bias(sch: Schedule, work: Contraction) -> Any | None:
     return consumers[0] if int(others[0].shape[-1]) == work.channels else None
 
 
-def packing_of(work: Contraction, columns: int) -> Packing | None:
+def packings_of(work: Contraction | None, columns: int) -> list[Packing]:
     """Return the weight's layout for tiles of `columns` channels, if it is ours to choose."""
-    if work.weight_parameter is None:
-        return None
-    return Packing(
+    if work is None or work.weight_parameter is None:
+        return []
+    packing = Packing(
         parameter=work.weight_parameter,
         channel=work.weight_axes.index(work.channel),
         order=tuple(work.weight_axes.index(axis) for axis in work.reduction),
         block=columns,
     )
+    return [packing]
 
 
 def separate(sch: Schedule, work: Contraction, columns: int) -> tuple[Any, Any, list[Any]]:
@@ -123,17 +119,16 @@ def separate(sch: Schedule, work: Contraction, columns: int) -> tuple[Any, Any, 
     main = sch.get_sblock(work.block)
     paddings = fusion.inline_copies(sch, main)
     last = fusion.inline_epilogue(sch, main)
-    _pack_weight(sch, main, work, packing_of(work, columns))
+    pack_weight(sch, main, work, columns)
     if last is None:
         last = sch.cache_write(main, 0, "global")
     return main, last, paddings
 
 
-def _pack_weight(sch: Schedule, main: Any, work: Contraction, packing: Packing | None) -> None:
+def pack_weight(sch: Schedule, main: Any, work: Contraction, columns: int) -> None:
     """Have `main` read its weight from a packed copy."""
-    if packing is None:
-        return
-    copy = sch.cache_read(main, work.weight_read, "global")
-    sch.transform_layout(main, ("read", work.weight_read), packing.index)
-    # What MetaSchedule's own layout rewrite leaves: the copy becomes a constant.
-    sch.annotate(copy, "meta_schedule.layout_rewrite_preproc", True)
+    for packing in packings_of(work, columns):
+        copy = sch.cache_read(main, work.weight_read, "global")
+        sch.transform_layout(main, ("read", work.weight_read), packing.index)
+        # What MetaSchedule's own layout rewrite leaves: the copy becomes a constant.
+        sch.annotate(copy, "meta_schedule.layout_rewrite_preproc", True)

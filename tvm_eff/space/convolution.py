@@ -24,9 +24,8 @@ from tvm_eff.attributes import PREFETCH
 from tvm_eff.space import fusion
 from tvm_eff.space.contraction import (
     bias_decision,
-    caches_are_private,
     multiplies_by_lane,
-    packing_of,
+    packings_of,
     separate,
     start_from_bias,
 )
@@ -106,10 +105,9 @@ class RegisterTile:
             for order in orders
         ]
 
-    def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
+    def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
         """Return the weight's layout."""
-        work = contraction(func)
-        return None if work is None else packing_of(work, candidate["columns"])
+        return packings_of(contraction(func), candidate["columns"])
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule ``main`` as one register tile inside parallel loops."""
@@ -161,7 +159,7 @@ def _shares_rows(work: Contraction, target: Target) -> bool:
     The kernel before has left them there, as it had the same share.
     """
     even = _rows(work) % target.hardware.cores == 0
-    return even and work.groups == 1 and caches_are_private(target)
+    return even and work.groups == 1 and target.private_caches
 
 
 def tiles(width: int, channels: int, depth: int, target: Target) -> list[Tile]:

@@ -17,7 +17,7 @@ from tvm.s_tir import Schedule
 from tvm.tirx import PrimFunc
 
 from tvm_eff.space import fusion
-from tvm_eff.space.contraction import caches_are_private, packing_of, separate
+from tvm_eff.space.contraction import packings_of, separate
 from tvm_eff.space.packing import Packing
 from tvm_eff.space.rule import Candidate, divisors, sample, vector_length
 from tvm_eff.space.structure import Contraction, contraction
@@ -62,10 +62,9 @@ class Depthwise:
             for tile in _tiles(work, target)
         ]
 
-    def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
+    def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
         """Return the weight's layout."""
-        work = contraction(func)
-        return None if work is None else packing_of(work, candidate["columns"])
+        return packings_of(contraction(func), candidate["columns"])
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule ``main`` as one register tile a row of the output."""
@@ -120,7 +119,7 @@ def _bands(height: int, target: Target) -> list[int]:
     """
     bands = divisors(height, height)
     shared = [band for band in bands if height // band % target.hardware.cores == 0]
-    return shared if shared and caches_are_private(target) else bands
+    return shared if shared and target.private_caches else bands
 
 
 def _cost(tile: _Tile, work: Contraction, target: Target) -> float:

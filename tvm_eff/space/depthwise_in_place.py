@@ -17,7 +17,7 @@ from tvm.tirx import PrimFunc
 from tvm_eff.space import fusion, structure
 from tvm_eff.space.contraction import (
     bias_decision,
-    packing_of,
+    packings_of,
     reads_in_place,
     row_shares,
     separate,
@@ -92,10 +92,9 @@ class DepthwiseInPlace:
             for down, across in found[:MOST_CANDIDATES]
         ]
 
-    def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
+    def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
         """Return the weight's layout."""
-        work = contraction(func)
-        return None if work is None else packing_of(work, candidate["lanes"])
+        return packings_of(contraction(func), candidate["lanes"])
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule ``main`` as register tiles, those at the border apart."""

@@ -28,9 +28,9 @@ class Elementwise:
             return []
         return [Candidate.of(self.name, {})]
 
-    def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
+    def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
         """Return None: there is no weight."""
-        return None
+        return []
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule ``main``: everything inlined into its outputs, spread over the cores."""

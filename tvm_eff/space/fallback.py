@@ -36,9 +36,9 @@ class Fallback:
             return []
         return [candidate]
 
-    def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
+    def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
         """Return None: the weights stay as they are."""
-        return None
+        return []
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule the blocks of ``main`` one by one.

@@ -40,9 +40,9 @@ class MetaSchedule:
             return []
         return [Candidate.of(self.name, {"seed": seed}) for seed in range(1, SEEDS + 1)]
 
-    def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
-        """Return None: the weights stay as they are."""
-        return None
+    def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
+        """Return nothing: the weights stay as they are."""
+        return []
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Sample a schedule of ``main`` with the candidate's seed.
@@ -66,7 +66,7 @@ def _is_unknown(func: PrimFunc) -> bool:
     """Whether there is a reduction, and it is not one that a rule was written for."""
     sch = structure.inspect(func)
     found = structure.reductions(sch)
-    if not found or structure.contraction(func) is not None:
+    if not found or structure.contractions(func):
         return False
     block = sch.get(found[0])
     alone = len(found) == 1 and structure.epilogue(sch, found[0]) is not None

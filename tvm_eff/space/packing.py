@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,9 +46,9 @@ class Packing:
         return np.ascontiguousarray(np.moveaxis(blocks, 1, -1))
 
 
-def pack_inputs(packing: Packing | None, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return a function's inputs with the weight packed, if one is."""
+def pack_inputs(packings: Iterable[Packing], inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return a function's inputs with the weights packed that have a packing."""
     packed = list(inputs)
-    if packing is not None:
-        packed[packing.parameter] = packing.pack(packed[packing.parameter])
+    for each in packings:
+        packed[each.parameter] = each.pack(packed[each.parameter])
     return packed

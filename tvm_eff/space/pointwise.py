@@ -18,7 +18,7 @@ from tvm_eff.space import fusion, structure
 from tvm_eff.space.contraction import (
     bias_decision,
     multiplies_by_lane,
-    packing_of,
+    packings_of,
     separate,
     start_from_bias,
 )
@@ -63,10 +63,9 @@ class PackedPointwise:
             for order in ORDERS
         ]
 
-    def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
+    def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
         """Return the weight's layout."""
-        work = contraction(func)
-        return None if work is None else packing_of(work, candidate["columns"])
+        return packings_of(contraction(func), candidate["columns"])
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule ``main`` as a matrix product of packed factors."""

@@ -31,9 +31,9 @@ class Pooling:
             for columns in reversed(widths)
         ]
 
-    def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
+    def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
         """Return None: there is no weight."""
-        return None
+        return []
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule ``main``: a block of channels a thread, reduced in registers."""

@@ -82,8 +82,8 @@ class Rule(Protocol):
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
         """Return the design space, the most promising first; empty if `func` is not matched."""
 
-    def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
-        """Return the layout the schedule gives the constant weight, if it changes it."""
+    def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
+        """Return the layouts the schedule gives constant weights, of those it changes."""
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule the function ``main`` of `sch`, sampling `candidate`'s decisions."""

@@ -11,6 +11,7 @@ from tvm_eff.errors import SpaceError
 from tvm_eff.space import gpu, structure
 from tvm_eff.space.convolution import RegisterTile
 from tvm_eff.space.depthwise import Depthwise
+from tvm_eff.space.depthwise_chain import DepthwiseChain
 from tvm_eff.space.depthwise_in_place import DepthwiseInPlace
 from tvm_eff.space.elementwise import Elementwise
 from tvm_eff.space.fallback import Fallback
@@ -34,6 +35,7 @@ REWRITING = (STRASSEN, BANDED, WINOGRAD)
 RULES: tuple[Rule, ...] = (
     RegisterTile(),
     Depthwise(),
+    DepthwiseChain(),
     Pooling(),
     Elementwise(),
     Fallback(),
@@ -91,7 +93,7 @@ def _alternating(*lists: list[Candidate]) -> list[Candidate]:
 def rewritten(func: PrimFunc, candidate: Candidate) -> PrimFunc:
     """Return the function that `candidate` schedules: `func`, or another of the same result.
 
-    Another one takes the weight transformed; see :func:`packing`.
+    Another one takes the weight transformed; see :func:`packings`.
     """
     rule = next(
         (each for each in (STRASSEN, BANDED, WINOGRAD) if each.name == candidate.rule), None
@@ -136,9 +138,9 @@ def _leave(sch: Schedule, target: Target) -> None:
     sch.get_sblock("root")
 
 
-def packing(func: PrimFunc, candidate: Candidate) -> Packing | None:
-    """Return the layout that `candidate` gives the constant weight of `func`, if it changes it."""
-    return None if candidate == UNSCHEDULED else _rule(candidate).packing(func, candidate)
+def packings(func: PrimFunc, candidate: Candidate) -> list[Packing]:
+    """Return the layouts that `candidate` gives constant weights of `func`, of those it changes."""
+    return [] if candidate == UNSCHEDULED else _rule(candidate).packings(func, candidate)
 
 
 def _rule(candidate: Candidate) -> Rule:

@@ -18,7 +18,7 @@ from tvm_eff.space import fusion, structure
 from tvm_eff.space.contraction import (
     bias_decision,
     multiplies_by_lane,
-    packing_of,
+    packings_of,
     reads_in_place,
     row_shares,
     separate,
@@ -71,10 +71,9 @@ class Shallow:
             for rows, columns in found[:MOST_CANDIDATES]
         ]
 
-    def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
+    def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
         """Return the weight's layout."""
-        work = contraction(func)
-        return None if work is None else packing_of(work, candidate["columns"])
+        return packings_of(contraction(func), candidate["columns"])
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule ``main`` as register tiles of positions by channels, row by row."""

@@ -84,12 +84,12 @@ class Strassen:
         assert work is not None, "the workload was matched when the candidate was made"
         return algorithm.rewrite(func, work, BLOCK)
 
-    def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
+    def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
         """Return the weight's layout."""
         work = match(func, LEAST)
         if work is None:
-            return None
-        return SummedPacking(work.weight_parameter, 0, (1, 2), candidate["columns"], BLOCK)
+            return []
+        return [SummedPacking(work.weight_parameter, 0, (1, 2), candidate["columns"], BLOCK)]
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule ``main``, which :meth:`rewrite` has made."""

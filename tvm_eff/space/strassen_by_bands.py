@@ -18,7 +18,6 @@ from tvm_eff.attributes import PREFETCH
 from tvm_eff.space import fusion
 from tvm_eff.space import strassen_rewrite as algorithm
 from tvm_eff.space.bands import ELEMENTS_PER_CYCLE, divide
-from tvm_eff.space.contraction import caches_are_private
 from tvm_eff.space.convolution import CHANNELS_OUTER, Nest, Tile, register_tile, tile_cost, tiles
 from tvm_eff.space.packing import Packing
 from tvm_eff.space.rule import Alternative, Candidate, divisors, sample, split_vector
@@ -49,7 +48,7 @@ class StrassenByBands:
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
         """Return register tiles and numbers of bands, the cheapest estimate first."""
         work = match(func, LEAST)
-        if work is None or not caches_are_private(target):
+        if work is None or not target.private_caches:
             return []
         block = _block(work)
         return [
@@ -86,13 +85,13 @@ class StrassenByBands:
         assert work is not None, "the workload was matched when the candidate was made"
         return algorithm.rewrite(func, work, candidate["block"], candidate["shares"])
 
-    def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
+    def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
         """Return the weight's layout."""
         work = match(func, LEAST)
         if work is None:
-            return None
+            return []
         columns, block = candidate["columns"], candidate["block"]
-        return SummedPacking(work.weight_parameter, 0, (1, 2), columns, block)
+        return [SummedPacking(work.weight_parameter, 0, (1, 2), columns, block)]
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule ``main``, which :meth:`rewrite` has made, band by band."""

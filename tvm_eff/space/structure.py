@@ -129,6 +129,15 @@ def is_identity_copy(block: Any) -> bool:
     )
 
 
+def is_padding(block: Any) -> bool:
+    """Whether `block` copies elements, with zeros around them."""
+    value = block.body.value if isinstance(block.body, tirx.BufferStore) else None
+    if not isinstance(value, tvm.ir.Call) or not str(value.op.name).endswith("if_then_else"):
+        return False
+    _, load, other = value.args
+    return isinstance(load, tvm.ir.TensorLoad) and float(getattr(other, "value", 1)) == 0
+
+
 def reductions(sch: Schedule) -> list[Any]:
     """Return the blocks that reduce."""
     return [b for b in blocks(sch) if is_reduction(sch.get(b))]
@@ -176,15 +185,35 @@ def same_block(sch: Schedule, one: Any, other: Any) -> bool:
 
 def contraction(func: PrimFunc) -> Contraction | None:
     """Return the one multiply-accumulate of `func`, or None if that is not what it is."""
+    found = contractions(func)
+    return found[0] if len(found) == 1 else None
+
+
+def contractions(func: PrimFunc) -> list[Contraction]:
+    """Return the multiply-accumulates of `func` in order, if it reduces in no other way.
+
+    Returns
+    -------
+    list of Contraction
+        Empty also if there is more behind the last than an epilogue.
+    """
     sch = inspect(func)
-    found = reductions(sch)
-    if len(found) != 1 or epilogue(sch, found[0]) is None:
-        return None
-    block = sch.get(found[0])
-    operands = _operands(block)
-    if operands is None:
-        return None
-    return _roles(func, block, operands)
+    blocks_of = reductions(sch)
+    if not blocks_of or epilogue(sch, blocks_of[-1]) is None:
+        return []
+    found = []
+    for each in map(sch.get, blocks_of):
+        operands = _operands(each)
+        work = None if operands is None else _roles(func, each, operands)
+        if work is None:
+            return []
+        found.append(work)
+    return found
+
+
+def multiply_adds(func: PrimFunc) -> int:
+    """Return how many multiply-adds the direct computation of `func` takes."""
+    return sum(prod(work.extents) for work in contractions(func))
 
 
 def _operands(block: Any) -> tuple[Any, Any] | None:

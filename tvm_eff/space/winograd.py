@@ -95,12 +95,12 @@ class Winograd:
         """Return the function with its convolution computed by the algorithm."""
         return algorithm.rewrite(func, candidate["tile"])
 
-    def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
+    def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
         """Return the weight's layout."""
         work = match(func)
         if work is None:
-            return None
-        return TransformedPacking(
+            return []
+        packing = TransformedPacking(
             parameter=work.weight_parameter,
             channel=0,
             order=(1, 2, 3),
@@ -108,6 +108,7 @@ class Winograd:
             filtering=work.filtering(candidate["tile"]),
             stride=work.stride,
         )
+        return [packing]
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule ``main``, which :meth:`rewrite` has made, band by band."""

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import tvm
 from tvm import tirx
 from tvm.sym import Analyzer
 from tvm.tirx import PrimFunc
@@ -117,8 +116,11 @@ def _filters(kernel: int, stride: int) -> list[Filter]:
 def _padding(sch: Any, producers: Sequence[Any]) -> tuple[Any, tuple[int, int], str] | None:
     """What a block that pads reads, by how much it pads at the front, and its name."""
     block = sch.get(producers[0])
-    load = _padded_load(block)
-    if load is None:
+    if structure.is_identity_copy(block):
+        load = block.body.value
+    elif structure.is_padding(block):
+        load = block.body.value.args[1]
+    else:
         return None
     offsets = _at(load.indices, block, ())
     if offsets[0] or offsets[3] or max(offsets[1:3]) > 0:
@@ -154,21 +156,6 @@ def _stride(block: Any, source: Any, work: Contraction) -> int | None:
         return None
     fits = all(_at(load.indices, block, (axis,)) == list(step) for axis, step in steps.items())
     return stride if fits and stride > 0 else None
-
-
-def _padded_load(block: Any) -> Any | None:
-    """The load of a block that pads with zeros, or that only copies."""
-    if not isinstance(block.body, tirx.BufferStore):
-        return None
-    value = block.body.value
-    if isinstance(value, tvm.ir.TensorLoad):
-        return value
-    if not isinstance(value, tvm.ir.Call) or not str(value.op.name).endswith("if_then_else"):
-        return None
-    _, load, other = value.args
-    if not isinstance(load, tvm.ir.TensorLoad) or float(getattr(other, "value", 1)) != 0:
-        return None
-    return load
 
 
 def _at(indices: Sequence[Any], block: Any, ones: tuple[int, ...]) -> list[int]:

@@ -36,8 +36,7 @@ class Floor:
     def __call__(self, task: Task) -> float:
         """Return the bound; 0 for a kernel that is no convolution or dense layer."""
         if task.name not in self._known:
-            work = structure.contraction(task.func)
-            vectors = math.prod(work.extents) / self.lanes if work else 0.0
+            vectors = structure.multiply_adds(task.func) / self.lanes
             self._known[task.name] = vectors / self.rate
         return self._known[task.name]
 

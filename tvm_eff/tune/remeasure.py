@@ -78,7 +78,7 @@ class Remeasurer:
     def _compare(self, task: Task, close: Sequence[Record]) -> None:
         inputs = self.search.inputs_of(task)
         contenders = [
-            Contender(library, space.pack_inputs(space.packing(task.func, each.candidate), inputs))
+            Contender(library, space.pack_inputs(space.packings(task.func, each.candidate), inputs))
             for library, each in zip(self._libraries(task, close), close, strict=True)
         ]
         measurements = self.device.compare(

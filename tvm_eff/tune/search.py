@@ -42,7 +42,7 @@ class _Pending:
 
     task: Task
     candidate: Candidate
-    packing: Packing | None
+    packings: list[Packing]
     library: Path
     built: Job
     reference: Job
@@ -132,7 +132,7 @@ class Search:
         reference = self.references[task.name]
         started = [(each, *self.build(task, module, each)) for each in share.candidates]
         return [
-            _Pending(task, candidate, space.packing(task.func, candidate), library, job, reference)
+            _Pending(task, candidate, space.packings(task.func, candidate), library, job, reference)
             for candidate, library, job in started
         ]
 
@@ -155,7 +155,7 @@ class Search:
         expected = pending.reference.result()
         try:
             library = pending.built.result()
-            packed = space.pack_inputs(pending.packing, self.inputs_of(task))
+            packed = space.pack_inputs(pending.packings, self.inputs_of(task))
             known = self.records.best(task.workload)
             best = math.inf if known is None else known.value
             measurement, error = measure(self.device, task, library, packed, expected, best)

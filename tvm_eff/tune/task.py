@@ -38,17 +38,16 @@ class Task:
     def label(self) -> str:
         """What the kernel computes, for people: ``conv 3x3, 64 -> 256, 13x13``."""
         shape = "x".join(str(n) for n in self.outputs[0].shape[1:])
-        work = structure.contraction(self.func)
-        if work is None:
+        works = structure.contractions(self.func)
+        if not works:
             # TVM numbers the kernels of one kind.
             return f"{self.name.removeprefix('fused_').rstrip('0123456789')}, {shape}"
-        *kernel, depth = (work.extents[axis] for axis in work.reduction)
-        if not kernel:
-            return f"dense, {depth} -> {work.channels}"
-        kind = "depthwise" if work.depthwise else "conv"
-        size = "x".join(str(n) for n in kernel)
-        places = "x".join(str(work.extents[axis]) for axis in work.positions[1:])
-        return f"{kind} {size}, {depth * work.groups} -> {work.channels}, {places}"
+        first, last = works[0], works[-1]
+        if len(last.reduction) == 1:
+            return f"dense, {last.depth} -> {last.channels}"
+        kinds = " + ".join(map(_kind, works))
+        places = "x".join(str(last.extents[axis]) for axis in last.positions[1:])
+        return f"{kinds}, {first.depth * first.groups} -> {last.channels}, {places}"
 
     @cached_property
     def module(self) -> tvm.IRModule:
@@ -91,6 +90,11 @@ class Task:
         sch = structure.inspect(self.func)
         written = [w.source for block in structure.blocks(sch) for w in sch.get(block).writes]
         return sum(any(p.same_as(w) for w in written) for p in self.func.params)
+
+
+def _kind(work: structure.Contraction) -> str:
+    kernel = "x".join(str(work.extents[axis]) for axis in work.reduction[:-1])
+    return f"{'depthwise' if work.depthwise else 'conv'} {kernel}"
 
 
 def extract(mod: tvm.IRModule) -> list[Task]:

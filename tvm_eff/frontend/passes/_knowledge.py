@@ -17,6 +17,11 @@ def known_variables(func: relax.Function) -> dict[relax.Var, bool]:
     return known
 
 
+def bindings(func: relax.Function) -> dict[relax.Var, relax.Expr]:
+    """Return what each variable of ``main`` is bound to."""
+    return dict(_bindings(func))
+
+
 def uses(func: relax.Function) -> Counter[relax.Var]:
     """Count how often each variable is read."""
     found: Counter[relax.Var] = Counter(variables(func.body.body))

@@ -41,7 +41,7 @@ VIEWS = frozenset(
 def place_concatenated(mod: tvm.IRModule, _: tvm.transform.PassContext) -> tvm.IRModule:
     """Split the concatenations of ``main`` whose inputs are computed for them alone."""
     placer = _Placer(mod)
-    placer.bound, placer.uses = _bindings(mod["main"]), _knowledge.uses(mod["main"])
+    placer.bound, placer.uses = _knowledge.bindings(mod["main"]), _knowledge.uses(mod["main"])
     main = placer.visit_expr(mod["main"])
     placed = placer.builder_.get()
     placed["main"] = main
@@ -64,7 +64,7 @@ def join_concatenated(mod: tvm.IRModule, _: tvm.transform.PassContext) -> tvm.IR
     # A variable may stand for another one.
     mod = relax.transform.CanonicalizeBindings()(mod)
     joiner = _Joiner(mod)
-    joiner.mod, joiner.bound = mod, _bindings(mod["main"])
+    joiner.mod, joiner.bound = mod, _knowledge.bindings(mod["main"])
     main = joiner.visit_expr(mod["main"])
     joined = joiner.builder_.get()
     joined["main"] = main
@@ -124,15 +124,6 @@ class _Joiner(PyExprMutator):
             )
             result = self.builder_.emit(in_place)
         return result
-
-
-def _bindings(main: relax.Function) -> dict[relax.Var, relax.Expr]:
-    return {
-        binding.var: binding.value
-        for block in main.body.blocks
-        for binding in block.bindings
-        if isinstance(binding, relax.VarBinding)
-    }
 
 
 def _place(

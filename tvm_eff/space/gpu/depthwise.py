@@ -15,7 +15,7 @@ from tvm.s_tir import Schedule
 from tvm.tirx import PrimFunc
 
 from tvm_eff.space import fusion
-from tvm_eff.space.contraction import packing_of, separate
+from tvm_eff.space.contraction import packings_of, separate
 from tvm_eff.space.gpu.threads import Group, Width, gpu_of, groups, launch, widths
 from tvm_eff.space.packing import Packing
 from tvm_eff.space.rule import Candidate, sample
@@ -72,10 +72,9 @@ class GpuDepthwise:
             for group in groups(*_grid(down, across, width.lanes, work), width, target)
         ]
 
-    def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
+    def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
         """Return the weight's layout."""
-        work = contraction(func)
-        return None if work is None else packing_of(work, candidate["lanes"])
+        return packings_of(contraction(func), candidate["lanes"])
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule ``main`` as one tile of positions a work-item."""

@@ -32,9 +32,9 @@ class GpuElementwise:
             Candidate.of(self.name, {"lanes": lanes, "group_x": size}) for lanes, size in choices
         ]
 
-    def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
+    def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
         """Return None: there is no weight."""
-        return None
+        return []
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule ``main``: everything inlined into its outputs, one kernel for each."""

@@ -40,9 +40,9 @@ class GpuFallback:
         found = [Candidate.of(self.name, {"group_x": size}) for size in (most, FEW)]
         return [each for each in found if _applies(self, func, each, target)]
 
-    def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
+    def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
         """Return None: the weights stay as they are."""
-        return None
+        return []
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule the blocks of ``main`` one by one."""
@@ -67,9 +67,9 @@ class Dlight:
         found = [Candidate.of(self.name, {"dlight": number}) for number in range(len(DLIGHT))]
         return [each for each in found if _applies(self, func, each, target)]
 
-    def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
+    def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
         """Return None: the weights stay as they are."""
-        return None
+        return []
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule ``main`` by a rule of dlight."""

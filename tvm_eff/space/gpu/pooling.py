@@ -38,9 +38,9 @@ class GpuPooling:
             for group in groups(channels // width.lanes, math.prod(outer), width, target)
         ]
 
-    def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
+    def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
         """Return None: there is no weight."""
-        return None
+        return []
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule ``main``: each work-item reduces a vector of channels."""

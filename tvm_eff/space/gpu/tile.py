@@ -22,7 +22,7 @@ from tvm.s_tir import Schedule
 from tvm.tirx import IndexMap, PrimFunc
 
 from tvm_eff.space import fusion, structure
-from tvm_eff.space.contraction import packing_of, separate
+from tvm_eff.space.contraction import packings_of, separate
 from tvm_eff.space.gpu.threads import Group, Width, gpu_of, groups, launch, widths
 from tvm_eff.space.packing import Packing
 from tvm_eff.space.rule import Candidate, divisors, sample
@@ -95,10 +95,9 @@ class GpuTile:
             for group in groups(*_grid(tile, work, flat), tile.width, target)
         ]
 
-    def packing(self, func: PrimFunc, candidate: Candidate) -> Packing | None:
+    def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
         """Return the weight's layout."""
-        work = contraction(func)
-        return None if work is None else packing_of(work, candidate["columns"])
+        return packings_of(contraction(func), candidate["columns"])
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule ``main`` as one register tile a work-item."""
