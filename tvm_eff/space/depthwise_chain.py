@@ -37,8 +37,8 @@ class DepthwiseChain:
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
         """Return tiles of both convolutions, the cheapest estimate first."""
-        works = _match(func, target)
-        if works is None:
+        works = match(func, target)
+        if works is None or not works[1].depthwise:
             return []
         first, second = works
         shares = row_shares(second, target)
@@ -81,7 +81,7 @@ class DepthwiseChain:
         """Schedule ``main`` as bands of rows, each of which goes through both convolutions."""
         first, second = contractions(sch.mod["main"])
         lanes = candidate["lanes"]
-        between = _between(sch, first, second)
+        between = blocks_between(sch, first, second)
         assert between is not None, "the workload was matched when the candidate was made"
         main, last, paddings = separate(sch, second, lanes)
         for padding in paddings:
@@ -104,27 +104,55 @@ class DepthwiseChain:
         for loop in tile:
             sch.unroll(loop)
         # Before the first convolution stands inside it, which TVM takes for a dependence.
-        sch.parallel(sch.fuse(batch, share))
-        _compute_ahead(sch, first, between[:-1], f_outer, candidate)
-        for loop in (y_outer, x_outer):
+        band = parallel_rows(sch, batch, share, y_outer, candidate["shares"])
+        compute_ahead(sch, first, between[:-1], f_outer, candidate["ahead"], lanes)
+        for loop in (band, x_outer):
             sch.annotate(loop, "pragma_loop_partition_hint", 1)
         sch.decompose_reduction(main, tile[0])
 
 
-def _compute_ahead(
-    sch: Schedule, work: Contraction, between: list[str], loop: Any, candidate: Candidate
+def parallel_rows(sch: Schedule, batch: Any, share: Any, y_outer: Any, shares: int) -> Any:
+    """Share the rows among cores, or bands of them where the rows are not even.
+
+    Returns
+    -------
+    LoopRV
+        The loop over bands.
+    """
+    if shares > 1:
+        sch.parallel(sch.fuse(batch, share))
+        return y_outer
+    band = sch.fuse(batch, share, y_outer)
+    sch.parallel(band)
+    return band
+
+
+def compute_ahead(
+    sch: Schedule, work: Contraction, between: list[str], loop: Any, ahead: int, lanes: int
 ) -> None:
     """Compute in each iteration of `loop` what the second convolution reads of the first.
 
-    `between` are the blocks between them, by name.
+    Parameters
+    ----------
+    sch
+        What to schedule.
+    work
+        The first convolution.
+    between
+        The names of the elementwise blocks between the two.
+    loop
+        A loop (LoopRV) of the second one, over bands of rows or over some channels in one.
+    ahead
+        How many positions of a row a tile has.
+    lanes
+        Channels in a vector.
     """
-    lanes = candidate["lanes"]
-    main, result, paddings = separate_first(sch, work, between, lanes)
+    main, result, paddings = _separate_first(sch, work, between, lanes)
     for padding in paddings:
         sch.compute_inline(padding)
     sch.compute_at(result, loop, preserve_unit_loops=True)
     n, y, x, f = fusion.loops_below(sch, result, loop)
-    x_outer, x_inner = sch.split(x, [None, sample(sch, [1, 2, 4], candidate["ahead"])])
+    x_outer, x_inner = sch.split(x, [None, sample(sch, [1, 2, 4], ahead)])
     f_vectors, f = sch.split(f, [None, lanes])
     sch.reorder(n, x_outer, f_vectors, y, x_inner, f)
     sch.compute_at(main, f_vectors, preserve_unit_loops=True)
@@ -140,7 +168,7 @@ def _compute_ahead(
     sch.decompose_reduction(main, ky)
 
 
-def separate_first(
+def _separate_first(
     sch: Schedule, work: Contraction, between: list[str], columns: int
 ) -> tuple[Any, Any, list[Any]]:
     """Deal with what stands around a contraction that another one reads.
@@ -160,10 +188,10 @@ def separate_first(
     return main, result, paddings
 
 
-def _between(sch: Schedule, first: Contraction, second: Contraction) -> list[str] | None:
-    """The blocks between two contractions in order: elementwise ones, then one that pads.
+def blocks_between(sch: Schedule, first: Contraction, second: Contraction) -> list[str] | None:
+    """Return the names of the blocks between two contractions, elementwise but for the last.
 
-    None if there are others. By nothing is also padded.
+    The last one pads, be it by nothing. None if there are others.
     """
     names = [str(sch.get(block).name_hint) for block in structure.blocks(sch)]
     found = names[names.index(first.block) + 1 : names.index(second.block)]
@@ -180,18 +208,21 @@ def _between(sch: Schedule, first: Contraction, second: Contraction) -> list[str
     return found if pads else None
 
 
-def _match(func: PrimFunc, target: Target) -> tuple[Contraction, Contraction] | None:
+def match(func: PrimFunc, target: Target) -> tuple[Contraction, Contraction] | None:
+    """Return a depthwise convolution and one behind it that reads no other row, or None."""
     works = contractions(func)
     if len(works) != 2 or not target.private_caches:
         return None
     first, second = works
-    if not (first.depthwise and second.depthwise) or first.channels % target.hardware.lanes:
+    if not first.depthwise or first.channels % target.hardware.lanes:
         return None
     if any(len(work.positions) != 3 or len(work.reduction) != 3 for work in works):
         return None
     if second.extents[second.reduction[0]] != 1:
         return None
-    return None if _between(structure.inspect(func), first, second) is None else (first, second)
+    return (
+        None if blocks_between(structure.inspect(func), first, second) is None else (first, second)
+    )
 
 
 def _cost(
@@ -200,14 +231,14 @@ def _cost(
     """Estimate the loads of one output vector."""
     down, ahead, across = tile
     width = second.width
-    loads = _loads((down, ahead), first) + 1 + _loads((down, across), second)
+    loads = loads_of((down, ahead), first) + 1 + loads_of((down, across), second)
     tails = sum(-(-width // part) * part / width for part in (ahead, across)) / 2
     rows = down * first.width * target.hardware.lanes * FLOAT32_BYTES
     waits = 1.0 if rows <= target.hardware.l1d_kib * 1024 else 1.5
     return loads * tails * waits
 
 
-def _loads(tile: tuple[int, int], work: Contraction) -> float:
+def loads_of(tile: tuple[int, int], work: Contraction) -> float:
     """Elements of the input that a tile reads, for each of its outputs."""
     kernel = [work.extents[axis] for axis in work.reduction[:2]]
     places = [work.extents[axis] for axis in work.positions[1:]]

@@ -13,6 +13,7 @@ from tvm_eff.space.convolution import RegisterTile
 from tvm_eff.space.depthwise import Depthwise
 from tvm_eff.space.depthwise_chain import DepthwiseChain
 from tvm_eff.space.depthwise_in_place import DepthwiseInPlace
+from tvm_eff.space.depthwise_pointwise import DepthwisePointwise
 from tvm_eff.space.elementwise import Elementwise
 from tvm_eff.space.fallback import Fallback
 from tvm_eff.space.metaschedule import MetaSchedule
@@ -36,6 +37,7 @@ RULES: tuple[Rule, ...] = (
     RegisterTile(),
     Depthwise(),
     DepthwiseChain(),
+    DepthwisePointwise(),
     Pooling(),
     Elementwise(),
     Fallback(),

@@ -2,9 +2,10 @@
 
 Such a layer does little for what it reads and writes. Where each core has a cache of its
 own, a few rows of its result stay there until the next convolution has read them; see
-:mod:`tvm_eff.space.depthwise_chain`. The second convolution must read one row for each row
-of its result, as the horizontal half of a separable kernel does, so that no row is computed
-twice.
+:mod:`tvm_eff.space.depthwise_chain` and :mod:`tvm_eff.space.depthwise_pointwise`. The second
+convolution must read one row for each row of its result, as the horizontal half of a separable
+kernel does, so that no row is computed twice. A large pointwise one stays apart: it is faster
+by Strassen's algorithm, and what it reads of others is little beside its weights.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ WITH_EPILOGUE = 4
 
 MOST_TAPS = 12
 """Elements of the first kernel, which is unrolled around a tile."""
+
+MOST_WEIGHTS = 1 << 15
+"""Of a pointwise convolution, which reads all of them for every few rows."""
 
 BETWEEN = frozenset({"relax.add", "relax.nn.relu", "relax.clip"})
 """What may stand between the two convolutions."""
@@ -94,7 +98,7 @@ class _Chainer(PyExprMutator):
         return relax.call_tir(name, [self.visit_expr(each) for each in inputs], call.ty)
 
     def _chain(self, call: relax.Call) -> _Chain | None:
-        if not _is_horizontal(call):
+        if not (_is_horizontal(call) or _is_pointwise(call)):
             return None
         variables: list[relax.Var] = []
         calls = [call]
@@ -161,3 +165,14 @@ def _is_horizontal(call: relax.Call) -> bool:
     strides = [int(n) for n in call.attrs.strides]
     taps = kernel is not None and kernel[1] == 1 and kernel[2] <= MOST_TAPS
     return bool(taps) and strides[0] == 1 and (top, bottom) == (0, 0)
+
+
+def _is_pointwise(call: relax.Call) -> bool:
+    """Whether it is a pointwise convolution whose weights are few enough to be read often."""
+    if not _is_convolution(call) or int(call.attrs.groups) != 1:
+        return False
+    kernel = shape_of(call.args[1])
+    if kernel is None or kernel[1:3] != (1, 1) or kernel[0] * kernel[3] > MOST_WEIGHTS:
+        return False
+    moves = {int(n) for n in call.attrs.strides}, {int(n) for n in call.attrs.padding}
+    return moves == ({1}, {0})
