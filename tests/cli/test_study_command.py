@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tvm_eff import targets
 from tvm_eff.cli import study
 from tvm_eff.device import LocalDevice
 from tvm_eff.models import Program
@@ -193,8 +194,11 @@ def test_host_interrupted_and_resumed(
 def check_host(found: dict[str, Any], candidates: int) -> None:
     assert (found["target"], found["unit"]) == ("host", "seconds")
     assert found["where"].startswith("this machine")
-    # Depthwise, pointwise and standard, each as imported and in two schedules.
-    assert (found["kernels"], found["candidates"]) == (3, candidates) == (3, 9)
+    # Depthwise and pointwise, in one kernel where caches are private, and standard, each as
+    # imported and in two schedules.
+    factorized = 1 if targets.load("host").private_caches else 2
+    assert (found["kernels"], found["candidates"]) == (1 + factorized, candidates)
+    assert candidates == 3 * (1 + factorized)
     assert {"tvm_eff", "tvm", "torch", "python"} <= found["versions"].keys()
     (pair,) = found["pairs"]
     # 16 x 16 x 9 against 16 x 9 + 16 x 16, at 8 x 8 places.
@@ -208,16 +212,14 @@ def check_host(found: dict[str, Any], candidates: int) -> None:
         "agrees_with_count": True,
     }
     assert len(pair["measured_speed_up_rounds"]) == 3
-    for layer, kernels in (("standard", 1), ("factorized", 2)):
+    for layer, kernels in (("standard", 1), ("factorized", factorized)):
         # Without a difference, where PyTorch happens to add in the same order.
         assert 0 <= pair[layer]["largest_error"] <= TOLERANCE
         assert len(pair[layer]["kernels"]) == kernels
         assert all(1e-7 < turn < 1 for turn in pair[layer]["turns"])
     rounds = [
-        standard / factorized
-        for standard, factorized in zip(
-            pair["standard"]["turns"], pair["factorized"]["turns"], strict=True
-        )
+        slow / fast
+        for slow, fast in zip(pair["standard"]["turns"], pair["factorized"]["turns"], strict=True)
     ]
     assert pair["measured_speed_up_rounds"] == pytest.approx(rounds)
     assert pair["measured_speed_up"] == sorted(pair["measured_speed_up_rounds"])[1]

@@ -22,9 +22,6 @@ from tvm_eff.space.structure import Contraction, contractions
 from tvm_eff.targets import FLOAT32_BYTES, Target
 
 MOST_DOWN, MOST_ACROSS = 8, 8
-MOST_OUTPUTS = 16
-"""Vectors that a tile keeps in registers, beside its kernel and what it loads."""
-
 MOST_TILES = 6
 VECTORS = (4, 2, 1)
 """Of channels that a band takes together."""
@@ -43,12 +40,13 @@ class DepthwiseChain:
         first, second = works
         shares = row_shares(second, target)
         height = second.extents[second.positions[1]] // shares
+        outputs = most_outputs(target)
         tiles = [
             (down, ahead, across)
             for down in divisors(height, MOST_DOWN)
             for ahead in range(1, min(second.width, MOST_ACROSS) + 1)
             for across in range(1, min(second.width, MOST_ACROSS) + 1)
-            if down * max(ahead, across) <= MOST_OUTPUTS
+            if down * max(ahead, across) <= outputs
         ]
         tiles.sort(key=lambda tile: _cost(tile, first, second, target))
         lanes = target.hardware.lanes
@@ -109,6 +107,11 @@ class DepthwiseChain:
         for loop in (band, x_outer):
             sch.annotate(loop, "pragma_loop_partition_hint", 1)
         sch.decompose_reduction(main, tile[0])
+
+
+def most_outputs(target: Target) -> int:
+    """Return how many vectors a tile keeps in registers, beside its kernel and what it loads."""
+    return target.hardware.vector_registers // 2
 
 
 def parallel_rows(sch: Schedule, batch: Any, share: Any, y_outer: Any, shares: int) -> Any:

@@ -16,6 +16,7 @@ from tvm_eff.space.depthwise_chain import (
     compute_ahead,
     loads_of,
     match,
+    most_outputs,
     parallel_rows,
 )
 from tvm_eff.space.packing import Packing
@@ -24,7 +25,6 @@ from tvm_eff.space.structure import contractions
 from tvm_eff.targets import Target
 
 MOST_DOWN, MOST_AHEAD = 8, 8
-MOST_OUTPUTS = 16
 MOST_TILES = 3
 
 
@@ -48,7 +48,7 @@ class DepthwisePointwise:
                 {
                     "down": down,
                     "ahead": min(
-                        range(1, min(second.width, MOST_AHEAD, MOST_OUTPUTS // down) + 1),
+                        range(1, min(second.width, MOST_AHEAD, most_outputs(target) // down) + 1),
                         key=lambda ahead: loads_of((down, ahead), first),
                     ),
                     "vector": target.hardware.lanes,
