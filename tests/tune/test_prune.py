@@ -14,6 +14,7 @@ from tvm_eff.device import Fingerprint, LocalDevice
 from tvm_eff.errors import RecordError
 from tvm_eff.space import UNSCHEDULED, Candidate
 from tvm_eff.tune import Record, RecordStore, TuneOptions
+from tvm_eff.tune.allocation import FIRST
 from tvm_eff.tune.options import Silent
 from tvm_eff.tune.prune import prune, survey
 from tvm_eff.tune.records import MEASUREMENTS, RECORDS, WORKLOADS
@@ -231,8 +232,25 @@ def test_as_many_as_are_enough_count_wherever_they_were_measured(tmp_path: Path)
     new = [Candidate.of("register_tile", {"rows": rows}) for rows in (97, 98, 99)]
     store, plan = opened(tmp_path, HERE), [PLAN[0], *new, *PLAN[1:]]
     assert store.missing(TASK.workload, plan, len(PLAN)) == []
-    # One more is asked for: what was kept elsewhere has its turn before what nobody measured.
-    assert store.missing(TASK.workload, plan, len(PLAN) + 1) == [PLAN[0], PLAN[-2], *new]
+    # One more is asked for, and is compared with what was kept elsewhere.
+    assert store.missing(TASK.workload, plan, len(PLAN) + 1) == [PLAN[0], *new, PLAN[-2]]
+
+
+def test_new_first_candidates_are_measured_however_much_is_on_record(tmp_path: Path) -> None:
+    # As after a space has got a rule whose candidates are now tried first.
+    candidates = space.candidates(TASK.func, HOST)
+    new, old = candidates[: FIRST - 1], candidates[FIRST - 1 :]
+    with LocalDevice(threads=1) as device:
+        here, elsewhere = opened(tmp_path, device.fingerprint), opened(tmp_path, ELSEWHERE)
+        for number in range(9):
+            here.add(measured(old[number], 10.0 + number, device.fingerprint))
+            elsewhere.add(measured(old[-1 - number], 10.0 + number, ELSEWHERE))
+        here.add(measured(UNSCHEDULED, 20.0, device.fingerprint))
+        prune(tmp_path, HOST.log_name, tmp_path, 2)
+        store, heard = opened(tmp_path, device.fingerprint), Heard()
+        tune.tune([TASK], HOST, device, store, TuneOptions(trials=9, workers=1), heard)
+    assert all(store.find(TASK.workload, each) is not None for each in [*new, *old[-2:]])
+    assert heard.to_measure == len(new) + 2
 
 
 def test_pruning_keeps_machines_apart(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ class Fallback:
         return [candidate]
 
     def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
-        """Return None: the weights stay as they are."""
+        """Return nothing: the weights stay as they are."""
         return []
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:

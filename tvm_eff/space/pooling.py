@@ -32,7 +32,7 @@ class Pooling:
         ]
 
     def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
-        """Return None: there is no weight."""
+        """Return nothing: there is no weight."""
         return []
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:

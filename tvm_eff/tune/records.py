@@ -98,6 +98,11 @@ class RecordStore:
         """Return what :meth:`best` is the best of: candidates that work, of one machine."""
         return _usable(self._comparable(workload))
 
+    def known(self, workload: str) -> set[Candidate]:
+        """Return the candidates of a kernel that were measured and kept, here or elsewhere."""
+        machines = self._records.get(workload, {})
+        return {candidate for found in machines.values() for candidate in found}
+
     def missing(
         self, workload: str, plan: Sequence[Candidate], enough: int | None = None
     ) -> list[Candidate]:
@@ -115,12 +120,10 @@ class RecordStore:
         plan
             Its candidates, the most promising first.
         enough
-            With as many measured elsewhere, nothing is to be measured here. Behind the first of
-            `plan`, what was measured elsewhere comes first then, as there may be no time for all
-            the others.
+            With as many measured elsewhere, nothing is to be measured here.
         """
         machines, pruned = self._records.get(workload, {}), self._pruned.get(workload, set())
-        known = {candidate for found in machines.values() for candidate in found}
+        known = self.known(workload)
         own = known if self._machine is None else set(machines.get(self._machine, ()))
         elsewhere = None if own else self.best(workload)
         if elsewhere is not None and elsewhere.candidate not in plan:
@@ -129,8 +132,6 @@ class RecordStore:
         unknown = [each for each in left if each not in known]
         if not own and len(plan) - len(unknown) >= (len(plan) if enough is None else enough):
             return []
-        if enough is not None:
-            left.sort(key=lambda each: each != plan[0] and each not in known)
         return [each for each in left if each not in own]
 
     def add(self, record: Record) -> None:

@@ -165,11 +165,17 @@ def _value(record: Record | None) -> float:
 
 
 def _missing(task: Task, plan: Sequence[Candidate], most: int, records: RecordStore) -> Missing:
-    """Return what is left of at most `most` measurements of a kernel."""
+    """Return what is left of at most `most` measurements of a kernel.
+
+    The first of the plan are measured in any case, as a space that was changed may begin with
+    others, and so is what another machine kept, as it may be the fastest here too. The rest
+    follows as far as there are measurements left.
+    """
     left = records.missing(task.workload, plan, most)
-    # The most promising ones in any case: a space that was changed may begin with others.
-    first = len(set(plan[: min(most, FIRST)]).intersection(left))
-    return Missing(task, left, max(first, most - (len(plan) - len(left))))
+    certain = {*plan[: min(most, FIRST)], *records.known(task.workload)}
+    left.sort(key=lambda each: each not in certain)
+    count = max(len(certain.intersection(left)), most - (len(plan) - len(left)))
+    return Missing(task, left, min(count, most))
 
 
 def _result(task: Task, plan: Sequence[Candidate], records: RecordStore) -> TaskResult:

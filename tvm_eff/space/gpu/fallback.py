@@ -41,7 +41,7 @@ class GpuFallback:
         return [each for each in found if _applies(self, func, each, target)]
 
     def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
-        """Return None: the weights stay as they are."""
+        """Return nothing: the weights stay as they are."""
         return []
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
@@ -68,7 +68,7 @@ class Dlight:
         return [each for each in found if _applies(self, func, each, target)]
 
     def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
-        """Return None: the weights stay as they are."""
+        """Return nothing: the weights stay as they are."""
         return []
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
