@@ -67,7 +67,7 @@ class CostModel:
         self._train(xgboost)
         if self._model is None:
             return list(candidates)
-        rows = xgboost.DMatrix(self._matrix(task, candidates))
+        rows = xgboost.DMatrix(self._matrix(task, candidates), nthread=1)
         ordered = np.argsort(self._model.predict(rows), kind="stable")
         return _explored(candidates, [int(index) for index in ordered])
 
@@ -89,7 +89,7 @@ class CostModel:
             for record in found
         ]
         rows = [self._matrix(task, [r.candidate for r in found]) for task, found in usable if found]
-        data = xgboost.DMatrix(np.concatenate(rows), label=np.array(labels))
+        data = xgboost.DMatrix(np.concatenate(rows), label=np.array(labels), nthread=1)
         self._model = xgboost.train(PARAMETERS, data, num_boost_round=ROUNDS)
 
     def _usable(self, task: Task) -> list[Record]:
