@@ -37,6 +37,9 @@ BLOCKS = (64, 32, 16, 8)
 MOST_ADDED = 1 / 16
 """The share of channels that may be added for that."""
 
+MOST_TILES = 5
+"""Register tiles of each number of bands."""
+
 MOST_CANDIDATES = 8
 
 
@@ -154,7 +157,7 @@ def _choices(work: Pointwise, block: int, target: Target) -> list[_Choice]:
             _cycles(half, bands, depth, channels, registers, target),
         )
         for bands in even or cuts
-        for registers in tiles(half // bands, channels, depth, target)[:3]
+        for registers in tiles(half // bands, channels, depth, target)[:MOST_TILES]
     ]
     return sorted(found, key=lambda choice: choice.cycles)
 
