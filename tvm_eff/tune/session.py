@@ -168,14 +168,13 @@ def _missing(task: Task, plan: Sequence[Candidate], most: int, records: RecordSt
     """Return what is left of at most `most` measurements of a kernel.
 
     The first of the plan are measured in any case, as a space that was changed may begin with
-    others, and so is what another machine kept, as it may be the fastest here too. The rest
-    follows as far as there are measurements left.
+    others. What another machine kept comes next, as it may be the fastest here too.
     """
     left = records.missing(task.workload, plan, most)
-    certain = {*plan[: min(most, FIRST)], *records.known(task.workload)}
-    left.sort(key=lambda each: each not in certain)
-    count = max(len(certain.intersection(left)), most - (len(plan) - len(left)))
-    return Missing(task, left, min(count, most))
+    first, known = set(plan[: min(most, FIRST)]), records.known(task.workload)
+    left.sort(key=lambda each: (each not in first, each not in known))
+    count = most - (len(plan) - len(left))
+    return Missing(task, left, max(len(first.intersection(left)), count))
 
 
 def _result(task: Task, plan: Sequence[Candidate], records: RecordStore) -> TaskResult:
