@@ -253,6 +253,27 @@ def test_new_first_candidates_are_measured_however_much_is_on_record(tmp_path: P
     assert heard.to_measure == len(new)
 
 
+def test_what_this_machine_has_pruned_and_another_one_keeps_is_not_measured_again(
+    tmp_path: Path,
+) -> None:
+    here, elsewhere = opened(tmp_path, HERE), opened(tmp_path, ELSEWHERE)
+    for number, candidate in enumerate(PLAN):
+        here.add(measured(candidate, 10.0 - number))
+        elsewhere.add(measured(candidate, 10.0 + number, ELSEWHERE))
+    prune(tmp_path, HOST.log_name, tmp_path, 1)
+    for device in (HERE, ELSEWHERE):
+        assert opened(tmp_path, device).missing(TASK.workload, PLAN) == []
+    # Neither has pruned it for a third machine.
+    third = replace(HERE, where="this machine (C, 4 threads)", cpu="C")
+    new = Candidate.of("register_tile", {"rows": 99})
+    assert opened(tmp_path, third).missing(TASK.workload, [*PLAN, new]) == [
+        PLAN[0],
+        PLAN[1],
+        PLAN[-1],
+        new,
+    ]
+
+
 def test_pruning_keeps_machines_apart(tmp_path: Path) -> None:
     fill(tmp_path, HERE)
     fill(tmp_path, ELSEWHERE, scale=0.1)

@@ -121,11 +121,12 @@ def _best(records: Iterable[Record], keep: int) -> list[Record]:
 
 
 def _pruned(measurements: Measurements, records: Iterable[Record]) -> dict[str, set[str]]:
+    """What some machine has measured and does not keep, though another one may."""
     pruned = {workload: set(digests) for workload, digests in measurements.pruned.items()}
+    stay = {(record.workload, record.machine, record.candidate) for record in records}
     for record in measurements.records:
-        pruned.setdefault(record.workload, set()).add(digest(record.candidate))
-    for record in records:
-        pruned[record.workload].discard(digest(record.candidate))
+        if (record.workload, record.machine, record.candidate) not in stay:
+            pruned.setdefault(record.workload, set()).add(digest(record.candidate))
     return pruned
 
 

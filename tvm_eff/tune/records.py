@@ -128,7 +128,9 @@ class RecordStore:
         elsewhere = None if own else self.best(workload)
         if elsewhere is not None and elsewhere.candidate not in plan:
             return list(plan)
-        left = [each for each in plan if digest(each) not in pruned]
+        # What one machine has pruned another one may have kept: it counts where neither is this.
+        kept = set() if own else known
+        left = [each for each in plan if each in kept or digest(each) not in pruned]
         unknown = [each for each in left if each not in known]
         if not own and len(plan) - len(unknown) >= (len(plan) if enough is None else enough):
             return []
