@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from loops.report import section as hot_loops
 from roofline import prose, report
 from roofline.bounds import Limits
 from tuners.report import summary
@@ -169,6 +170,10 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], list[str]]], ...] = (
     ("Tuning, against stock MetaSchedule", "tuning.json", tuning),
     ("What limits each network", "layers-host.json", layers),
     ("What each network executes, emulated Cortex-A72", "layers-rasp4.json", board_layers),
+    *(
+        (f"Hot loops on the Cortex-A72, {model}", f"hotloops-rasp4-{model}.json", hot_loops)
+        for model in ("squeezenet1_1", "mobilenet")
+    ),
 )
 
 

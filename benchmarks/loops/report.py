@@ -46,11 +46,15 @@ def _figures(loop: Loop, triple: str, cpu: str) -> dict[str, Any]:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """Return the rows that have multiply-adds as Markdown, and which miss the goal."""
+    """Return the rows that have multiply-adds as a page of Markdown, and which miss the goal."""
+    title = f"# Hot loops of {result['model']} for {result['target']}"
+    return "\n".join([title, "", *section(result)]) + "\n"
+
+
+def section(result: dict[str, Any]) -> list[str]:
+    """Return what the page has below its title."""
     rows = [row for row in result["rows"] if row["loops"]]
     lines = [
-        f"# Hot loops of {result['model']} for {result['target']}",
-        "",
         f"Innermost loops with vector multiply-adds, {result['date']}; cycles by {result['mca']}, "
         f"for {result['cpu']} (LLVM has Cortex-A57's model serve the A72), loads hitting the "
         "first cache. Of each kernel the loop with the most multiply-adds; smaller tiles, at "
@@ -69,7 +73,7 @@ def markdown(result: dict[str, Any]) -> str:
     unknown = [row["kernel"] for row in result["rows"] if "failure" in row]
     if unknown:
         lines += ["", f"No record, so not looked at: {'; '.join(unknown)}."]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _line(row: Row) -> str:

@@ -25,7 +25,14 @@ def page(folder: Path, **results: object) -> str:
 
 def test_what_is_absent_is_said(tmp_path: Path) -> None:
     text = page(tmp_path)
-    for name in ("peers", "arm-rasp4", "tuning", "layers-host", "layers-rasp4"):
+    for name in (
+        "peers",
+        "arm-rasp4",
+        "tuning",
+        "layers-host",
+        "layers-rasp4",
+        "hotloops-rasp4-mobilenet",
+    ):
         assert f"No {name}.json yet." in text
 
 
