@@ -1,4 +1,4 @@
-"""Write docs/performance.md from the results of the other benchmarks."""
+"""Write docs/performance.md, and its plots, from the results of the other benchmarks."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from engines.report import plot as plot_peers
 from loops.report import section as hot_loops
 from roofline import prose, report
 from roofline.bounds import Limits
+from tuners.report import plot as plot_tuning
 from tuners.report import summary
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,7 +36,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     for title, name, section in SECTIONS:
         path = arguments.results / name
         lines += ["", f"## {title}", ""]
-        lines += section(json.loads(path.read_text())) if path.exists() else [f"No {name} yet."]
+        if not path.exists():
+            lines.append(f"No {name} yet.")
+            continue
+        result = json.loads(path.read_text())
+        lines += section(result)
+        if name in PLOTS:
+            image, plot = PLOTS[name]
+            plot(result, arguments.output.parent / image)
+            lines += ["", f"![{title}]({image})"]
     arguments.output.write_text("\n".join(lines) + "\n")
 
 
@@ -175,6 +185,11 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], list[str]]], ...] = (
         for model in ("squeezenet1_1", "mobilenet")
     ),
 )
+
+PLOTS: dict[str, tuple[str, Callable[[dict[str, Any], Path], None]]] = {
+    "peers.json": ("peers-host.png", plot_peers),
+    "tuning.json": ("tuning-host.png", plot_tuning),
+}
 
 
 if __name__ == "__main__":

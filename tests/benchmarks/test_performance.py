@@ -43,7 +43,8 @@ def peers_row(model: str, ours: dict, **others: dict) -> dict:
 
 
 def timed(ms: float, ratio: float) -> dict:
-    return {"p50_ms": ms, "ratio_to_best_peer": ratio, "fraction_of_peak": 0.5}
+    spread = {"p10_ms": ms, "p50_ms": ms, "p90_ms": ms}
+    return {**spread, "ratio_to_best_peer": ratio, "fraction_of_peak": 0.5}
 
 
 def test_engines_that_were_not_timed_are_listed_with_their_reason(tmp_path: Path) -> None:
@@ -104,3 +105,6 @@ def test_results_that_ship_can_be_written(name: str, tmp_path: Path) -> None:
     shipped = ROOT / "benchmarks" / "results" / f"{name}.json"
     text = page(tmp_path, **{name.replace("-", "_"): json.loads(shipped.read_text())})
     assert re.search(r"^\| .*\d", text, re.MULTILINE)
+    for image in re.findall(r"!\[.*\]\((.*)\)", text):
+        assert (tmp_path / image).read_bytes().startswith(b"\x89PNG")
+    assert ("png" in text) == (name in ("peers", "tuning"))
