@@ -52,7 +52,8 @@ def peers(result: dict[str, Any]) -> list[str]:
     """Return our latency beside the best peer's, and which engines were not timed and why."""
     compared = [row for row in result["rows"] if _comparable(row)]
     lines = [
-        f"{result['machine']}, {result['date']}, float32, medians in ms, engines taking turns.",
+        f"{result['machine']}, {result['date']}, float32, medians in ms, the engines of a row "
+        f"taking turns. {result.get('note', '')}".rstrip(),
         "",
         *_standing(compared),
         "Of peak counts the multiply-adds of the direct computation, of which Winograd's and "

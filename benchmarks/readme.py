@@ -64,8 +64,8 @@ def peers_table(result: dict[str, Any]) -> list[str]:
     lines = [
         f"Latency in ms (p50) on a host: {result['machine']}, {result['cores']} cores, batch 1, "
         f"float32, {result['date']},",
-        "engines taking turns in one run, from `python benchmarks/peers.py`; more in",
-        "[docs/performance.md](docs/performance.md):",
+        "the engines of a row taking turns, from `python benchmarks/peers.py`; more, and how the",
+        "runs were put together, in [docs/performance.md](docs/performance.md):",
         "",
         f"| model | threads | {' | '.join(engines)} | ratio to the best other |",
         f"|---|---|{'---|' * len(engines)}---|",

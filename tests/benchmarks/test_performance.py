@@ -14,6 +14,15 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import performance  # noqa: E402
 
+SHIPPED = [
+    "peers",
+    "arm-rasp4",
+    "tuning",
+    "layers-host",
+    "layers-rasp4",
+    "hotloops-rasp4-mobilenet",
+]
+
 
 def page(folder: Path, **results: object) -> str:
     for name, result in results.items():
@@ -25,14 +34,7 @@ def page(folder: Path, **results: object) -> str:
 
 def test_what_is_absent_is_said(tmp_path: Path) -> None:
     text = page(tmp_path)
-    for name in (
-        "peers",
-        "arm-rasp4",
-        "tuning",
-        "layers-host",
-        "layers-rasp4",
-        "hotloops-rasp4-mobilenet",
-    ):
+    for name in SHIPPED:
         assert f"No {name}.json yet." in text
 
 
@@ -55,7 +57,9 @@ def test_engines_that_were_not_timed_are_listed_with_their_reason(tmp_path: Path
         peers_row("broken", {"failure": "wrong result"}, a=timed(2, 1)),
         peers_row("alone", timed(2, 1), a=failed),
     ]
-    text = page(tmp_path, peers={"machine": "m", "date": "2026-01-01", "rows": rows})
+    result = {"machine": "m", "date": "2026-01-01", "note": "A slow day.", "rows": rows}
+    text = page(tmp_path, peers=result)
+    assert "taking turns. A slow day.\n" in text
     assert "fastest in 1 of 2 comparisons with a, b" in text
     assert "0.50 times the best other's at best (fast, batch 1, 2 threads)" in text
     assert "1.50 times at worst (slow, batch 1, 2 threads)" in text
@@ -100,7 +104,7 @@ def test_instructions_are_no_latencies(tmp_path: Path) -> None:
     assert "No latencies." in text
 
 
-@pytest.mark.parametrize("name", ["peers", "arm-rasp4", "tuning", "layers-host", "layers-rasp4"])
+@pytest.mark.parametrize("name", SHIPPED)
 def test_results_that_ship_can_be_written(name: str, tmp_path: Path) -> None:
     shipped = ROOT / "benchmarks" / "results" / f"{name}.json"
     text = page(tmp_path, **{name.replace("-", "_"): json.loads(shipped.read_text())})
