@@ -9,7 +9,8 @@ from dataclasses import dataclass
 _LABEL = re.compile(r"^([.\w$]+):")
 _BRANCH = re.compile(r"^(?:b(?:\.\w+)?|cbn?z|tbn?z) .*?([.\w$]+)$")
 _FMA = re.compile(r"^fml[as] v\d+\.")
-_ADDRESS = re.compile(r"\[(\w+)")
+_ADDRESS = re.compile(r"\[(\w+)(?:, ([xw]\d+))?")
+_STEPS = re.compile(r"\[(\w+)[^\]]*\](?:!|, )")
 _DERIVES = re.compile(r"^(?:add|sub|mov) (x\d+), (sp|x\d+)\b")
 _WRITES = re.compile(r"^\w+ (x\d+)\b(?:, (x\d+)\b(?=, \[))?")
 _FUNCTION = re.compile(r"^\s*\.type\s+([.\w$]+),\s*[@%]function")
@@ -34,7 +35,8 @@ class Loop:
     stores
         Stores, likewise.
     spills
-        Loads from and stores to the stack.
+        Loads from and stores to the stack, at the same place in every iteration: what moves
+        goes through an array there.
     """
 
     label: str
@@ -92,15 +94,23 @@ def _loop(lines: Sequence[str], begin: int, end: int) -> Loop:
     body = [line for line in lines[begin : end + 1] if not _LABEL.match(line)]
     stack = _stack_registers(lines[: end + 1])
     accesses = [line for line in body if _LOAD.match(line) or _STORE.match(line)]
-    bases = [match[1] for line in accesses if (match := _ADDRESS.search(line))]
+    moving = _changing_registers(body)
+    addresses = [match.groups() for line in accesses if (match := _ADDRESS.search(line))]
     return Loop(
         label=(_LABEL.match(lines[begin]) or ["", ""])[1],
         body=tuple(body),
         fmas=sum(bool(_FMA.match(line)) for line in body),
         loads=sum(bool(_LOAD.match(line)) for line in body),
         stores=sum(bool(_STORE.match(line)) for line in body),
-        spills=sum(base in stack for base in bases),
+        spills=sum(base in stack and not moving & {base, index} for base, index in addresses),
     )
+
+
+def _changing_registers(body: Sequence[str]) -> set[str]:
+    """Return the registers of addresses that a loop's instructions change."""
+    written = {match[1] for line in body if (match := _DERIVES.match(line))}
+    stepped = {match[1] for line in body if (match := _STEPS.search(line))}
+    return written | stepped
 
 
 def _stack_registers(lines: Sequence[str]) -> set[str]:

@@ -10,6 +10,7 @@ import tvm
 from tvm.s_tir import meta_schedule as ms
 
 from tvm_eff import frontend, models, space, tune
+from tvm_eff.build import compile_kernel
 from tvm_eff.errors import RecordError
 from tvm_eff.targets import Target
 from tvm_eff.tune import Task
@@ -77,8 +78,4 @@ def _winner(task: Task, database: ms.Database, target: Target) -> ms.database.Tu
 def _assembly(task: Task, winner: ms.database.TuningRecord, target: Target) -> str:
     schedule = tvm.s_tir.Schedule(winner.workload.mod)
     winner.trace.apply_to_schedule(schedule, remove_postproc=False)
-    # As in the library, where weights were packed before.
-    mod = tvm.s_tir.transform.RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(schedule.mod)
-    with tvm.transform.PassContext(opt_level=3):
-        built = tvm.tirx.build(mod, target=target.tvm_target())
-    return str(built.inspect_source("asm"))
+    return str(compile_kernel(schedule, target).inspect_source("asm"))

@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from kernels import tasks_of
+from torch import nn
 
-from tvm_eff import toolchain
+from tvm_eff import space, targets, toolchain
+from tvm_eff.build import compile_kernel
 from tvm_eff.errors import BuildError, SetupError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -79,8 +82,12 @@ first:
 \tadd\tx1, sp, #16
 .LBB0_1:
 \tmov\tx5, x1
+\tmov\tx6, x1
 .LBB0_2:                                // an inner loop
-\tldr\tq0, [x5], #16
+\tldr\tq0, [x5, #16]
+\tldr\tq0, [x6], #16
+\tldr\tq0, [x1, x7]
+\tadd\tx7, x7, #16
 \tfmla\tv1.4s, v0.4s, v2.s[1]
 \tstr\tq1, [sp, #32]                    // a spill
 \tsubs\tx3, x3, #1
@@ -110,9 +117,9 @@ def test_loops_are_innermost_and_registers_are_those_of_their_function() -> None
         "x1 pointed to the stack in another function"
     )
     assert len(first.body) == 6
-    assert (second.label, second.fmas, second.loads, second.stores) == (".LBB0_2", 1, 1, 1)
-    assert second.spills == 2, "x5 is x1, which points to the stack"
-    assert second.instructions_per_fma == 5
+    assert (second.label, second.fmas, second.loads, second.stores) == (".LBB0_2", 1, 3, 1)
+    assert second.spills == 2, "x5 is x1, which points to the stack; x6 moves along an array"
+    assert second.instructions_per_fma == 8
 
 
 def test_what_is_no_assembly_is_an_error(analyzer: None) -> None:
@@ -150,3 +157,16 @@ def test_a_kernel_that_spills_is_named(tmp_path: Path, analyzer: None) -> None:
     assert "| good | 2 | 2.0 | 20 |" in text
     assert "With spills: bad." in text
     assert "No record, so not looked at: new." in text
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_the_first_schedules_of_a_short_reduction_do_not_spill(kernel: int) -> None:
+    target = targets.load("rasp4")
+    model = nn.Conv2d(16, 64, kernel, padding=kernel // 2)
+    task = next(t for t in tasks_of(model, (1, 16, 55, 55), target=target) if t.operations > 1e6)
+    for candidate in space.candidates(task.func, target)[:2]:
+        built = compile_kernel(space.apply(task.func, candidate, target), target)
+        loops = hot_loops(str(built.inspect_source("asm")))
+        products = [loop for loop in loops if loop.instructions_per_fma < 2]
+        assert products
+        assert [loop.spills for loop in products] == [0] * len(products), candidate

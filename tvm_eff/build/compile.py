@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +34,28 @@ def build_kernel(sch: Schedule, target: Target, library: Path) -> None:
         TVM cannot lower or compile the function, or it cannot be linked.
     """
     try:
-        mod = tvm.s_tir.transform.RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(sch.mod)
-        # The checks would take a seventh of the time, and the tuner knows what it passes.
-        with tvm.transform.PassContext(opt_level=3, config={"tirx.disable_assert": True}):
-            built = tvm.tirx.build(
-                prefetch_weights(mod), target=target.tvm_target(), pipeline=_pipeline(target)
-            )
+        built = compile_kernel(sch, target)
         _export(built, library, lambda objects: toolchain.link_shared(objects, library))
     except Error:
         raise
     except Exception as error:  # TVM raises its own types, all of them below Exception
         raise BuildError(f"a kernel cannot be compiled: {error}") from error
+
+
+def compile_kernel(sch: Schedule, target: Target) -> Any:
+    """Compile the one function of `sch` as :func:`build_kernel` does, and do not link it.
+
+    Returns
+    -------
+    tvm.runtime.Module
+        Its host's code, of which the assembly can be read.
+    """
+    mod = tvm.s_tir.transform.RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(sch.mod)
+    # The checks would take a seventh of the time, and the tuner knows what it passes.
+    with _context(target, {"tirx.disable_assert": True}):
+        return tvm.tirx.build(
+            prefetch_weights(mod), target=target.tvm_target(), pipeline=_pipeline(target)
+        )
 
 
 def build_module(mod: tvm.IRModule, target: Target, library: Path) -> OpenCLNeeds | None:
@@ -62,7 +73,7 @@ def build_module(mod: tvm.IRModule, target: Target, library: Path) -> OpenCLNeed
         library cannot be linked.
     """
     try:
-        with tvm.transform.PassContext(opt_level=3):
+        with _context(target):
             built = relax.build(
                 prefetch_weights(mod), target=target.tvm_target(), tir_pipeline=_pipeline(target)
             )
@@ -84,6 +95,13 @@ def _needs(mod: tvm.IRModule, built: Any) -> OpenCLNeeds:
     source = opencl_source.source_of(built.mod)
     opencl_source.check(source)
     return opencl_source.needs_of(mod, source)
+
+
+def _context(target: Target, config: Mapping[str, bool] | None = None) -> tvm.transform.PassContext:
+    # LLVM finds common expressions too: the code has the same number of instructions, and
+    # takes 7% less time to build.
+    own = {"tirx.disable_cse_tir": target.gpu is None}
+    return tvm.transform.PassContext(opt_level=3, config={**own, **(config or {})})
 
 
 def _pipeline(target: Target) -> str:

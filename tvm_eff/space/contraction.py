@@ -19,10 +19,25 @@ from tvm_eff.targets import Target
 BIAS_FIRST = "bias_first"
 """The decision to start sums from the bias, instead of adding it to them."""
 
+STEPS = (16, 8, 4)
+"""Input channels in one step of the reduction, where the input is loaded as vectors."""
+
+SPARE = {16: 2, 8: 1}
+"""Registers that LLVM needs beside a tile's for the loads it moves ahead, by the step."""
+
 
 def multiplies_by_lane(target: Target) -> bool:
     """Whether a multiply-add can take one factor from a lane of a vector."""
     return target.toolchain.triple.startswith("aarch64")
+
+
+def steps(depth: int) -> list[int]:
+    """Return the steps that divide `depth` input channels, the longest first.
+
+    Not all of them in one: what comes before and after the loop would then be scheduled
+    with it, and wants registers too.
+    """
+    return [step for step in STEPS if depth % step == 0 and (step < depth or step == STEPS[-1])]
 
 
 def reads_in_place(target: Target) -> bool:

@@ -23,11 +23,13 @@ from tvm.tirx import PrimFunc
 from tvm_eff.attributes import PREFETCH
 from tvm_eff.space import fusion
 from tvm_eff.space.contraction import (
+    SPARE,
     bias_decision,
     multiplies_by_lane,
     packings_of,
     separate,
     start_from_bias,
+    steps,
 )
 from tvm_eff.space.packing import Packing
 from tvm_eff.space.rule import Candidate, divisors, sample, vector_length
@@ -42,6 +44,9 @@ ORDERS = (CHANNELS_INNER, CHANNELS_OUTER, ROWS_OUTER)
 
 MOST_VECTORS = 6
 MOST_ROWS = 28
+
+_MOST_UNROLLED = 300  # instructions: LLVM's -unroll-threshold at -O3
+_INSTRUCTIONS = 1.3  # a multiply-add, in a small tile
 
 
 @dataclass(frozen=True)
@@ -167,11 +172,13 @@ def tiles(width: int, channels: int, depth: int, target: Target) -> list[Tile]:
     registers = target.hardware.vector_registers
     found = []
     for lanes, columns in _column_choices(channels, target.hardware.lanes):
-        for unroll in _unrolls(depth, target):
-            for rows in range(1, min(width, MOST_ROWS) + 1):
-                tile = Tile(rows, columns, lanes, unroll)
-                if _registers(tile, target) <= registers:
-                    found.append(tile)
+        for rows in range(1, min(width, MOST_ROWS) + 1):
+            tiles_of = (Tile(rows, columns, lanes, unroll) for unroll in _unrolls(depth, target))
+            longest = next((t for t in tiles_of if _registers(t, target) <= registers), None)
+            if longest is not None:
+                found.append(longest)
+    if multiplies_by_lane(target):
+        found = [tile for tile in found if _stays_a_loop(tile, depth)] or found
     return sorted(found, key=lambda tile: tile_cost(tile, width, target))
 
 
@@ -191,12 +198,21 @@ def _column_choices(channels: int, lanes: int) -> list[tuple[int, int]]:
 
 
 def _unrolls(depth: int, target: Target) -> list[int]:
-    # Where the input is loaded as vectors little else is left to share out.
-    steps = (16, 8, 4) if multiplies_by_lane(target) else (4,)
-    longest = next((step for step in steps if depth % step == 0), None)
-    if longest is not None:
-        return [longest]
+    """Steps of the reduction, the longest first."""
+    if multiplies_by_lane(target) and (found := steps(depth)):
+        return found
+    if depth % 4 == 0:
+        return [4]
     return [depth] if depth <= 4 else [1]
+
+
+def _stays_a_loop(tile: Tile, depth: int) -> bool:
+    """Whether LLVM does not unroll the whole reduction.
+
+    It would keep the weights, which all tiles of a row share, in registers, and those for
+    which there are none on the stack.
+    """
+    return tile.accumulators * depth * _INSTRUCTIONS > _MOST_UNROLLED
 
 
 def _hardware_vectors(tile: Tile, target: Target) -> int:
@@ -215,7 +231,8 @@ def _registers(tile: Tile, target: Target) -> int:
     """
     vectors = _hardware_vectors(tile, target)
     inputs = 1 if target.toolchain.triple.startswith("x86_64") else tile.rows
-    return tile.rows * vectors + vectors + inputs
+    spare = SPARE.get(tile.unroll, 0) if _loads_input_vectors(tile, target) else 0
+    return tile.rows * vectors + vectors + inputs + spare
 
 
 def tile_cost(tile: Tile, width: int, target: Target) -> float:

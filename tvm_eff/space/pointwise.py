@@ -21,6 +21,7 @@ from tvm_eff.space.contraction import (
     packings_of,
     separate,
     start_from_bias,
+    steps,
 )
 from tvm_eff.space.convolution import CHANNELS_INNER, ORDERS
 from tvm_eff.space.packing import Packing
@@ -29,7 +30,6 @@ from tvm_eff.space.structure import Contraction, contraction
 from tvm_eff.targets import Target
 
 MOST_VECTORS = 4
-STEPS = (16, 8, 4)
 
 
 class PackedPointwise:
@@ -43,7 +43,6 @@ class PackedPointwise:
         if work is None:
             return []
         lanes = target.hardware.lanes
-        step = next(step for step in STEPS if work.depth % step == 0)
         places = math.prod(work.extents[axis] for axis in work.positions)
         found = register_tiles(places, work.channels, target)
         bias = bias_decision(func, work, target)
@@ -54,7 +53,7 @@ class PackedPointwise:
                     "rows": rows,
                     "columns": columns,
                     "lanes": lanes,
-                    "unroll": step,
+                    "unroll": steps(work.depth)[0],
                     "order": order,
                     **bias,
                 },
@@ -107,7 +106,7 @@ def _match(func: PrimFunc, target: Target) -> Contraction | None:
     if len(places) != 3 or math.prod(places) < 4 * target.hardware.lanes:
         return None
     *kernel, depth = (work.extents[axis] for axis in work.reduction)
-    if kernel != [1, 1] or depth % STEPS[-1] or work.channels % target.hardware.lanes:
+    if kernel != [1, 1] or not steps(depth) or work.channels % target.hardware.lanes:
         return None
     if list(work.input_shape) != [*places, depth]:
         return None

@@ -16,7 +16,7 @@ from tvm.tirx import PrimFunc
 
 from tvm_eff.space import fusion
 from tvm_eff.space import strassen_rewrite as algorithm
-from tvm_eff.space.contraction import multiplies_by_lane
+from tvm_eff.space.contraction import multiplies_by_lane, steps
 from tvm_eff.space.packing import Packing
 from tvm_eff.space.pointwise import load_vectors, register_tiles
 from tvm_eff.space.rule import Alternative, Candidate, sample
@@ -25,8 +25,6 @@ from tvm_eff.targets import Target
 
 LEAST = 128
 """Smaller matrices lose with additions what they gain."""
-
-STEPS = (16, 8, 4)
 
 
 @dataclass(frozen=True)
@@ -57,8 +55,8 @@ class Strassen:
         if work is None or not multiplies_by_lane(target) or int(work.source.shape[0]) != 1:
             return []
         depth, channels = int(work.source.shape[3]) // 2, work.half_channels(BLOCK)
-        step = next((step for step in STEPS if depth % step == 0), None)
-        if step is None:
+        unrolls = steps(depth)
+        if not unrolls:
             return []
         return [
             Candidate.of(
@@ -67,7 +65,7 @@ class Strassen:
                     "rows": rows,
                     "columns": columns,
                     "lanes": target.hardware.lanes,
-                    "unroll": step,
+                    "unroll": unrolls[0],
                 },
             )
             for rows, columns in register_tiles(work.half(), channels, target)[:2]
