@@ -172,6 +172,7 @@ def build(options: FlowOptions, progress: Progress) -> FlowResult:
     examples = _examples(program, options.inputs)
     lowered = frontend.lower(imported, target, options.dtype)
 
+    tune.preload()
     progress.step(measured.opening)
     with measured.device as device, tempfile.TemporaryDirectory(prefix="tvm_eff-") as scratch:
         _require_float16(device, options)

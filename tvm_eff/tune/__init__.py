@@ -1,5 +1,6 @@
 """Tuning: build candidates, measure them on a device, check them, record the winners."""
 
+from tvm_eff.tune.builder import preload
 from tvm_eff.tune.options import Progress, TuneOptions
 from tvm_eff.tune.records import Record, RecordStore
 from tvm_eff.tune.session import TaskResult, tune
@@ -13,5 +14,6 @@ __all__ = [
     "TaskResult",
     "TuneOptions",
     "extract",
+    "preload",
     "tune",
 ]

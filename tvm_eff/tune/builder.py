@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from types import TracebackType
 from typing import Any
 
@@ -53,6 +55,27 @@ class Job:
             raise BuildError(f"{type(error).__name__}: {error}") from error
 
 
+def preload() -> None:
+    """Begin to import, in the process that workers are forked from, what they need.
+
+    It goes on beside what this process does next. Without it, the first job waits for it.
+    """
+    _context()
+    # Ctrl-C is for this process, which ends that one; the import would print a traceback.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _context() -> Any:
+    """Workers are forked from a server that has imported TVM and started no thread."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tvm_eff.tune.worker"])
+    return context
+
+
 class Builder:
     """A pool of builder processes; use it with ``with``.
 
@@ -73,14 +96,11 @@ class Builder:
         self._pool: ProcessPool | None = None
 
     def __enter__(self) -> Self:
-        # Workers are forked from a server that has imported TVM and started no thread.
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["tvm_eff.tune.worker"])
         self._pool = ProcessPool(
             max_workers=self._workers,
             max_tasks=BUILDS_PER_PROCESS,
             initializer=limit_memory,
-            context=context,
+            context=_context(),
         )
         return self
 

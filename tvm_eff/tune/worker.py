@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import tvm
 from tvm.tirx import PrimFunc
+from tvm_ffi.serialization import from_json_graph_str
 
 from tvm_eff import space
 from tvm_eff.build import build_kernel
@@ -71,7 +72,8 @@ class BuildJob:
 
 @lru_cache(maxsize=8)
 def _load_function(module: str) -> PrimFunc:
-    return tvm.ir.load_json(module)["main"]
+    # Not tvm.ir.load_json: what it does for files of other versions takes most of the time.
+    return from_json_graph_str(module)["main"]
 
 
 def build(job: BuildJob) -> Path:
@@ -85,7 +87,7 @@ def reference(
     module: str, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
 ) -> list[np.ndarray]:
     """Run the unscheduled function here on the inputs that candidates are checked with."""
-    built = tvm.tirx.build(tvm.ir.load_json(module), target="llvm")
+    built = tvm.tirx.build(from_json_graph_str(module), target="llvm")
     arguments = [tvm.runtime.tensor(x) for x in random_inputs(inputs)]
     # As on the device: what the function leaves alone must be equal there and here.
     results = [tvm.runtime.tensor(unwritten(spec)) for spec in outputs]
