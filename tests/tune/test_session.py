@@ -320,6 +320,40 @@ def test_ctrl_c_while_a_build_hangs(tmp_path: Path) -> None:
         assert_ends_on_ctrl_c(session)
 
 
+PRELOADING = """
+import time
+from tvm_eff import tune
+tune.preload()
+print("importing", flush=True)
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_while_the_workers_server_imports_prints_nothing() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PRELOADING],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as session:
+        assert session.stdout is not None
+        assert session.stdout.readline() == "importing\n"
+        time.sleep(0.5)
+        servers = psutil.Process(session.pid).children(recursive=True)
+        assert servers
+        # As a terminal does, to all of them.
+        os.killpg(session.pid, signal.SIGINT)
+        printed, errors = session.communicate()
+    assert printed == "interrupted\n"
+    assert "Traceback" not in errors
+    assert not psutil.wait_procs(servers, timeout=20)[1]
+
+
 def sabotaged(*arguments: str | Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, Path(__file__).with_name("saboteur.py"), *arguments],

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from types import TracebackType
 from typing import Any
 
@@ -61,6 +61,8 @@ def preload() -> None:
     It goes on beside what this process does next. Without it, the first job waits for it.
     """
     _context()
+    # This unblocks the signal, so that it has to be done before.
+    resource_tracker.ensure_running()
     # Ctrl-C is for this process, which ends that one; the import would print a traceback.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
