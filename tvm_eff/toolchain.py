@@ -97,4 +97,4 @@ def link_shared(objects: Sequence[Path], output: Path) -> None:
     already has libc and libm: a device that measures a candidate. It takes 10 ms
     where :func:`compile_shared` takes a second.
     """
-    run(["ld.lld", "-shared", *objects, "-o", output])
+    run(["ld.lld", "-shared", "--threads=1", *objects, "-o", output])

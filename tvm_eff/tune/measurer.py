@@ -15,7 +15,7 @@ from tvm_eff.errors import ExecutionError
 from tvm_eff.tune.checker import kernel_tolerance, relative_error
 from tvm_eff.tune.task import Task
 
-OPTIONS = MeasureOptions(repeat=5, min_repeat_ms=2.5, budget_s=0.2)
+OPTIONS = MeasureOptions(repeat=3, min_repeat_ms=2.5, budget_s=0.2)
 
 CLEARLY_WORSE = 1.1
 """What takes this many times as long as the best at a short look is not measured with care."""
