@@ -43,7 +43,7 @@ def lines_asked_for(mod: tvm.IRModule) -> list[int]:
     """Evaluate the addresses of every fetch, in the order of the loops around it."""
     before, fetches = prefetch_weights(mod).script().split("T.prefetch(", 1)
     condition = re.search(r"if (T\.ignore_loop_partition.*):", before)
-    offsets = re.findall(r"T\.address_of\(.*?\]\), (.*)\), 0, 2, 1\)", fetches)
+    offsets = re.findall(r"T\.address_of\(.*?\]\), (.*)\), 0, 3, 1\)", fetches)
     loops = _loops_around(before)
     functions = SimpleNamespace(min=min, ignore_loop_partition=bool)
     lines = []

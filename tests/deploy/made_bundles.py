@@ -47,6 +47,24 @@ def sum_and_product() -> tvm.IRModule:
     return builder.get()
 
 
+def write_unchanged(folder: Path) -> Bundle:
+    """Write a bundle of a network whose outputs are its input, and a constant."""
+    x = relax.Var("x", relax.TensorType(SHAPE, "float32"))
+    builder = relax.BlockBuilder()
+    with builder.function("main", [x]):
+        builder.emit_func_output(relax.Tuple([x, relax.const(tensor(), "float32")]))
+    library = folder.with_suffix(".so")
+    build_module(builder.get(), targets.load("host"), library)
+    return bundle.write(
+        folder,
+        library,
+        model="unchanged",
+        target=targets.load("host"),
+        golden=Golden({"x": tensor(1)}, {"same": tensor(1), "constant": tensor()}),
+        validation=VALIDATION,
+    )
+
+
 @dataclass(frozen=True)
 class Maker:
     """Builds each library once and writes bundles of it."""

@@ -15,7 +15,7 @@ import pytest
 from made_bundles import MEASURED, VALIDATION, Maker, tensor
 
 from tvm_eff import targets
-from tvm_eff.deploy import bundle
+from tvm_eff.deploy import bundle, manifest
 from tvm_eff.deploy.bundle import Golden
 from tvm_eff.errors import BundleError
 
@@ -77,21 +77,33 @@ def test_truncated_manifest(maker: Maker, tmp_path: Path) -> None:
 
 def test_later_format(maker: Maker, tmp_path: Path) -> None:
     maker.write(tmp_path / "b")
-    edit_manifest(tmp_path / "b", lambda data: data.update(format=3, what_comes=[]))
-    with pytest.raises(BundleError, match="has format 3, and this tvm_eff reads formats 1 and 2"):
+    edit_manifest(tmp_path / "b", lambda data: data.update(format=4, what_comes=[]))
+    with pytest.raises(BundleError, match="has format 4, and this tvm_eff reads formats 1 to 3"):
         bundle.read(tmp_path / "b")
 
 
 def as_format_1(data: dict[str, Any]) -> None:
     """Take away what format 1 did not say."""
+    as_format_2(data)
     data.update(format=1)
     del data["target"]["opencl"], data["validation"]["dtype"], data["validation"]["same_class"]
 
 
-def test_earlier_format(maker: Maker, tmp_path: Path) -> None:
+def as_format_2(data: dict[str, Any]) -> None:
+    """Take away what format 2 did not say."""
+    data.update(format=2)
+    del data["inputs_anywhere"]
+
+
+@pytest.mark.parametrize("earlier", [as_format_1, as_format_2])
+def test_earlier_format(
+    maker: Maker, tmp_path: Path, earlier: Callable[[dict[str, Any]], None]
+) -> None:
     written = maker.write(tmp_path / "b")
-    edit_manifest(tmp_path / "b", as_format_1)
-    assert replace(bundle.read(tmp_path / "b").manifest, format=2) == written.manifest
+    edit_manifest(tmp_path / "b", earlier)
+    now = replace(bundle.read(tmp_path / "b").manifest, format=manifest.FORMAT)
+    assert not now.inputs_anywhere
+    assert replace(now, inputs_anywhere=True) == written.manifest
 
 
 def test_a_damaged_manifest_of_an_earlier_format(maker: Maker, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_bundles import Maker, tensor
+from made_bundles import Maker, tensor, write_unchanged
 
 import tvm_eff
 from tvm_eff.errors import BundleError, ValidationError
@@ -107,6 +107,61 @@ def test_input_that_is_a_view(maker: Maker, tmp_path: Path) -> None:
     view = wide.T[::2]
     assert not view.flags.c_contiguous
     np.testing.assert_array_equal(tvm_eff.load(tmp_path / "b")(view), 2 * view)
+
+
+def misaligned(values: np.ndarray) -> np.ndarray:
+    memory = np.zeros(values.nbytes + 1, "uint8")
+    array = memory[1:].view("float32").reshape(values.shape)
+    array[:] = values
+    assert not array.flags.aligned
+    return array
+
+
+def read_only(values: np.ndarray) -> np.ndarray:
+    array = values.copy()
+    array.flags.writeable = False
+    return array
+
+
+@pytest.mark.parametrize("make", [misaligned, read_only, np.asfortranarray])
+def test_input_that_has_to_be_copied(
+    maker: Maker, tmp_path: Path, make: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    maker.write(tmp_path / "b")
+    model = tvm_eff.load(tmp_path / "b")
+    np.testing.assert_array_equal(model(make(tensor(7))), 2 * tensor(7))
+
+
+def test_an_input_is_read_where_it_is_and_left_as_it_was(maker: Maker, tmp_path: Path) -> None:
+    maker.write(tmp_path / "b")
+    model = tvm_eff.load(tmp_path / "b")
+    memory = np.zeros(tensor().size + 16, "float32")
+    for start in range(16):
+        array = memory[start : start + tensor().size].reshape(tensor().shape)
+        array[:] = tensor(start)
+        np.testing.assert_array_equal(model(array), 2 * tensor(start))
+        np.testing.assert_array_equal(array, tensor(start))
+
+
+def test_a_bundle_of_an_earlier_format_copies_its_input(maker: Maker, tmp_path: Path) -> None:
+    maker.write(tmp_path / "b")
+    edit_manifest(tmp_path / "b", lambda data: (data.update(format=2), data.pop("inputs_anywhere")))
+    model = tvm_eff.load(tmp_path / "b")
+    assert not model.manifest.inputs_anywhere
+    np.testing.assert_array_equal(model(tensor(3)), 2 * tensor(3))
+
+
+def test_a_result_is_no_part_of_the_input_or_the_library(tmp_path: Path) -> None:
+    write_unchanged(tmp_path / "b")
+    model = tvm_eff.load(tmp_path / "b")
+    given = tensor(4)
+    same, constant = model(given)
+    assert not np.shares_memory(same, given)
+    same[:], constant[:] = 0, 0
+    np.testing.assert_array_equal(given, tensor(4))
+    same, constant = model(given)
+    np.testing.assert_array_equal(same, tensor(4))
+    np.testing.assert_array_equal(constant, tensor(0))
 
 
 def test_results_outlive_the_next_call(maker: Maker, tmp_path: Path) -> None:

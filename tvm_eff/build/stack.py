@@ -14,8 +14,10 @@ import tvm
 from tvm import tirx
 from tvm.tirx.compilation_pipeline import get_tir_pipeline, register_tir_pipeline
 
+from tvm_eff.build.alignment import accept_any_address
+
 PIPELINE = "tvm_eff"
-"""The name of TVM's default pipeline with this pass behind it."""
+"""The name of TVM's default pipeline with this pass and that of addresses behind it."""
 
 MOST_BYTES = 32 * 1024
 
@@ -66,7 +68,8 @@ def _marked(stmt: tirx.AllocBuffer) -> tirx.Stmt:
 
 def _pipeline() -> tuple[object, object, object]:
     lower, finish_host, finish_device = get_tir_pipeline("default")
-    return tvm.ir.transform.Sequential([lower, keep_on_stack]), finish_host, finish_device
+    lower = tvm.ir.transform.Sequential([lower, keep_on_stack, accept_any_address])
+    return lower, finish_host, finish_device
 
 
 register_tir_pipeline(PIPELINE, _pipeline)

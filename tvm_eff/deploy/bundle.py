@@ -141,6 +141,7 @@ def write(
         function="main",
         inputs=_infos(golden.inputs),
         outputs=_infos(golden.outputs),
+        inputs_anywhere=target.gpu is None,
         target=_made_for(target, opencl),
         versions=_versions(),
         files=MappingProxyType({}),

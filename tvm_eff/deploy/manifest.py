@@ -12,10 +12,10 @@ from tvm_eff.deploy import _strict
 from tvm_eff.errors import BundleError
 from tvm_eff.opencl.needs import OpenCLNeeds
 
-FORMAT = 2
+FORMAT = 3
 """Version of the bundle's format; a reader refuses the versions it does not know."""
 
-_READ = (1, 2)
+_READ = (1, 2, 3)
 
 
 @dataclass(frozen=True)
@@ -151,6 +151,9 @@ class Manifest:
         The function of the library to call.
     inputs, outputs
         Its tensors, in order.
+    inputs_anywhere
+        Whether an input may lie at any address that its elements may have, as numpy's arrays
+        do; if not, at multiples of 64 bytes only.
     target
         What it was compiled for.
     versions
@@ -168,6 +171,7 @@ class Manifest:
     function: str
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
+    inputs_anywhere: bool
     target: MadeFor
     versions: Versions
     files: Mapping[str, str] = field(hash=False)
@@ -199,17 +203,20 @@ def read(path: Path) -> Manifest:
     if type(version) is int and version not in _READ:
         raise BundleError(
             f"{path} has format {version}, and this tvm_eff reads formats "
-            f"{' and '.join(map(str, _READ))}; "
+            f"{_READ[0]} to {_READ[-1]}; "
             "build the bundle again, or use the tvm_eff it was built with"
         )
     try:
-        return _strict.parse(Manifest, _upgraded(data) if version == 1 else data)
+        return _strict.parse(Manifest, _upgraded(data) if version in (1, 2) else data)
     except _strict.Mismatch as error:
         raise BundleError(f"{path} is not a valid manifest: {error}; build it again") from error
 
 
 def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
-    """Return a manifest of format 1 as one of format 2, which has more to say."""
+    """Return a manifest of an earlier format as one of this, which has more to say."""
+    data = {"inputs_anywhere": False, **data}
+    if data["format"] > 1:
+        return data
     added: dict[str, dict[str, Any]] = {
         "target": {"opencl": None},
         "validation": {"dtype": "float32", "same_class": None},
