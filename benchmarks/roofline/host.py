@@ -22,6 +22,12 @@ from tvm_eff.tune import RecordStore, Task
 BESIDE = "beside the kernels"
 """The row of what is no kernel's."""
 
+TURN = 10
+"""Inferences in a row of the library as it is, and then of that which is listened to."""
+
+WARM_UP = 3
+"""Inferences before those of a turn."""
+
 
 def rows(network: Network, store: RecordStore, runs: int) -> list[dict[str, Any]]:
     """Return each kernel's seconds, all its calls in one inference together.
@@ -105,13 +111,18 @@ def _profile(library: Path, inputs: list[np.ndarray], runs: int) -> tuple[dict[s
     listened.set_instrument(instrument)
     every: dict[str, list[float]] = defaultdict(list)
     whole: list[float] = []
-    for _ in range(runs):
-        whole.append(_seconds(machine, tensors))
-        now.clear()
-        calls.clear()
-        listened["main"](*tensors)
-        for name, value in now.items():
-            every[name].append(value)
+    for run in range(0, runs, TURN):
+        # Each has weights of its own, and finds the other's in the caches.
+        for _ in range(WARM_UP):
+            machine["main"](*tensors)
+        whole += [_seconds(machine, tensors) for _ in range(min(TURN, runs - run))]
+        for turn in range(-WARM_UP, min(TURN, runs - run)):
+            now.clear()
+            calls.clear()
+            listened["main"](*tensors)
+            if turn >= 0:
+                for name, value in now.items():
+                    every[name].append(value)
     medians = {name: float(np.median(values)) for name, values in every.items()}
     listening = min(medians[name] / calls[name] for name in medians)
     in_each = {name: value - calls[name] * listening for name, value in medians.items()}
