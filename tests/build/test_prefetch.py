@@ -81,19 +81,24 @@ def test_each_line_of_the_next_block_is_asked_for_once(
     assert lines == list(itertools.chain.from_iterable(expected))
 
 
-def test_transformed_weights_are_asked_for_in_the_order_of_their_use() -> None:
-    channels = 256
-    model = nn.Conv2d(channels, channels, 1)
-    task = tasks_of(model, (1, channels, SIDE * CORES, 4 * SIDE))[0]
+@pytest.mark.parametrize(
+    ("rule", "inner", "outer", "kernel"),
+    [("strassen_by_bands", 256, 256, 1), ("winograd", 64, 128, 3)],
+)
+def test_transformed_weights_are_asked_for_in_the_order_of_their_use(
+    rule: str, inner: int, outer: int, kernel: int
+) -> None:
+    model = nn.Conv2d(inner, outer, kernel, padding=kernel // 2)
+    task = tasks_of(model, (1, inner, SIDE * CORES, 4 * SIDE))[0]
     found = space.candidates(task.func, HOST)
-    tried = [candidate for candidate in found if candidate.rule == "strassen_by_bands"][:3]
+    tried = [candidate for candidate in found if candidate.rule == rule][:3]
     assert tried
     for candidate in tried:
         mod = space.apply(task.func, candidate, HOST).mod
         marks = re.findall(rf'"{PREFETCH}": \[(\d+), (\d+), (\d+)\]', mod.script())
         blocks, columns, shares = (int(n) for n in marks[0])
         [weights] = space.packings(task.func, candidate)
-        packed = weights.pack(np.zeros((channels, 1, 1, channels), "float32"))
+        packed = weights.pack(np.zeros((outer, kernel, kernel, inner), "float32"))
         in_block = packed.nbytes // blocks // LINE_BYTES
         assert packed.shape[-1] == columns
         asked = lines_asked_for(mod)

@@ -125,11 +125,11 @@ class RegisterTile:
         _schedule_tile(sch, main, last, work, candidate, target)
 
 
-def fetches_ahead(work: Contraction, target: Target) -> bool:
-    """Whether the next block of weights is worth asking for while one is used."""
-    if not target.toolchain.triple.startswith("x86_64") or work.groups != 1:
+def fetches_ahead(weights: int, target: Target) -> bool:
+    """Whether the next block of so many weights is worth asking for while one is used."""
+    if not target.toolchain.triple.startswith("x86_64"):
         return False
-    return _weights(work) * FLOAT32_BYTES > target.hardware.l1d_kib * 1024
+    return weights * FLOAT32_BYTES > target.hardware.l1d_kib * 1024
 
 
 def _orders(work: Contraction, target: Target) -> list[int]:
@@ -140,7 +140,7 @@ def _orders(work: Contraction, target: Target) -> list[int]:
     weights = _weights(work)
     inputs = outer * work.width * work.depth
     over_channels = ROWS_OUTER if _shares_rows(work, target) else CHANNELS_OUTER
-    if over_channels == ROWS_OUTER and fetches_ahead(work, target):
+    if over_channels == ROWS_OUTER and fetches_ahead(weights, target):
         share = (inputs + outer * work.width * work.channels) // target.hardware.cores
         if share * FLOAT32_BYTES <= target.hardware.l2_kib * 1024:
             # In a network the weights come from far, and only in this order ahead of time.
@@ -286,7 +286,7 @@ def _schedule_tile(
     f_outer, k_outer = register_tile(
         sch, main, last, nest, work.input_read, candidate, order, target
     )
-    if order != CHANNELS_INNER and fetches_ahead(work, target):
+    if order != CHANNELS_INNER and work.groups == 1 and fetches_ahead(_weights(work), target):
         columns = candidate["columns"]
         sch.annotate(k_outer, PREFETCH, [work.channels // columns, columns, shares])
     if order == CHANNELS_INNER:

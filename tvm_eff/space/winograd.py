@@ -8,6 +8,7 @@ is in the cache.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +16,19 @@ import numpy as np
 from tvm.s_tir import Schedule
 from tvm.tirx import PrimFunc
 
+from tvm_eff.attributes import PREFETCH
 from tvm_eff.space import fusion
 from tvm_eff.space import winograd_rewrite as algorithm
 from tvm_eff.space.bands import ELEMENTS_PER_CYCLE, divide
-from tvm_eff.space.convolution import CHANNELS_OUTER, Nest, Tile, register_tile, tile_cost, tiles
+from tvm_eff.space.convolution import (
+    CHANNELS_OUTER,
+    Nest,
+    Tile,
+    fetches_ahead,
+    register_tile,
+    tile_cost,
+    tiles,
+)
 from tvm_eff.space.packing import Packing
 from tvm_eff.space.rule import Alternative, Candidate, divisors, sample, split_vector
 from tvm_eff.space.winograd_match import Convolution, match
@@ -274,8 +284,13 @@ def _multiply(
 ) -> None:
     """Multiply in register tiles of positions by output channels."""
     *outer, p, f, depth = fusion.loops_below(sch, product, part)
+    weights = sch.get(product).reads[1].source
     nest = Nest(outer=tuple(outer), places=p, channel=f, kernel=(), depth=depth)
     _, k_outer = register_tile(sch, product, written, nest, 0, candidate, CHANNELS_OUTER, target)
+    if fetches_ahead(math.prod(int(n) for n in weights.shape), target):
+        blocks = math.prod(int(n) for n in weights.shape[:3])
+        shares = 1 if candidate["tile_rows"] == WHOLE else int(sch.get(part).extent)
+        sch.annotate(k_outer, PREFETCH, [blocks, candidate["columns"], shares])
     sch.decompose_reduction(product, k_outer)
 
 
