@@ -214,7 +214,7 @@ def read(path: Path) -> Manifest:
 
 def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
     """Return a manifest of an earlier format as one of this, which has more to say."""
-    data = {"inputs_anywhere": False, **data}
+    data = {**data, "inputs_anywhere": False}
     if data["format"] > 1:
         return data
     added: dict[str, dict[str, Any]] = {

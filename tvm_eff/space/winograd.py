@@ -288,6 +288,7 @@ def _multiply(
     nest = Nest(outer=tuple(outer), places=p, channel=f, kernel=(), depth=depth)
     _, k_outer = register_tile(sch, product, written, nest, 0, candidate, CHANNELS_OUTER, target)
     if fetches_ahead(math.prod(int(n) for n in weights.shape), target):
+        # [block of channels][row][column][input channel][channel in block], as it is read.
         blocks = math.prod(int(n) for n in weights.shape[:3])
         shares = 1 if candidate["tile_rows"] == WHOLE else int(sch.get(part).extent)
         sch.annotate(k_outer, PREFETCH, [blocks, candidate["columns"], shares])
