@@ -132,7 +132,7 @@ def test_input_that_has_to_be_copied(
     np.testing.assert_array_equal(model(make(tensor(7))), 2 * tensor(7))
 
 
-def test_an_input_is_read_where_it_is_and_left_as_it_was(maker: Maker, tmp_path: Path) -> None:
+def test_an_input_may_be_at_any_address_and_is_left_as_it_was(maker: Maker, tmp_path: Path) -> None:
     maker.write(tmp_path / "b")
     model = tvm_eff.load(tmp_path / "b")
     memory = np.zeros(tensor().size + 16, "float32")

@@ -23,8 +23,8 @@ from tvm_eff.targets import FLOAT32_BYTES
 
 LINE_BYTES = 64
 
-# The arguments of LLVM's prefetch: to read, into the first cache, data. What is asked for in
-# the second cache alone did not arrive on Zen 5 where a kernel works through megabytes.
+# The arguments of LLVM's prefetch: to read, into the first cache, data. On Zen 5 asking
+# for the second cache alone had no effect on kernels with megabytes of weights.
 _READ, _FIRST_CACHE, _DATA = 0, 3, 1
 
 

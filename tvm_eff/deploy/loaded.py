@@ -28,8 +28,8 @@ class LoadedBundle:
     Called with one numpy array an input, it returns one an output, as a tuple when
     there are several. One call at a time: it is not to be shared by threads.
 
-    What a call does in Python finds the caches full of the network's weights, and takes ten
-    times what it takes alone: a call asks for no more than it needs.
+    What a call does in Python finds the caches full of the network's weights, and takes many
+    times what it takes alone: so it does little (docs/tvm-0.27.md).
     """
 
     def __init__(
@@ -110,11 +110,8 @@ class LoadedBundle:
                 f"{self.manifest.model} takes {len(self._inputs)} inputs, not {len(inputs)}: "
                 + ", ".join(map(str, self.manifest.inputs))
             )
-        # All of them are looked at before any is copied.
-        accepted = [each.check(array) for each, array in zip(self._inputs, inputs, strict=True)]
-        tensors = [each.tensor(array) for each, array in zip(self._inputs, accepted, strict=True)]
-        found = self._main(*tensors)
-        return tuple(self._arrays(found))
+        tensors = [each.tensor(array) for each, array in zip(self._inputs, inputs, strict=True)]
+        return tuple(self._arrays(self._main(*tensors)))
 
     def _arrays(self, outputs: Any) -> Iterator[np.ndarray]:
         if isinstance(outputs, self._tensor_type):
@@ -149,14 +146,22 @@ class _Input:
         self._shape, self._dtype = info.shape, np.dtype(info.dtype)
         self._strides = np.empty(info.shape, self._dtype).strides
 
-    def check(self, array: Any) -> np.ndarray:
-        """Return `array` if it is what the network takes.
+    def tensor(self, array: np.ndarray) -> Any:
+        """Return `array` where it is, if the library can read it there, or else copied.
 
         Raises
         ------
         BundleError
-            It is not.
+            It is not what the network takes.
         """
+        self._check(array)
+        # numpy lends nothing that is read-only. Where an extent is 1, any stride is contiguous.
+        if self._lend and array.flags.carray and array.strides == self._strides:
+            return self._lend(array)
+        self._own.copyfrom(array)
+        return self._own
+
+    def _check(self, array: Any) -> None:
         if not isinstance(array, np.ndarray):
             raise BundleError(
                 f"the input {self._info} was given as "
@@ -169,15 +174,6 @@ class _Input:
                 f"the input {self._info} was given as {array.dtype}; "
                 f"convert it: x.astype('{self._info.dtype}')"
             )
-        return array
-
-    def tensor(self, array: np.ndarray) -> Any:
-        """Return `array` where it is, if the library can read it there, or else copied."""
-        # numpy lends nothing that is read-only. Where an extent is 1, any stride is contiguous.
-        if self._lend and array.flags.carray and array.strides == self._strides:
-            return self._lend(array)
-        self._own.copyfrom(array)
-        return self._own
 
 
 def _check_version(manifest: Manifest, library: Path) -> None:
