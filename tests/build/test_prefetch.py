@@ -19,6 +19,7 @@ from tvm_eff.build.prefetch import LINE_BYTES, prefetch_weights
 from tvm_eff.errors import BuildError
 from tvm_eff.space import Candidate
 from tvm_eff.space.convolution import CHANNELS_INNER, CHANNELS_OUTER, ROWS_OUTER
+from tvm_eff.targets import FLOAT32_BYTES
 
 COLUMNS = 32
 SIDE = 8
@@ -101,6 +102,8 @@ def test_transformed_weights_are_asked_for_in_the_order_of_their_use(
         packed = weights.pack(np.zeros((outer, kernel, kernel, inner), "float32"))
         in_block = packed.nbytes // blocks // LINE_BYTES
         assert packed.shape[-1] == columns
+        # What one register tile goes through.
+        assert in_block == packed.shape[-2] * columns * FLOAT32_BYTES // LINE_BYTES
         asked = lines_asked_for(mod)
         for share in range(shares):
             # The last iteration over a block may ask for a line or two of the one after.
