@@ -82,6 +82,15 @@ def test_each_line_of_the_next_block_is_asked_for_once(
     assert lines == list(itertools.chain.from_iterable(expected))
 
 
+def times_gone_through(candidate: Candidate) -> int:
+    """Return how many bands go through all of the weights."""
+    decisions = candidate.as_dict()
+    if "bands" in decisions:
+        return decisions["bands"]
+    tiles_down = -(-SIDE * CORES // decisions["tile"])
+    return tiles_down // decisions["tile_rows"] if decisions["tile_rows"] else 1
+
+
 @pytest.mark.parametrize(
     ("rule", "inner", "outer", "kernel"),
     [("strassen_by_bands", 256, 256, 1), ("winograd", 64, 128, 3)],
@@ -98,6 +107,7 @@ def test_transformed_weights_are_asked_for_in_the_order_of_their_use(
         mod = space.apply(task.func, candidate, HOST).mod
         marks = re.findall(rf'"{PREFETCH}": \[(\d+), (\d+), (\d+)\]', mod.script())
         blocks, columns, shares = (int(n) for n in marks[0])
+        assert shares == times_gone_through(candidate)
         [weights] = space.packings(task.func, candidate)
         packed = weights.pack(np.zeros((outer, kernel, kernel, inner), "float32"))
         in_block = packed.nbytes // blocks // LINE_BYTES
