@@ -97,6 +97,15 @@ def of_rules(task: Task, *rules: str, target: Target = RASP4) -> list[Candidate]
     return [c for c in space.candidates(task.func, target) if c.rule in rules]
 
 
+def innermost_loop(task: Task, candidate: Candidate) -> int:
+    """How often the innermost loop goes around the tile, which is unrolled."""
+    sch = space.apply(task.func, candidate, HOST)
+    work = structure.contraction(task.func)
+    assert work is not None
+    loops = [sch.get(loop) for loop in sch.get_loops(sch.get_sblock(f"{work.block}_update"))]
+    return int([loop for loop in loops if loop.kind == tvm.tirx.ForKind.SERIAL][-1].extent)
+
+
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     with LocalDevice(threads=2) as device, Builder() as builder:
@@ -127,6 +136,30 @@ def test_x86_gives_each_core_its_rows() -> None:
         found = of_rules(task, "shallow", "depthwise_in_place", target=HOST)
         assert found
         assert all(candidate["shares"] == cores for candidate in found)
+
+
+@pytest.mark.parametrize(
+    ("size", "vectors", "together"),
+    [((12, 9), 4, 4), ((7, 7), 4, 2), ((7, 7), 3, 1)],
+    ids=["rows_are_shared", "channels_are_shared", "vectors_are_shared"],
+)
+def test_x86_takes_all_channels_at_a_place_or_all_places_for_a_channel(
+    size: tuple[int, int], vectors: int, together: int, bench: Bench
+) -> None:
+    if not HOST.private_caches or HOST.hardware.cores != 2:
+        pytest.skip("this machine is no x86 with two cores")
+    lanes = HOST.hardware.lanes
+    torch.manual_seed(0)
+    task = kernel(depthwise(*size, channels=vectors * lanes, kernel_size=3, padding=1), HOST)
+    found = of_rules(task, "depthwise_in_place", target=HOST)
+    inner = [candidate for candidate in found if candidate.as_dict().get("channels_inner")]
+    outer = [candidate for candidate in found if candidate not in inner]
+    assert {candidate["together"] for candidate in inner} == {together * lanes}
+    assert {innermost_loop(task, candidate) for candidate in inner} == {together}
+    assert len(outer) == len(inner)
+    for candidate in outer:
+        assert innermost_loop(task, candidate) == -(-size[1] // candidate["across"])
+    assert max(bench.errors(task, [*inner[:FIRST], *outer[:FIRST]], HOST)) <= TOLERANCE
 
 
 @pytest.mark.parametrize("name", OFFERED)

@@ -1,9 +1,10 @@
 """Depthwise convolution that reads its input in place, with no padded copy of it.
 
 The tile is `down` x `across` positions by one vector of channels, its kernel unrolled
-around all of it: every input element is loaded once, and the weights stay in registers
-for a row of tiles. What is padding is asked for in the tiles at the border alone, which
-are split off; there the multiplications by zero are left out at compile time.
+around all of it: every input element is loaded once, and in one of two orders the weights
+stay in registers for a row of tiles. What is padding is asked for in the tiles at the
+border alone, which are split off; there the multiplications by zero are left out at compile
+time.
 """
 
 from __future__ import annotations
@@ -42,6 +43,13 @@ IN_FLIGHT = 6
 
 STREAM_BYTES = 64
 """Channels that one thread takes: a line of the cache, so that no two threads write to one."""
+
+CHANNELS_INNER = "channels_inner"
+"""The decision to take all channels of a thread at one place before the next.
+
+Reads and writes then go on in memory. In the other order the weights stay in registers, but
+places with a power of two of channels are in few sets of the first cache, which lose them.
+"""
 
 
 @dataclass(frozen=True)
@@ -84,11 +92,13 @@ class DepthwiseInPlace:
                     "down": down,
                     "across": across,
                     "lanes": target.hardware.lanes,
-                    "together": work.channels if shares > 1 else _together(work, target),
+                    "together": _together(work, target, shares, order),
                     "shares": shares,
                     **bias,
+                    **order,
                 },
             )
+            for order in _orders(target)
             for down, across in found[:MOST_CANDIDATES]
         ]
 
@@ -117,9 +127,13 @@ class DepthwiseInPlace:
         f_outer, f_lanes = sch.split(f, [None, candidate["lanes"]])
         ky, kx, kc = (loops[axis] for axis in work.reduction)
         tile = [kx, ky, kc, x_inner, y_inner]
-        sch.reorder(batch, share, part, y_outer, f_outer, x_outer, *tile, f_lanes)
-        sch.reverse_compute_at(last, x_outer, preserve_unit_loops=True)
-        below = fusion.loops_below(sch, last, x_outer)
+        around = [f_outer, x_outer]
+        if candidate.as_dict().get(CHANNELS_INNER):
+            sample(sch, [0, 1], 1)
+            around.reverse()
+        sch.reorder(batch, share, part, y_outer, *around, *tile, f_lanes)
+        sch.reverse_compute_at(last, around[-1], preserve_unit_loops=True)
+        below = fusion.loops_below(sch, last, around[-1])
         fusion.vectorize_tile(sch, below, candidate["lanes"])
         sch.vectorize(f_lanes)
         for loop in tile:
@@ -157,9 +171,18 @@ def _window(work: Contraction) -> _Window:
     return _Window(kernel, (stride[0], stride[1]), positions)
 
 
-def _together(work: Contraction, target: Target) -> int:
+def _orders(target: Target) -> list[dict[str, int]]:
+    """The orders of places and channels, as decisions."""
+    return [{CHANNELS_INNER: 1}, {}] if target.private_caches else [{}]
+
+
+def _together(work: Contraction, target: Target, shares: int, order: dict[str, int]) -> int:
     """Channels of one thread: whole lines of the cache, unless cores would be idle."""
     lanes = target.hardware.lanes
+    if shares > 1:
+        return work.channels
+    if order and work.channels % (target.hardware.cores * lanes) == 0:
+        return work.channels // target.hardware.cores
     batch = work.extents[work.positions[0]]
     sizes = [n for n in divisors(work.channels, work.channels) if n % lanes == 0]
     busy = [n for n in sizes if batch * work.channels // n >= target.hardware.cores]
