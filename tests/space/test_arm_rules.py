@@ -139,27 +139,36 @@ def test_x86_gives_each_core_its_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "vectors", "together"),
-    [((12, 9), 4, 4), ((7, 7), 4, 2), ((7, 7), 3, 1)],
-    ids=["rows_are_shared", "channels_are_shared", "vectors_are_shared"],
+    ("size", "channels", "together"),
+    [((12, 9), 256, 256), ((7, 7), 256, 128), ((7, 7), 304, 16)],
+    ids=["rows_are_shared", "channels_are_shared", "a_vector_is_shared"],
 )
 def test_x86_takes_all_channels_at_a_place_or_all_places_for_a_channel(
-    size: tuple[int, int], vectors: int, together: int, bench: Bench
+    size: tuple[int, int], channels: int, together: int, bench: Bench
 ) -> None:
-    if not HOST.private_caches or HOST.hardware.cores != 2:
-        pytest.skip("this machine is no x86 with two cores")
     lanes = HOST.hardware.lanes
+    if not HOST.private_caches or (HOST.hardware.cores, lanes) != (2, 16):
+        pytest.skip("this machine is no x86 with two cores and AVX-512")
     torch.manual_seed(0)
-    task = kernel(depthwise(*size, channels=vectors * lanes, kernel_size=3, padding=1), HOST)
+    task = kernel(depthwise(*size, channels=channels, kernel_size=3, padding=1), HOST)
     found = of_rules(task, "depthwise_in_place", target=HOST)
     inner = [candidate for candidate in found if candidate.as_dict().get("channels_inner")]
     outer = [candidate for candidate in found if candidate not in inner]
-    assert {candidate["together"] for candidate in inner} == {together * lanes}
-    assert {innermost_loop(task, candidate) for candidate in inner} == {together}
+    assert {candidate["together"] for candidate in inner} == {together}
+    assert {innermost_loop(task, candidate) for candidate in inner} == {together // lanes}
     assert len(outer) == len(inner)
     for candidate in outer:
         assert innermost_loop(task, candidate) == -(-size[1] // candidate["across"])
     assert max(bench.errors(task, [*inner[:FIRST], *outer[:FIRST]], HOST)) <= TOLERANCE
+
+
+def test_of_few_channels_x86_takes_all_places_for_one() -> None:
+    if not HOST.private_caches:
+        pytest.skip("this machine is no x86")
+    task = kernel(depthwise(12, 9, channels=128, kernel_size=3, padding=1), HOST)
+    few = of_rules(task, "depthwise_in_place", target=HOST)
+    assert few
+    assert all("channels_inner" not in candidate.as_dict() for candidate in few)
 
 
 @pytest.mark.parametrize("name", OFFERED)

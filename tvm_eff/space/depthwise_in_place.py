@@ -51,6 +51,10 @@ Reads and writes then go on in memory. In the other order the weights stay in re
 places with a power of two of channels are in few sets of the first cache, which lose them.
 """
 
+FAR_APART_BYTES = 1024
+"""From one place to the next, so that their order is worth a decision: with less, the network
+took longer with :data:`CHANNELS_INNER`, although one kernel did not."""
+
 
 @dataclass(frozen=True)
 class _Window:
@@ -98,7 +102,7 @@ class DepthwiseInPlace:
                     **order,
                 },
             )
-            for order in _orders(target)
+            for order in _orders(work, target)
             for down, across in found[:MOST_CANDIDATES]
         ]
 
@@ -171,9 +175,10 @@ def _window(work: Contraction) -> _Window:
     return _Window(kernel, (stride[0], stride[1]), positions)
 
 
-def _orders(target: Target) -> list[dict[str, int]]:
+def _orders(work: Contraction, target: Target) -> list[dict[str, int]]:
     """The orders of places and channels, as decisions."""
-    return [{CHANNELS_INNER: 1}, {}] if target.private_caches else [{}]
+    far = work.channels * FLOAT32_BYTES >= FAR_APART_BYTES
+    return [{CHANNELS_INNER: 1}, {}] if far and target.private_caches else [{}]
 
 
 def _together(work: Contraction, target: Target, shares: int, order: dict[str, int]) -> int:
