@@ -12,6 +12,7 @@ from engines.report import plot as plot_peers
 from loops.report import section as hot_loops
 from roofline import prose, report
 from roofline.bounds import Limits
+from sampling.report import section as sampled
 from tuners.report import plot as plot_tuning
 from tuners.report import summary
 
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "",
         "Written by `python benchmarks/performance.py`; every figure and sentence below comes "
         "from a file of `benchmarks/results/`, and [the benchmarks](../benchmarks/README.md) "
-        "say how each is made.",
+        "say how each is made. What was tried to get further is in [limits](limits.md).",
     ]
     for title, name, section in SECTIONS:
         path = arguments.results / name
@@ -180,6 +181,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], list[str]]], ...] = (
     ("Against other engines, emulated Cortex-A72", "arm-rasp4.json", arm),
     ("Tuning, against stock MetaSchedule", "tuning.json", tuning),
     ("What limits each network", "layers-host.json", layers),
+    ("Where the processor is, loop by loop", "samples-host.json", sampled),
     ("What each network executes, emulated Cortex-A72", "layers-rasp4.json", board_layers),
     *(
         (f"Hot loops on the Cortex-A72, {model}", f"hotloops-rasp4-{model}.json", hot_loops)

@@ -19,6 +19,7 @@ SHIPPED = [
     "arm-rasp4",
     "tuning",
     "layers-host",
+    "samples-host",
     "layers-rasp4",
     "hotloops-rasp4-mobilenet",
 ]

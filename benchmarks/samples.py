@@ -1,0 +1,90 @@
+"""Where the processor is while a network runs on this machine, loop by loop.
+
+    python benchmarks/samples.py --model flattened factorized
+
+Takes the winners that are on record, so tune the model first (scripts/tune.py). Linux's perf
+samples a process that runs the library over and over, and binutils' objdump says which
+loops its code has. No counters of the processor are needed, which virtual machines lack.
+Results go to samples-host.json in --output; the table is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from roofline import network
+from sampling import perf, report, x86
+
+from tvm_eff import flow, models, targets
+from tvm_eff.cli._arguments import positive
+from tvm_eff.cli._run import run
+from tvm_eff.device.local import processor
+from tvm_eff.errors import UsageError
+from tvm_eff.targets import Target
+from tvm_eff.tune import RecordStore
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Sample the models that the command line names."""
+    return run(_main, argv)
+
+
+def _main(argv: list[str] | None) -> None:
+    arguments = _parser().parse_args(argv)
+    for model in arguments.model:
+        models.spec(model)
+    target = targets.load("host")
+    if not target.toolchain.triple.startswith("x86_64"):
+        raise UsageError("only loops of x86 are known, and this machine is none")
+    store = RecordStore(arguments.logs or flow.default_logs(target), target, "seconds")
+    result: dict[str, Any] = {"machine": processor(), "date": date.today().isoformat(), "rows": []}
+    for model in arguments.model:
+        result["rows"] += _sampled(model, target, store, arguments.seconds)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    path = arguments.output / "samples-host.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    print("\n".join(report.section(result)))
+    print(f"\nwritten to {path}")
+
+
+def _sampled(
+    model: str, target: Target, store: RecordStore, seconds: float
+) -> list[dict[str, Any]]:
+    """Return a row for one thread, and one for all."""
+    processors = sorted(os.sched_getaffinity(0))
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="samples-") as name:
+        folder = Path(name)
+        made = network.load(model, target, store)
+        library, inputs = made.build(store, folder), folder / "inputs.npz"
+        np.savez(inputs, *made.inputs())
+        for chosen in (processors[:1], processors):
+            found = perf.sample(library, inputs, chosen, seconds, folder)
+            loops = x86.loops(library, found.offsets)
+            rows.append(report.row(model, len(chosen), found, loops))
+    return rows
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", nargs="+", default=["flattened", "factorized"])
+    parser.add_argument("--seconds", type=positive, default=20, help="default: %(default)s")
+    parser.add_argument("--logs", type=Path, help="the folder of records (default: tune.py's)")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="default: %(default)s")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
