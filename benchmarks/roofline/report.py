@@ -24,8 +24,8 @@ def heading(result: Mapping[str, Any]) -> str:
         f"{result['peak_gflops']:.0f} GFLOP/s{bandwidth}. All calls of a kernel in one inference "
         "together. Alone, a kernel's data are in the second cache; in the network they come "
         "from further away. Of peak counts the multiply-adds of the direct computation; "
-        "Winograd's and Strassen's need fewer."
-    )
+        f"Winograd's and Strassen's need fewer. {result.get('note', '')}"
+    ).rstrip()
 
 
 def seconds(result: Mapping[str, Any], rows: Rows, most: int | None = None) -> list[str]:
