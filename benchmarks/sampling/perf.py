@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tvm_eff.errors import SetupError
+from tvm_eff.errors import ExecutionError, SetupError
 
 FREQUENCY = 997
 """Samples a second of each processor: with 10,000 an inference took a sixth longer."""
@@ -49,6 +49,8 @@ def sample(
     ------
     SetupError
         perf is not installed, or may not sample here.
+    ExecutionError
+        The library does not run.
     """
     if shutil.which("perf") is None:
         raise SetupError("perf is not installed; install it, on Debian: apt install linux-perf")
@@ -66,8 +68,10 @@ def sample(
         recorder = _record(process.pid, folder / "perf.data", seconds)
         output, _ = process.communicate(f"{seconds}\n")
         _, said = recorder.communicate()
+    if process.returncode:
+        raise ExecutionError(f"{library} ran into an error; what it said is above")
     if recorder.returncode:
-        raise SetupError(f"perf cannot sample: {said.strip().splitlines()[-1]}")
+        raise SetupError(f"perf cannot sample here: {said.strip()}")
     return _read(folder / "perf.data", library, float(output))
 
 

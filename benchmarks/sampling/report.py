@@ -18,16 +18,14 @@ MULTIPLYING, AROUND, MIXED, WITHOUT, BESIDE = KINDS = (
 """Kinds of code: loops of which at least half the instructions are vector multiply-adds, loops
 around those, loops with fewer, code of the library without any, and what is not the library's."""
 
-LISTED = 3
-"""Loops whose instructions are in the results."""
-
 
 def row(model: str, threads: int, samples: Samples, loops: Sequence[Loop]) -> dict[str, Any]:
-    """Return where the time of an inference goes, in milliseconds, and the hottest loops."""
+    """Return where the time of an inference goes, in milliseconds, and the hottest loop."""
     counted = dict.fromkeys(KINDS, 0) | {BESIDE: samples.beside}
     for loop in loops:
         counted[_kind(loop)] += loop.samples
     every = sum(counted.values())
+    hottest = next(loop for loop in loops if loop.body)
     return {
         "model": model,
         "threads": threads,
@@ -36,15 +34,12 @@ def row(model: str, threads: int, samples: Samples, loops: Sequence[Loop]) -> di
         "kinds_ms": {
             kind: round(samples.milliseconds * n / every, 4) for kind, n in counted.items()
         },
-        "hottest": [
-            {
-                "ms": round(samples.milliseconds * loop.samples / every, 4),
-                "fmas": loop.fmas,
-                "loads": loop.loads,
-                "body": list(loop.body),
-            }
-            for loop in [each for each in loops if each.body][:LISTED]
-        ],
+        "hottest": {
+            "ms": round(samples.milliseconds * hottest.samples / every, 4),
+            "fmas": hottest.fmas,
+            "loads": hottest.loads,
+            "body": list(hottest.body),
+        },
     }
 
 
@@ -80,13 +75,12 @@ def section(result: dict[str, Any]) -> list[str]:
             f"{each['kinds_ms'][kind]:.2f} ({each['kinds_ms'][kind] / each['ms']:.0%})"
             for kind in KINDS
         )
-        hottest = each["hottest"][0]
+        hottest = each["hottest"]
         lines.append(
             f"| {each['model']} | {each['threads']} | {each['ms']:.2f} | {kinds} "
             f"| {hottest['ms']:.2f} "
             f"| {len(hottest['body'])}, {hottest['fmas']}, {hottest['loads']} |"
         )
     first = result["rows"][0]
-    body = first["hottest"][0]["body"]
-    lines += ["", f"The hottest loop of {first['model']}, {first['hottest'][0]['ms']:.2f} ms:", ""]
-    return [*lines, "```asm", *body, "```"]
+    lines += ["", f"The hottest loop of {first['model']}, {first['hottest']['ms']:.2f} ms:", ""]
+    return [*lines, "```asm", *first["hottest"]["body"], "```"]

@@ -66,7 +66,7 @@ def test_time_is_divided_as_samples_are() -> None:
         "without": 0.62,
         "beside": 0.32,
     }
-    assert row["hottest"][0]["body"] == list(found[0].body)
+    assert row["hottest"]["body"] == list(found[0].body)
     text = "\n".join(report.section({"machine": "m", "date": "d", "rows": [row]}))
     assert "| tiny | 2 | 2.00 | 0.84 (42%) | 0.22 (11%) | 0.00 (0%) | 0.62 (31%) |" in text
     assert "vfnmadd231ps 0x40(%rcx),%zmm3,%zmm1" in text
