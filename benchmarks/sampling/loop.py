@@ -18,7 +18,7 @@ WARM_UP = 20
 
 
 def main(library: Path, inputs: Path) -> None:
-    """Run until standard input ends, then print the median milliseconds of an inference."""
+    """Run for as many seconds as standard input says, then print an inference's milliseconds."""
     with np.load(inputs) as arrays:
         tensors = [tvm.runtime.tensor(arrays[name]) for name in arrays.files]
     run = VirtualMachine(tvm.runtime.load_module(str(library)), tvm.cpu())["main"]

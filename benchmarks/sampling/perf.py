@@ -48,7 +48,7 @@ def sample(
     Raises
     ------
     SetupError
-        perf is not installed, or may not sample here.
+        perf is not installed, or cannot sample here.
     ExecutionError
         The library does not run.
     """
@@ -76,8 +76,9 @@ def sample(
 
 
 def _record(pid: int, data: Path, seconds: float) -> subprocess.Popen[str]:
-    command = ["perf", "record", "-q", "-e", "cpu-clock", "-F", str(FREQUENCY), "-o", str(data)]
-    command += ["-p", str(pid), "--", "sleep", str(seconds)]
+    # Without the cache, which would keep a copy of every program seen in the user's home.
+    command = ["perf", "record", "-q", "--no-buildid-cache", "-e", "cpu-clock"]
+    command += ["-F", str(FREQUENCY), "-o", str(data), "-p", str(pid), "--", "sleep", str(seconds)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
@@ -97,4 +98,6 @@ def _read(data: Path, library: Path, milliseconds: float) -> Samples:
             found[int(line.split()[0], 16) - start + offset] += 1
         else:
             beside += 1
+    if not found:
+        raise SetupError(f"perf took no samples in {library}")
     return Samples(found, beside, milliseconds)

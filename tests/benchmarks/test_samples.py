@@ -12,8 +12,10 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import samples  # noqa: E402
-from sampling import report, x86  # noqa: E402
+from sampling import perf, report, x86  # noqa: E402
 from sampling.perf import Samples  # noqa: E402
+
+from tvm_eff.errors import SetupError  # noqa: E402
 
 # A tile: its beginning and end around the loop that multiplies; a copy; what is in no loop.
 DISASSEMBLY = """
@@ -39,6 +41,14 @@ Disassembly of section .text:
 def test_a_model_that_is_unknown_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert samples.main(["--model", "squeezenet9"]) == 2
     assert "squeezenet9" in capsys.readouterr().err
+
+
+def test_where_perf_is_not_installed_it_is_said_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SetupError, match="apt install linux-perf"):
+        perf.sample(tmp_path / "model.so", tmp_path / "inputs.npz", [0], 1, tmp_path)
 
 
 def test_samples_are_laid_on_the_nearest_loop_around_them() -> None:
