@@ -73,6 +73,6 @@ setup(
     entry_points={
         "console_scripts": ["tvm-eff = tvm_eff.cli.__main__:main"],
         # TVM calls it at its import, in workers and servers too.
-        "tvm.backends": ["tvm_eff_opencl = tvm_eff.opencl.loading:autoload"],
+        "tvm.backends": ["tvm_eff_opencl = tvm_eff.device.opencl.loading:autoload"],
     },
 )

@@ -34,8 +34,8 @@ from engines.results import OURS, Row
 from engines.workload import Workload, prepare, tune
 
 from tvm_eff import models
-from tvm_eff.cli._arguments import one_of, positive
-from tvm_eff.cli._run import run
+from tvm_eff.cli.arguments import one_of, positive
+from tvm_eff.cli.run import run
 from tvm_eff.deploy import bundle
 from tvm_eff.device import EmulatedDevice
 from tvm_eff.errors import UsageError

@@ -15,12 +15,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tvm_eff import frontend, models, space, targets, tune
-from tvm_eff.space import Candidate
+from tvm_eff import frontend, models, passes, schedules, targets, tune
+from tvm_eff.schedules import Candidate
 from tvm_eff.targets import Target
 from tvm_eff.tune import RecordStore, Task
-from tvm_eff.tune.allocation import Allocation, Missing
 from tvm_eff.tune.cost_model import CostModel
+from tvm_eff.tune.task_scheduler import Allocation, Missing
 
 TRIALS = (4, 8, 12, 16, 24)
 
@@ -33,14 +33,14 @@ def main() -> None:
     target = targets.load(arguments.target)
     unit = "seconds" if target.is_host else "instructions"
     known = RecordStore(arguments.logs, target, unit)
-    network = frontend.lower(
+    network = passes.lower(
         frontend.import_program(models.trace(models.load(arguments.model))), target
     )
     tasks = tune.extract(network.mod)
     plan = {
         task.name: [
             each
-            for each in (space.UNSCHEDULED, *space.candidates(task.func, target))
+            for each in (schedules.UNSCHEDULED, *schedules.candidates(task.func, target))
             if known.find(task.workload, each) is not None
         ]
         for task in tasks

@@ -23,8 +23,8 @@ from loops.kernels import kernels
 from loops.mca import version
 from loops.report import markdown, row_of
 
-from tvm_eff import flow, models, targets
-from tvm_eff.cli._run import run
+from tvm_eff import api, models, targets
+from tvm_eff.cli.run import run
 from tvm_eff.errors import UsageError
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -53,7 +53,7 @@ def _main(argv: list[str] | None) -> None:
         "date": date.today().isoformat(),
         "rows": [],
     }
-    for kernel in kernels(arguments.model, target, arguments.logs or flow.default_logs(target)):
+    for kernel in kernels(arguments.model, target, arguments.logs or api.default_logs(target)):
         print(kernel.label, file=sys.stderr, flush=True)
         result["rows"].append(row_of(kernel, triple, cpu))
     path = arguments.output / f"hotloops-{target.name}-{arguments.model}.json"

@@ -28,9 +28,9 @@ from engines.peak import Peak
 from roofline import board, host, network, report
 from roofline.bandwidth import Bandwidth
 
-from tvm_eff import flow, models, targets
-from tvm_eff.cli._arguments import positive
-from tvm_eff.cli._run import run
+from tvm_eff import api, models, targets
+from tvm_eff.cli.arguments import positive
+from tvm_eff.cli.run import run
 from tvm_eff.device.local import processor
 from tvm_eff.errors import UsageError
 from tvm_eff.targets import Target
@@ -51,7 +51,7 @@ def _main(argv: list[str] | None) -> None:
     for model in arguments.model:
         models.spec(model)
     target = targets.load(arguments.target)
-    logs = arguments.logs or flow.default_logs(target)
+    logs = arguments.logs or api.default_logs(target)
     make = _on_host if target.name == "host" else _on_board
     result = make(target, logs, arguments)
     text = _markdown(result)

@@ -26,14 +26,14 @@ import numpy as np
 import tvm
 from tvm.relax import transform
 
-from tvm_eff import flow, frontend, models, place, targets, tune
-from tvm_eff.build import build_module
-from tvm_eff.cli._progress import ConsoleProgress
+from tvm_eff import api, frontend, models, passes, targets, tune
+from tvm_eff.cli.progress import ConsoleProgress
+from tvm_eff.codegen import build_module
 from tvm_eff.deploy.validate import validation
-from tvm_eff.device import Device, MeasureOptions
-from tvm_eff.frontend import Imported
-from tvm_eff.numerics import random_inputs
+from tvm_eff.device import Device, MeasureOptions, select
+from tvm_eff.passes import RelaxNetwork
 from tvm_eff.targets import Target
+from tvm_eff.tensors import random_inputs
 
 RESULTS = Path(__file__).resolve().parent / "results"
 MODELS = ("squeezenet", "squeezenet1_1", "mobilenet", "flattened", "factorized", "xception")
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name, ConsoleProgress() as progress:
         logs = arguments.logs or Path(name)
-        where = place.find(target, None, "", progress, arguments.dtype)
+        where = select.find(target, None, "", progress, arguments.dtype)
         with where.device as device:
             bench = Bench(where.target, arguments.dtype, device, logs, progress, arguments.rounds)
             result: dict[str, Any] = {
@@ -89,7 +89,7 @@ class Bench:
     dtype: str
     device: Device
     logs: Path
-    progress: flow.Progress
+    progress: api.Progress
     rounds: int
 
     def measure(self, model: str) -> dict[str, Any]:
@@ -104,8 +104,8 @@ class Bench:
             build_default(imported, self.target, default)
             started = time.monotonic()
             records = tune.RecordStore(self.logs, self.target, self.device.unit)
-            lowered = frontend.lower(imported, self.target, self.dtype)
-            tuned = flow.build_tuned(
+            lowered = passes.lower(imported, self.target, self.dtype)
+            tuned = api.build_tuned(
                 lowered, self.target, self.device, records, tune.TuneOptions(), self.progress, ours
             )
             seconds = time.monotonic() - started
@@ -133,7 +133,7 @@ class Bench:
         }
 
 
-def build_default(network: Imported, target: Target, path: Path) -> None:
+def build_default(network: RelaxNetwork, target: Target, path: Path) -> None:
     """Compile the imported network as TVM does by itself, in float32."""
     main = network.mod["main"]
     variables = main.params[len(main.params) - len(network.params) :]

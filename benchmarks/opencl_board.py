@@ -22,14 +22,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from tvm_eff import toolchain
-from tvm_eff.cli._run import run
+from tvm_eff.cli.run import run
+from tvm_eff.codegen import toolchain
 from tvm_eff.deploy import bundle, gpu
 from tvm_eff.deploy.validate import validate
 from tvm_eff.device import emulator_image, native_server
 from tvm_eff.device.base import Fingerprint
-from tvm_eff.device.hosted import HostedDevice
-from tvm_eff.device.process import ServerProcess
+from tvm_eff.device.server_process import ServerProcess
+from tvm_eff.device.spawned_server import HostedDevice
 
 RESULTS = Path(__file__).resolve().parent / "results"
 ARCH, CPU = "aarch64", "cortex-a72"

@@ -27,10 +27,11 @@ import tvm_ffi
 from tvm import te
 from tvm.s_tir import Schedule
 
-from tvm_eff import opencl, targets
-from tvm_eff.build import build_kernel
-from tvm_eff.cli._arguments import positive
-from tvm_eff.cli._run import run
+from tvm_eff import targets
+from tvm_eff.cli.arguments import positive
+from tvm_eff.cli.run import run
+from tvm_eff.codegen import build_kernel
+from tvm_eff.device import opencl
 from tvm_eff.device.local import processor
 from tvm_eff.errors import DeviceError
 

@@ -27,12 +27,13 @@ from typing import Any
 import numpy as np
 import tvm
 
-from tvm_eff import data, opencl
-from tvm_eff.cli._arguments import positive
-from tvm_eff.cli._run import run
+from tvm_eff import paths
+from tvm_eff.cli.arguments import positive
+from tvm_eff.cli.run import run
+from tvm_eff.device import opencl
 from tvm_eff.device.local import processor
+from tvm_eff.device.opencl.drivers import driver
 from tvm_eff.errors import BuildError, DeviceError
-from tvm_eff.opencl.drivers import driver
 
 BENCHMARKS = Path(__file__).resolve().parent
 SOURCE = """
@@ -127,7 +128,10 @@ def _raw(library: Path) -> Callable[[int], float]:
     with tempfile.TemporaryDirectory() as folder:
         built = Path(folder) / "raw.so"
         command = ["g++", "-std=c++17", "-O2", "-fPIC", "-shared"]
-        command += [f"-I{data.folder('runtime') / 'opencl'}", str(BENCHMARKS / "opencl_raw.cc")]
+        command += [
+            f"-I{paths.data_folder('runtime') / 'opencl'}",
+            str(BENCHMARKS / "opencl_raw.cc"),
+        ]
         done = subprocess.run(
             [*command, "-ldl", "-o", str(built)], capture_output=True, text=True, check=False
         )

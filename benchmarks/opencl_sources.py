@@ -20,12 +20,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from tvm_eff import frontend, models, space, targets, tune
-from tvm_eff.cli._run import run
+from tvm_eff import frontend, models, passes, schedules, targets, tune
+from tvm_eff.cli.run import run
 from tvm_eff.deploy.library import build_library
 from tvm_eff.errors import Error
-from tvm_eff.frontend import Imported
 from tvm_eff.models.registry import names
+from tvm_eff.passes import RelaxNetwork
 from tvm_eff.targets import Target
 from tvm_eff.tune import Record, RecordStore
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = []
     for model in arguments.model:
         imported = frontend.import_program(models.trace(models.load(model)))
-        for dtype in frontend.DTYPES:
+        for dtype in passes.DTYPES:
             rows.append({"model": model, "dtype": dtype, **check(imported, target, dtype)})
             print(json.dumps(rows[-1]), flush=True)
     result = {"target": target.name, "date": date.today().isoformat(), "rows": rows}
@@ -56,19 +56,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int(not all(row["valid"] for row in rows))
 
 
-def check(network: Imported, target: Target, dtype: str) -> dict[str, Any]:
+def check(network: RelaxNetwork, target: Target, dtype: str) -> dict[str, Any]:
     """Build one network; say whether its source is valid, and what it needs of a device."""
     started = time.monotonic()
-    lowered = frontend.lower(network, target, dtype)
+    lowered = passes.lower(network, target, dtype)
     tasks = tune.extract(lowered.mod)
     with tempfile.TemporaryDirectory() as name:
         records = RecordStore(Path(name), target, "seconds")
         for task in tasks:
-            best = next(iter(space.candidates(task.func, target)), space.UNSCHEDULED)
+            best = next(iter(schedules.candidates(task.func, target)), schedules.UNSCHEDULED)
             # The database wants a value, and takes the only one there is.
             record = Record(task.workload, task.name, best, "seconds", (1.0,))
             records.add(record)
-            records.commit(task, record, space.apply(task.func, best, target))
+            records.commit(task, record, schedules.apply(task.func, best, target))
         library = Path(name) / "model.so"
         try:
             needs = build_library(lowered, tasks, records.database, target, library)

@@ -35,8 +35,8 @@ from engines.turns import Comparison, Options, Outcome, compare
 from engines.workload import Tuned, Workload, prepare, tune
 
 from tvm_eff import models
-from tvm_eff.cli._arguments import one_of, positive
-from tvm_eff.cli._run import INTERRUPTED, run
+from tvm_eff.cli.arguments import one_of, positive
+from tvm_eff.cli.run import INTERRUPTED, run
 from tvm_eff.errors import UsageError
 
 BENCHMARKS = Path(__file__).resolve().parent

@@ -28,14 +28,14 @@ import tvm
 import tvm_ffi
 from tvm_ffi.serialization import from_json_graph_str
 
-from tvm_eff import frontend, models, space, targets, tune
-from tvm_eff.build.compile import compile_kernel
-from tvm_eff.build.opencl_source import source_of
-from tvm_eff.cli._run import run
-from tvm_eff.flow import default_logs
-from tvm_eff.frontend import Imported
+from tvm_eff import frontend, models, passes, schedules, targets, tune
+from tvm_eff.api import default_logs
+from tvm_eff.cli.run import run
+from tvm_eff.codegen.compile import compile_kernel
+from tvm_eff.codegen.opencl_source import source_of
 from tvm_eff.models.registry import names
-from tvm_eff.space import Candidate
+from tvm_eff.passes import RelaxNetwork
+from tvm_eff.schedules import Candidate
 from tvm_eff.targets import Target
 from tvm_eff.tune import RecordStore, Task
 from tvm_eff.tune.builder import Builder, Job
@@ -77,7 +77,7 @@ def replay(target_names: Sequence[str], model_names: Sequence[str]) -> Hashes:
     with Builder(timeout=300.0) as builder:
         for target_name in target_names:
             target = targets.load(target_name)
-            dtypes = frontend.DTYPES if target.gpu is not None else frontend.DTYPES[:1]
+            dtypes = passes.DTYPES if target.gpu is not None else passes.DTYPES[:1]
             for dtype in dtypes:
                 key = target_name if dtype == "float32" else f"{target_name} {dtype}"
                 found[key] = _replay_target(imported, target, dtype, builder)
@@ -86,13 +86,13 @@ def replay(target_names: Sequence[str], model_names: Sequence[str]) -> Hashes:
 
 
 def _replay_target(
-    imported: dict[str, Imported], target: Target, dtype: str, builder: Builder
+    imported: dict[str, RelaxNetwork], target: Target, dtype: str, builder: Builder
 ) -> Hashes:
     networks, jobs = {}, {}
     with tempfile.TemporaryDirectory(prefix="tvm_eff-") as folder:
         records = _records(target, Path(folder))
         for name, network in imported.items():
-            lowered = frontend.lower(network, target, dtype)
+            lowered = passes.lower(network, target, dtype)
             tasks = tune.extract(lowered.mod)
             networks[name] = {
                 "main": _structural(lowered.mod),
@@ -128,11 +128,11 @@ def _submit(task: Task, target: Target, records: RecordStore, builder: Builder) 
 def _candidates(task: Task, target: Target, records: RecordStore) -> list[Candidate]:
     """The function as imported, the first of each rule, and the best on record."""
     first: dict[str, Candidate] = {}
-    for candidate in space.candidates(task.func, target):
+    for candidate in schedules.candidates(task.func, target):
         first.setdefault(candidate.rule, candidate)
     best = records.best(task.workload)
     recorded = [] if best is None else [best.candidate]
-    return list(dict.fromkeys([space.UNSCHEDULED, *first.values(), *recorded]))
+    return list(dict.fromkeys([schedules.UNSCHEDULED, *first.values(), *recorded]))
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def hash_kernel(job: KernelJob) -> Hashes:
     """Return hashes of a candidate's TIR and code, or what it raised."""
     func = from_json_graph_str(job.module)["main"]
     try:
-        sch = space.apply(func, job.candidate, job.target)
+        sch = schedules.apply(func, job.candidate, job.target)
         built = compile_kernel(sch, job.target)
     except Exception as error:
         # Whatever it is, it must be the same after the change.

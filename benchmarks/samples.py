@@ -23,9 +23,9 @@ import numpy as np
 from roofline import network
 from sampling import perf, report, x86
 
-from tvm_eff import flow, models, targets
-from tvm_eff.cli._arguments import positive
-from tvm_eff.cli._run import run
+from tvm_eff import api, models, targets
+from tvm_eff.cli.arguments import positive
+from tvm_eff.cli.run import run
 from tvm_eff.device.local import processor
 from tvm_eff.errors import UsageError
 from tvm_eff.targets import Target
@@ -46,7 +46,7 @@ def _main(argv: list[str] | None) -> None:
     target = targets.load("host")
     if not target.toolchain.triple.startswith("x86_64"):
         raise UsageError("only loops of x86 are known, and this machine is none")
-    store = RecordStore(arguments.logs or flow.default_logs(target), target, "seconds")
+    store = RecordStore(arguments.logs or api.default_logs(target), target, "seconds")
     result: dict[str, Any] = {"machine": processor(), "date": date.today().isoformat(), "rows": []}
     for model in arguments.model:
         result["rows"] += _sampled(model, target, store, arguments.seconds)

@@ -31,9 +31,9 @@ os.environ.setdefault("TVM_NUM_THREADS", str(len(os.sched_getaffinity(0))))
 from tuners import report, winners
 from tuners.process import search
 
-from tvm_eff import frontend, models, targets
-from tvm_eff.cli._arguments import positive, seconds
-from tvm_eff.cli._run import INTERRUPTED, run
+from tvm_eff import frontend, models, passes, targets
+from tvm_eff.cli.arguments import positive, seconds
+from tvm_eff.cli.run import INTERRUPTED, run
 from tvm_eff.device import LocalDevice
 from tvm_eff.device.local import processor
 from tvm_eff.errors import UsageError
@@ -92,7 +92,7 @@ def _require_cost_model(packages: Path) -> None:
 
 def _tasks(model: str, target: Target) -> list[Task]:
     program = models.trace(models.load(model))
-    return extract(frontend.lower(frontend.import_program(program), target).mod)
+    return extract(passes.lower(frontend.import_program(program), target).mod)
 
 
 def _compare(

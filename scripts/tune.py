@@ -5,6 +5,6 @@ import _environment
 if __name__ == "__main__":
     _environment.enter()
     from tvm_eff.cli import tune
-    from tvm_eff.cli._run import leave
+    from tvm_eff.cli.run import leave
 
     leave(tune.main())

@@ -11,16 +11,15 @@ import torch
 from networks import randomize
 from torch import nn
 
-from tvm_eff import frontend, space, tune
+from tvm_eff import frontend, passes, schedules, tune
 from tvm_eff.deploy.library import build_library
-from tvm_eff.frontend import Imported
 from tvm_eff.models.factorized import IntraChannelLayer
 from tvm_eff.models.flattened import FlattenedLayer
 from tvm_eff.models.mobilenet import DepthwiseSeparable
 from tvm_eff.models.squeezenet import Bypass, Fire
 from tvm_eff.models.xception import Module
-from tvm_eff.opencl import OpenCLNeeds
-from tvm_eff.targets import Target
+from tvm_eff.passes import RelaxNetwork
+from tvm_eff.targets import OpenCLRequirements, Target
 from tvm_eff.tune import Record, RecordStore
 
 IMAGE = (1, 3, 32, 32)
@@ -43,30 +42,30 @@ FAMILIES: dict[str, Callable[[], nn.Module]] = {
 
 
 @lru_cache(maxsize=len(FAMILIES))
-def imported(family: str) -> tuple[nn.Module, Imported]:
+def imported(family: str) -> tuple[nn.Module, RelaxNetwork]:
     """Return a family's network, in PyTorch and in Relax."""
     torch.manual_seed(0)
     model = randomize(FAMILIES[family]()).eval()
     return model, frontend.import_model(model, [torch.zeros(IMAGE)])
 
 
-def build(network: Imported, target: Target, library: Path) -> OpenCLNeeds | None:
+def build(network: RelaxNetwork, target: Target, library: Path) -> OpenCLRequirements | None:
     """Build a lowered network with the most promising schedule of every kernel."""
     tasks = tune.extract(network.mod)
     with tempfile.TemporaryDirectory() as folder:
         records = RecordStore(Path(folder), target, "seconds")
         for task in tasks:
-            found = space.candidates(task.func, target)
-            best = found[0] if found else space.UNSCHEDULED
+            found = schedules.candidates(task.func, target)
+            best = found[0] if found else schedules.UNSCHEDULED
             record = Record(task.workload, task.name, best, "seconds", (1.0,))
             records.add(record)
-            records.commit(task, record, space.apply(task.func, best, target))
+            records.commit(task, record, schedules.apply(task.func, best, target))
         return build_library(network, tasks, records.database, target, library)
 
 
-def small(family: str, dtype: str, target: Target, library: Path) -> OpenCLNeeds:
+def small(family: str, dtype: str, target: Target, library: Path) -> OpenCLRequirements:
     """Build a family's network for a GPU."""
     _, network = imported(family)
-    needs = build(frontend.lower(network, target, dtype), target, library)
+    needs = build(passes.lower(network, target, dtype), target, library)
     assert needs is not None, "it is built for a GPU"
     return needs

@@ -11,12 +11,12 @@ import torch
 import tvm
 from torch import nn
 
-from tvm_eff import frontend, space, targets, tune
+from tvm_eff import frontend, passes, schedules, targets, tune
 from tvm_eff.device import Device
-from tvm_eff.frontend import Imported
-from tvm_eff.numerics import random_inputs, relative_error
-from tvm_eff.space import Candidate, structure
+from tvm_eff.passes import RelaxNetwork
+from tvm_eff.schedules import Candidate, analysis
 from tvm_eff.targets import Target
+from tvm_eff.tensors import random_inputs, relative_error
 from tvm_eff.tune import Task, worker
 from tvm_eff.tune.builder import Builder
 from tvm_eff.tune.worker import BuildJob
@@ -24,10 +24,10 @@ from tvm_eff.tune.worker import BuildJob
 HOST = targets.load("host")
 
 
-def lowered(model: nn.Module, *shapes: Sequence[int], target: Target = HOST) -> Imported:
+def lowered(model: nn.Module, *shapes: Sequence[int], target: Target = HOST) -> RelaxNetwork:
     """Return a network as fused kernels."""
     examples = [torch.zeros(*shape) for shape in shapes]
-    return frontend.lower(frontend.import_model(model.eval(), examples), target)
+    return passes.lower(frontend.import_model(model.eval(), examples), target)
 
 
 def tasks_of(model: nn.Module, *shapes: Sequence[int], target: Target = HOST) -> list[Task]:
@@ -39,7 +39,7 @@ def tasks_of(model: nn.Module, *shapes: Sequence[int], target: Target = HOST) ->
 def small_convolution() -> Task:
     """Return a convolution with bias and ReLU that takes no time, and has one rule."""
     model = nn.Sequential(nn.Conv2d(8, 16, 3, padding=1, stride=2), nn.ReLU())
-    return next(t for t in tasks_of(model, (1, 8, 12, 12)) if structure.contraction(t.func))
+    return next(t for t in tasks_of(model, (1, 8, 12, 12)) if analysis.contraction(t.func))
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Bench:
         inputs = random_inputs(task.inputs)
         found = []
         for candidate, library in zip(candidates, libraries, strict=True):
-            packed = space.pack_inputs(space.packings(task.func, candidate), inputs)
+            packed = schedules.pack_inputs(schedules.packings(task.func, candidate), inputs)
             outputs, _ = self.device.call(library, "main", packed, task.outputs)
             pairs = zip(outputs, expected, strict=True)
             found.append(max(relative_error(actual, wanted) for actual, wanted in pairs))
@@ -96,8 +96,8 @@ class Bench:
 
 def _build_scheduled_for(job: BuildJob, scheduled_for: Target) -> Path:
     """Build a candidate of one target's design space as code of another."""
-    from tvm_eff.build import build_kernel
+    from tvm_eff.codegen import build_kernel
 
     func = tvm.ir.load_json(job.module)["main"]
-    build_kernel(space.apply(func, job.candidate, scheduled_for), job.target, job.library)
+    build_kernel(schedules.apply(func, job.candidate, scheduled_for), job.target, job.library)
     return job.library

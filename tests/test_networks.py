@@ -12,11 +12,11 @@ from kernels import HOST
 from networks import NETWORKS, made
 from tvm import relax
 
-from tvm_eff import frontend, space, tune
+from tvm_eff import frontend, passes, schedules, tune
 from tvm_eff.deploy.library import build_library
 from tvm_eff.device import Device, LocalDevice
-from tvm_eff.frontend import Imported
-from tvm_eff.numerics import TOLERANCE, relative_error
+from tvm_eff.passes import RelaxNetwork
+from tvm_eff.tensors import TOLERANCE, relative_error
 from tvm_eff.tune import Record, RecordStore
 
 
@@ -26,21 +26,21 @@ def device() -> Iterator[LocalDevice]:
         yield opened
 
 
-def build(network: Imported, folder: Path) -> Path:
+def build(network: RelaxNetwork, folder: Path) -> Path:
     """Build a network with the most promising schedule of every kernel."""
     tasks = tune.extract(network.mod)
     records = RecordStore(folder, HOST, "seconds")
     for task in tasks:
-        best = space.candidates(task.func, HOST)[0]
+        best = schedules.candidates(task.func, HOST)[0]
         record = Record(task.workload, task.name, best, "seconds", (1.0,))
         records.add(record)
-        records.commit(task, record, space.apply(task.func, best, HOST))
+        records.commit(task, record, schedules.apply(task.func, best, HOST))
     library = folder / "model.so"
     build_library(network, tasks, records.database, HOST, library)
     return library
 
 
-def transposes_inside(network: Imported) -> list[str]:
+def transposes_inside(network: RelaxNetwork) -> list[str]:
     """Return the kernels that change a layout between the first kernel and the last."""
     main = network.mod["main"]
     bindings = [binding for block in main.body.blocks for binding in block.bindings]
@@ -68,7 +68,7 @@ def test_network(name: str, device: Device, tmp_path: Path) -> None:
         wanted = model(*inputs)
     wanted = wanted if isinstance(wanted, tuple) else (wanted,)
 
-    network = frontend.lower(frontend.import_model(model, inputs), HOST)
+    network = passes.lower(frontend.import_model(model, inputs), HOST)
     assert len(transposes_inside(network)) == NETWORKS[name].transposes
 
     outputs, _ = device.run(build(network, tmp_path), [x.numpy() for x in inputs])

@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tvm_eff import cache
+from tvm_eff import paths
 from tvm_eff.device import emulator_image
 from tvm_eff.errors import SetupError
 
@@ -114,7 +114,7 @@ def _describe_processor(root: Path) -> None:
 def _wheels(pip_python: Path, requirements: Path) -> Path:
     """Return the folder of unpacked wheels, one for every content of the list."""
     digest = hashlib.sha256(requirements.read_bytes()).hexdigest()[:16]
-    with cache.locked(f"benchmarks/wheels-{ARCH}-{digest}") as path:
+    with paths.locked_cache_entry(f"benchmarks/wheels-{ARCH}-{digest}") as path:
         if path.is_dir():
             return path
         unfinished = path.with_name(f"unfinished-{path.name}")

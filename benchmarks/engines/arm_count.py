@@ -17,7 +17,7 @@ from engines.process import EngineError, EngineProcess
 from engines.turns import TOLERANCE
 from tvm_eff.device import MeasureOptions
 from tvm_eff.errors import Error
-from tvm_eff.numerics import relative_error
+from tvm_eff.tensors import relative_error
 
 _FEW, _MANY = 1, 3
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tvm_eff import toolchain
+from tvm_eff.codegen import toolchain
 
 # Twelve chains hide the latency of two FMA units (4 or 5 cycles each), and with the
 # two constants they fit into sixteen registers.

@@ -14,7 +14,7 @@ import psutil
 
 from engines.base import Engine, Job
 from engines.process import EngineError, EngineProcess, convert, python_of
-from tvm_eff.numerics import relative_error
+from tvm_eff.tensors import relative_error
 
 TOLERANCE = 1e-4
 """Largest error, as a fraction of the spread of PyTorch's output, of an engine that is timed."""

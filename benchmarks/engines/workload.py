@@ -15,7 +15,7 @@ import torch
 
 from engines.base import Engine, Job
 from engines.process import BENCHMARKS
-from tvm_eff import models, numerics
+from tvm_eff import models, tensors
 
 _SEED = 7
 
@@ -63,7 +63,7 @@ def prepare(model: str, batch: int, folder: Path) -> Workload:
     shape = (batch, *models.spec(model).input_shape[1:])
     network = models.load(model, input_shapes=[shape])
     program = models.trace(network)
-    inputs = numerics.random_inputs(network.inputs, _SEED)
+    inputs = tensors.random_inputs(network.inputs, _SEED)
     (expected,) = program.run(inputs)
     single = models.trace(models.load(model, input_shapes=[(1, *shape[1:])]))
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import tvm
 from tvm.s_tir import meta_schedule as ms
 
-from tvm_eff import frontend, models, space, tune
-from tvm_eff.build import compile_kernel
+from tvm_eff import frontend, models, passes, schedules, tune
+from tvm_eff.codegen import compile_kernel
 from tvm_eff.errors import RecordError
 from tvm_eff.targets import Target
 from tvm_eff.tune import Task
@@ -48,7 +48,7 @@ def kernels(model: str, target: Target, logs: Path) -> Iterator[Kernel]:
     """
     records = tune.RecordStore(logs, target, "instructions")
     network = models.load(model)
-    lowered = frontend.lower(frontend.import_program(models.trace(network)), target)
+    lowered = passes.lower(frontend.import_program(models.trace(network)), target)
     tasks = tune.extract(lowered.mod)
     winners = [_winner(task, records.database, target) for task in tasks]
     if not any(winners):
@@ -66,7 +66,7 @@ def kernels(model: str, target: Target, logs: Path) -> Iterator[Kernel]:
 
 def _winner(task: Task, database: ms.Database, target: Target) -> ms.database.TuningRecord | None:
     """The best record of a kernel, or of a function of the same result, as a library has it."""
-    functions = [task.func, *(each.func for each in space.alternatives(task.func))]
+    functions = [task.func, *(each.func for each in schedules.alternatives(task.func))]
     found = [
         database.query_tuning_record(replace(task, func=func).module, target.tvm_target(), "main")
         for func in functions

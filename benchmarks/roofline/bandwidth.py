@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tvm_eff import toolchain
+from tvm_eff.codegen import toolchain
 
 # Eight accumulators of one cache line each: additions wait for nothing but loads.
 _LINES, _LINE = 8, 64

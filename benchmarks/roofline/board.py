@@ -13,11 +13,12 @@ from tvm import te
 
 from roofline.host import BESIDE, macs
 from roofline.network import Network
-from tvm_eff import numerics, space
-from tvm_eff.build import build_kernel
-from tvm_eff.build.compile import KERNEL
-from tvm_eff.device import MeasureOptions, TensorSpec
+from tvm_eff import schedules, tensors
+from tvm_eff.codegen import build_kernel
+from tvm_eff.codegen.compile import KERNEL
+from tvm_eff.device import MeasureOptions
 from tvm_eff.targets import Target
+from tvm_eff.tensors import TensorSpec
 from tvm_eff.tune import RecordStore, Task
 
 
@@ -47,9 +48,11 @@ def _row(
     best = store.best(task.workload)
     assert best is not None, "looked up before"
     library = folder / "kernel.so"
-    build_kernel(space.apply(task.func, best.candidate, network.target), network.target, library)
-    packings = space.packings(task.func, best.candidate)
-    inputs = space.pack_inputs(packings, numerics.random_inputs(task.inputs))
+    build_kernel(
+        schedules.apply(task.func, best.candidate, network.target), network.target, library
+    )
+    packings = schedules.packings(task.func, best.candidate)
+    inputs = schedules.pack_inputs(packings, tensors.random_inputs(task.inputs))
     device.call(library, KERNEL, inputs, task.outputs, measure=MeasureOptions())
     return {
         "kernel": task.label,
@@ -68,7 +71,7 @@ def _empty_call(target: Target, device: MixDevice, folder: Path) -> Mix:
     library = folder / "empty.so"
     build_kernel(tvm.s_tir.Schedule(module), target, library)
     one = TensorSpec((1,), "float32")
-    device.call(library, KERNEL, numerics.random_inputs([one]), [one], measure=MeasureOptions())
+    device.call(library, KERNEL, tensors.random_inputs([one]), [one], measure=MeasureOptions())
     return _mix(device)
 
 

@@ -15,8 +15,8 @@ import tvm
 from tvm.runtime.vm import VirtualMachine
 
 from roofline.network import Network
-from tvm_eff import numerics
-from tvm_eff.space import structure
+from tvm_eff import tensors
+from tvm_eff.schedules import analysis
 from tvm_eff.tune import RecordStore, Task
 
 BESIDE = "beside the kernels"
@@ -79,10 +79,10 @@ def _row(task: Task, store: RecordStore, in_network: float | None) -> dict[str, 
 
 def macs(task: Task) -> int:
     """Return the multiply-adds of the direct computation of one call."""
-    return structure.multiply_adds(task.func)
+    return analysis.multiply_adds(task.func)
 
 
-def _bytes(spec: numerics.TensorSpec) -> int:
+def _bytes(spec: tensors.TensorSpec) -> int:
     return math.prod(spec.shape) * np.dtype(spec.dtype).itemsize
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tvm_eff import frontend, models, numerics, space
+from tvm_eff import frontend, models, passes, schedules, tensors
 from tvm_eff.deploy.library import build_library
 from tvm_eff.errors import RecordError
-from tvm_eff.frontend import Imported
 from tvm_eff.models import Program
+from tvm_eff.passes import RelaxNetwork
 from tvm_eff.targets import Target
 from tvm_eff.tune import RecordStore, Task, extract
 
@@ -33,7 +33,7 @@ class Network:
     """
 
     program: Program
-    lowered: Imported
+    lowered: RelaxNetwork
     tasks: list[Task]
     target: Target
 
@@ -47,7 +47,7 @@ class Network:
 
     def inputs(self) -> list[np.ndarray]:
         """Return random inputs."""
-        return numerics.random_inputs(self.program.network.inputs)
+        return tensors.random_inputs(self.program.network.inputs)
 
 
 def load(model: str, target: Target, store: RecordStore) -> Network:
@@ -59,7 +59,7 @@ def load(model: str, target: Target, store: RecordStore) -> Network:
         One of its kernels has no winner.
     """
     program = models.trace(models.load(model))
-    lowered = frontend.lower(frontend.import_program(program), target)
+    lowered = passes.lower(frontend.import_program(program), target)
     tasks = extract(lowered.mod)
     missing = [task.label for task in tasks if store.best(task.workload) is None]
     if missing:
@@ -74,6 +74,6 @@ def _commit(task: Task, store: RecordStore, target: Target) -> None:
     """Write the winner's schedule, which records that ship are without."""
     best = store.best(task.workload)
     assert best is not None, "looked up before"
-    scheduled = replace(task, func=space.rewritten(task.func, best.candidate))
+    scheduled = replace(task, func=schedules.rewritten(task.func, best.candidate))
     if store.committed(scheduled) != best.value:
-        store.commit(scheduled, best, space.apply(task.func, best.candidate, target))
+        store.commit(scheduled, best, schedules.apply(task.func, best.candidate, target))

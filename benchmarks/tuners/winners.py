@@ -11,12 +11,14 @@ import tvm
 from tvm.s_tir import meta_schedule as ms
 
 from tuners.search import LOGS
-from tvm_eff import numerics, space
-from tvm_eff.build import build_kernel
-from tvm_eff.build.compile import KERNEL
-from tvm_eff.device import Device, MeasureOptions, TensorSpec
+from tvm_eff import schedules, tensors
+from tvm_eff.codegen import build_kernel
+from tvm_eff.codegen.compile import KERNEL
+from tvm_eff.device import Device, MeasureOptions
 from tvm_eff.targets import Target
-from tvm_eff.tune import RecordStore, Task, _lines, worker
+from tvm_eff.tensors import TensorSpec
+from tvm_eff.tune import RecordStore, Task, worker
+from tvm_eff.tune.records import json_lines
 
 _OPTIONS = MeasureOptions(repeat=3, min_repeat_ms=10.0)
 
@@ -36,9 +38,9 @@ def _ours(task: Task, target: Target, device: Device, folder: Path) -> Winner | 
     if best is None:
         return None
     library = folder / f"{task.name}.so"
-    build_kernel(space.apply(task.func, best.candidate, target), target, library)
-    inputs = numerics.random_inputs(task.inputs)
-    packed = space.pack_inputs(space.packings(task.func, best.candidate), inputs)
+    build_kernel(schedules.apply(task.func, best.candidate, target), target, library)
+    inputs = tensors.random_inputs(task.inputs)
+    packed = schedules.pack_inputs(schedules.packings(task.func, best.candidate), inputs)
     outputs, _ = device.call(library, KERNEL, packed, task.outputs)
     return Winner(library, packed, _error(task, outputs))
 
@@ -49,7 +51,7 @@ def _stock(task: Task, target: Target, device: Device, folder: Path) -> Winner |
     if not all(path.exists() for path in paths):
         return None
     for path in paths:
-        _lines.repair(path)  # it was killed, perhaps while it wrote
+        json_lines.repair(path)  # it was killed, perhaps while it wrote
     database = ms.database.JSONDatabase(*map(str, paths))
     sch = database.query_schedule(task.module, target.tvm_target(), "main")
     if sch is None:
@@ -57,9 +59,9 @@ def _stock(task: Task, target: Target, device: Device, folder: Path) -> Winner |
     # With its repacking of weights inside it takes the inputs as they are, and can be checked.
     whole, library = folder / f"{task.name}-whole.so", folder / f"{task.name}.so"
     tvm.tirx.build(sch.mod, target=target.tvm_target()).export_library(str(whole))
-    outputs, _ = device.call(whole, KERNEL, numerics.random_inputs(task.inputs), task.outputs)
+    outputs, _ = device.call(whole, KERNEL, tensors.random_inputs(task.inputs), task.outputs)
     build_kernel(sch, target, library)
-    inputs = numerics.random_inputs(_packed(task, sch))
+    inputs = tensors.random_inputs(_packed(task, sch))
     return Winner(library, inputs, _error(task, outputs))
 
 
@@ -71,7 +73,7 @@ def _packed(task: Task, sch: tvm.s_tir.Schedule) -> tuple[TensorSpec, ...]:
 def _error(task: Task, outputs: list[np.ndarray]) -> float:
     expected = worker.reference(tvm.ir.save_json(task.module), task.inputs, task.outputs)
     pairs = zip(outputs, expected, strict=True)
-    return max(numerics.relative_error(actual, right) for actual, right in pairs)
+    return max(tensors.relative_error(actual, right) for actual, right in pairs)
 
 
 def compare(
@@ -95,7 +97,7 @@ def _side_by_side(
     seconds: dict[str, list[float]] = {}
     for _ in range(rounds):
         for name, winner in winners.items():
-            if not winner.error <= numerics.TOLERANCE:
+            if not winner.error <= tensors.TOLERANCE:
                 continue
             _, found = device.call(
                 winner.library, KERNEL, winner.inputs, task.outputs, measure=_OPTIONS

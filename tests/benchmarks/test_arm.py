@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tvm_eff import toolchain
+from tvm_eff.codegen import toolchain
 from tvm_eff.device import emulator_image
 from tvm_eff.errors import SetupError
 

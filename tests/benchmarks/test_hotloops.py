@@ -10,8 +10,8 @@ import pytest
 from kernels import tasks_of
 from torch import nn
 
-from tvm_eff import space, targets, toolchain
-from tvm_eff.build import compile_kernel
+from tvm_eff import schedules, targets
+from tvm_eff.codegen import compile_kernel, toolchain
 from tvm_eff.errors import BuildError, SetupError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -164,8 +164,8 @@ def test_the_first_schedules_of_a_short_reduction_do_not_spill(kernel: int) -> N
     target = targets.load("rasp4")
     model = nn.Conv2d(16, 64, kernel, padding=kernel // 2)
     task = next(t for t in tasks_of(model, (1, 16, 55, 55), target=target) if t.operations > 1e6)
-    for candidate in space.candidates(task.func, target)[:2]:
-        built = compile_kernel(space.apply(task.func, candidate, target), target)
+    for candidate in schedules.candidates(task.func, target)[:2]:
+        built = compile_kernel(schedules.apply(task.func, candidate, target), target)
         loops = hot_loops(str(built.inspect_source("asm")))
         products = [loop for loop in loops if loop.instructions_per_fma < 2]
         assert products

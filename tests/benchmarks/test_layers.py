@@ -18,7 +18,7 @@ from roofline.bandwidth import Bandwidth  # noqa: E402
 from roofline.bounds import Limits, bound_of  # noqa: E402
 from roofline.network import Network  # noqa: E402
 
-from tvm_eff import frontend, models, targets, tune  # noqa: E402
+from tvm_eff import frontend, models, passes, targets, tune  # noqa: E402
 
 LIMITS = Limits(flops=100e9, near=200e9, far=20e9)
 
@@ -120,7 +120,7 @@ def test_kernels_are_counted_on_an_emulated_board(emulator: None, tmp_path: Path
     target = targets.load("rasp4")
     small = models.load(f"{tmp_path / 'small.py'}:net", input_shapes=[(1, 8, 12, 12)])
     program = models.trace(small)
-    lowered = frontend.lower(frontend.import_program(program), target)
+    lowered = passes.lower(frontend.import_program(program), target)
     tasks = tune.extract(lowered.mod)
     with MixDevice("aarch64", "cortex-a72") as device:
         store = tune.RecordStore(tmp_path / "logs", target, device.unit)

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tvm_eff import opencl
 from tvm_eff.cli import doctor
+from tvm_eff.device import opencl
+from tvm_eff.device.opencl import OpenCLDevice
 from tvm_eff.errors import DeviceError, SetupError
-from tvm_eff.opencl import OpenCLDevice
 
 MALI = OpenCLDevice(
     library="libmali.so.1",

@@ -11,9 +11,9 @@ from contextlib import suppress
 
 import pytest
 
-from tvm_eff.cli._arguments import one_of, positive
-from tvm_eff.cli._progress import ConsoleProgress
-from tvm_eff.cli._run import Main, run
+from tvm_eff.cli.arguments import one_of, positive
+from tvm_eff.cli.progress import ConsoleProgress
+from tvm_eff.cli.run import Main, run
 from tvm_eff.errors import BundleError
 
 
@@ -68,7 +68,7 @@ def test_a_defect_keeps_its_traceback(error: Exception) -> None:
 def test_a_reader_that_leaves_is_no_noise() -> None:
     script = (
         "import sys\n"
-        "from tvm_eff.cli._run import run\n"
+        "from tvm_eff.cli.run import run\n"
         "sys.exit(run(lambda argv: [print('a line') for _ in range(100_000)] and None))\n"
     )
     process = subprocess.Popen(

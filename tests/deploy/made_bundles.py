@@ -10,7 +10,7 @@ import tvm
 from tvm import relax
 
 from tvm_eff import targets
-from tvm_eff.build import build_module
+from tvm_eff.codegen import build_module
 from tvm_eff.deploy import bundle
 from tvm_eff.deploy.bundle import Bundle, Golden, MeasuredCost, Validation
 

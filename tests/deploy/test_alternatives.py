@@ -11,12 +11,12 @@ import tvm
 from kernels import HOST, lowered
 from torch import nn
 
-from tvm_eff import space, tune
+from tvm_eff import schedules, tune
 from tvm_eff.deploy.alternatives import use_fastest
 from tvm_eff.deploy.library import build_library
 from tvm_eff.device import LocalDevice
-from tvm_eff.frontend import Imported
-from tvm_eff.numerics import relative_error
+from tvm_eff.passes import RelaxNetwork
+from tvm_eff.tensors import relative_error
 from tvm_eff.tune import Record, RecordStore, Task
 
 SHAPE = (1, 8, 13, 11)
@@ -34,18 +34,18 @@ class Twice(nn.Module):
 
 
 @pytest.fixture
-def network() -> tuple[Twice, Imported, list[Task]]:
+def network() -> tuple[Twice, RelaxNetwork, list[Task]]:
     torch.manual_seed(0)
     model = Twice().eval()
     imported = lowered(model, SHAPE)
     return model, imported, tune.extract(imported.mod)
 
 
-def put(store: RecordStore, task: Task, candidate: space.Candidate, value: float) -> None:
-    func = space.rewritten(task.func, candidate)
+def put(store: RecordStore, task: Task, candidate: schedules.Candidate, value: float) -> None:
+    func = schedules.rewritten(task.func, candidate)
     record = Record(task.workload, task.name, candidate, "seconds", (value,), error=0.0)
     store.add(record)
-    scheduled = space.apply(task.func, candidate, HOST)
+    scheduled = schedules.apply(task.func, candidate, HOST)
     store.commit(Task(task.name, func, task.calls), record, scheduled)
 
 
@@ -53,7 +53,7 @@ def recorded(folder: Path, tasks: list[Task], winograd: float, direct: float) ->
     """Records of the first candidate of each rule, with made-up values."""
     store = RecordStore(folder, HOST, "seconds")
     for task in tasks:
-        first = {c.rule: c for c in reversed(space.candidates(task.func, HOST))}
+        first = {c.rule: c for c in reversed(schedules.candidates(task.func, HOST))}
         for rule, candidate in first.items():
             put(store, task, candidate, winograd if rule == "winograd" else direct)
     return store
@@ -64,7 +64,7 @@ def names(mod: tvm.IRModule) -> list[str]:
 
 
 def test_what_is_on_record_as_slower_is_left_alone(
-    network: tuple[Twice, Imported, list[Task]], tmp_path: Path
+    network: tuple[Twice, RelaxNetwork, list[Task]], tmp_path: Path
 ) -> None:
     _, imported, tasks = network
     store = recorded(tmp_path, tasks, winograd=2.0, direct=1.0)
@@ -72,7 +72,7 @@ def test_what_is_on_record_as_slower_is_left_alone(
 
 
 def test_the_faster_function_is_built_and_right(
-    network: tuple[Twice, Imported, list[Task]], tmp_path: Path
+    network: tuple[Twice, RelaxNetwork, list[Task]], tmp_path: Path
 ) -> None:
     model, imported, tasks = network
     store = recorded(tmp_path, tasks, winograd=1.0, direct=2.0)
@@ -90,7 +90,7 @@ def test_the_faster_function_is_built_and_right(
 
 
 def test_records_are_read_again(
-    network: tuple[Twice, Imported, list[Task]], tmp_path: Path
+    network: tuple[Twice, RelaxNetwork, list[Task]], tmp_path: Path
 ) -> None:
     _, imported, tasks = network
     recorded(tmp_path, tasks, winograd=1.0, direct=2.0)

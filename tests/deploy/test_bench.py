@@ -16,7 +16,7 @@ from made_bundles import Maker
 
 from tvm_eff.cli.bench import main
 from tvm_eff.device import server
-from tvm_eff.device.process import ServerProcess
+from tvm_eff.device.server_process import ServerProcess
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bench.py"
 here_is_x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="rasp4 code runs here")

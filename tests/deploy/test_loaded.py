@@ -16,7 +16,7 @@ from made_bundles import Maker, tensor, write_unchanged
 
 import tvm_eff
 from tvm_eff.errors import BundleError, ValidationError
-from tvm_eff.host import usable_cores
+from tvm_eff.targets.detect import usable_cores
 
 
 def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:

@@ -11,7 +11,7 @@ from made_bundles import Maker, tensor
 from tvm_eff.deploy.validate import compare, validate, validation
 from tvm_eff.device import Device, LocalDevice, MeasureOptions
 from tvm_eff.errors import ValidationError
-from tvm_eff.numerics import TOLERANCE, network_tolerance
+from tvm_eff.tensors import TOLERANCE, network_tolerance
 
 
 @pytest.fixture(scope="module")

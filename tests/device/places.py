@@ -13,9 +13,9 @@ from pathlib import Path
 import tvm
 from tvm import relax, te
 
-from tvm_eff import toolchain
+from tvm_eff.codegen import toolchain
 from tvm_eff.device import Device, server
-from tvm_eff.device.process import ServerProcess
+from tvm_eff.device.server_process import ServerProcess
 
 HOST = platform.machine()
 ZIG = {

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from places import Libraries
 
-from tvm_eff.device import EmulatedDevice, MeasureOptions, TensorSpec, debian, emulator_image
+from tvm_eff.device import EmulatedDevice, MeasureOptions, debian, emulator_image
 from tvm_eff.errors import SetupError
+from tvm_eff.tensors import TensorSpec
 
 UNREACHABLE = ("http://debian.invalid/debian {suite} main",)
 

@@ -14,9 +14,10 @@ import psutil
 import pytest
 from places import Libraries, Place
 
-from tvm_eff.device import Device, MeasureOptions, TensorSpec
+from tvm_eff.device import Device, MeasureOptions
 from tvm_eff.device.connection import Connection
 from tvm_eff.errors import DeviceError, ExecutionError, UsageError
+from tvm_eff.tensors import TensorSpec
 
 BRIEFLY = MeasureOptions(repeat=3, min_repeat_ms=5, budget_s=0.2)
 DOUBLED = [TensorSpec((32, 16), "float32")]

@@ -20,7 +20,7 @@ import pytest
 import tvm
 from tvm import relax, rpc
 
-from tvm_eff import toolchain
+from tvm_eff.codegen import toolchain
 from tvm_eff.device import native_server
 from tvm_eff.errors import SetupError, UsageError
 

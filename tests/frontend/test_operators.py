@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tvm_eff import frontend, targets
+from tvm_eff import frontend, passes, targets
 from tvm_eff.deploy.library import build_library
 from tvm_eff.device import LocalDevice
 from tvm_eff.models import Network, trace
-from tvm_eff.numerics import TOLERANCE, TensorSpec, random_inputs, relative_error
+from tvm_eff.tensors import TOLERANCE, TensorSpec, random_inputs, relative_error
 
 
 class Applied(nn.Module):
@@ -56,7 +56,7 @@ def test_operator(name: str, tmp_path: Path) -> None:
     program = trace(Network(name, Applied(function).eval(), (spec,)))
     inputs = random_inputs([spec])
     expected = program.run(inputs)
-    lowered = frontend.lower(frontend.import_program(program), target)
+    lowered = passes.lower(frontend.import_program(program), target)
     path = tmp_path / "model.so"
     build_library(lowered, [], None, target, path)
     with LocalDevice(threads=1) as device:

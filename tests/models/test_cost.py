@@ -16,7 +16,7 @@ from tvm_eff.errors import ModelError
 from tvm_eff.models import FactorizedLayer, Formula, Network, account, count
 from tvm_eff.models.flattened import FlattenedStage
 from tvm_eff.models.mobilenet import DepthwiseSeparable
-from tvm_eff.numerics import TensorSpec
+from tvm_eff.tensors import TensorSpec
 
 FLOAT = 4
 

@@ -13,7 +13,7 @@ from torch import nn
 from tvm_eff import models
 from tvm_eff.errors import ModelError
 from tvm_eff.models import Network
-from tvm_eff.numerics import TensorSpec
+from tvm_eff.tensors import TensorSpec
 
 
 class Applied(nn.Module):

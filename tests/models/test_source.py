@@ -11,7 +11,7 @@ import torch
 
 from tvm_eff import models
 from tvm_eff.errors import ModelError
-from tvm_eff.numerics import TensorSpec
+from tvm_eff.tensors import TensorSpec
 
 SOURCE = """
 import torch

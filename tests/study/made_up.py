@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 
+from study import Comparison, Kernel, LayerCost, LayerShape, Study
 from tvm_eff.device import Unit
 from tvm_eff.models import Formula
-from tvm_eff.study import Comparison, Kernel, LayerCost, LayerShape, Study
 
 SHAPE = LayerShape(64, 128, 28)
 

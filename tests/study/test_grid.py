@@ -7,10 +7,10 @@ from fractions import Fraction
 import pytest
 import torch
 
+from study import DEFAULT_SHAPES, FAMILIES, QUICK_SHAPES, LayerShape
+from study.grid import KINDS, Pair, channel_grid, network, pairs
 from tvm_eff import models
 from tvm_eff.errors import UsageError
-from tvm_eff.study import DEFAULT_SHAPES, FAMILIES, QUICK_SHAPES, LayerShape
-from tvm_eff.study.grid import KINDS, Pair, channel_grid, network, pairs
 
 SMALL = LayerShape(16, 16, 8)
 ALL_SMALL = pairs(FAMILIES, [SMALL, LayerShape(8, 16, 8, stride=2), LayerShape(16, 16, 8, 5)])

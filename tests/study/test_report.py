@@ -14,9 +14,9 @@ from made_up import FULL, HALF, SLOWER, comparison, instructions, study
 from matplotlib.text import Text
 from rich.console import Console, RenderableType
 
+from study import LayerShape, Study, report, require_writable, write
+from study.plot import plot
 from tvm_eff.errors import UsageError
-from tvm_eff.study import LayerShape, Study, report, require_writable, write
-from tvm_eff.study.plot import plot
 
 EMULATED = study(instructions(HALF), instructions(SLOWER), unit="instructions", load=None)
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 import pytest
 from made_up import FULL, HALF, SLOWER, comparison, cost, instructions, study
 
-from tvm_eff.study import report
+from study import report
 
 
 def test_saving_that_is_half_delivered() -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from kernels import HOST, small_convolution
 
-from tvm_eff import space
-from tvm_eff.space import Candidate
+from tvm_eff import schedules
+from tvm_eff.schedules import Candidate
 from tvm_eff.tune import Record, RecordStore
 from tvm_eff.tune.cost_model import CostModel
 
 TASK = small_convolution()
-ALL = space.candidates(TASK.func, HOST)
+ALL = schedules.candidates(TASK.func, HOST)
 MEASURED, LEFT = ALL[::2], ALL[1::2]
 
 

@@ -21,17 +21,17 @@ import torch
 from kernels import HOST, lowered
 from torch import nn
 
-from tvm_eff import space, tune
+from tvm_eff import schedules, tune
 from tvm_eff.deploy.library import build_library
 from tvm_eff.device import Device, LocalDevice
 from tvm_eff.errors import BuildError, RecordError
-from tvm_eff.frontend import Imported
-from tvm_eff.numerics import TOLERANCE, relative_error
-from tvm_eff.space import Candidate
+from tvm_eff.passes import RelaxNetwork
+from tvm_eff.schedules import Candidate
+from tvm_eff.tensors import TOLERANCE, relative_error
 from tvm_eff.tune import Record, RecordStore, Task, TaskResult, TuneOptions
-from tvm_eff.tune.allocation import FIRST
-from tvm_eff.tune.records import MEASUREMENTS, RECORDS, WORKLOADS
-from tvm_eff.tune.remeasure import CLOSE, ROUNDS
+from tvm_eff.tune.records.store import MEASUREMENTS, RECORDS, WORKLOADS
+from tvm_eff.tune.task_scheduler import FIRST
+from tvm_eff.tune.tie_break import CLOSE, ROUNDS
 
 OPTIONS = TuneOptions(trials=2, workers=2)
 
@@ -67,12 +67,12 @@ def model() -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def network(model: nn.Module) -> Imported:
+def network(model: nn.Module) -> RelaxNetwork:
     return lowered(model, (1, 8, 12, 12))
 
 
 @pytest.fixture(scope="module")
-def tasks(network: Imported) -> list[Task]:
+def tasks(network: RelaxNetwork) -> list[Task]:
     return tune.extract(network.mod)
 
 
@@ -154,7 +154,7 @@ def test_the_winner_was_compared_with_what_is_close(
 ) -> None:
     store = RecordStore(finished[0], HOST, "seconds")
     for task in tasks:
-        plan = [space.UNSCHEDULED, *space.candidates(task.func, HOST)[:2]]
+        plan = [schedules.UNSCHEDULED, *schedules.candidates(task.func, HOST)[:2]]
         found = [record for c in plan if (record := store.find(task.workload, c))]
         best = min(found, key=lambda record: record.value)
         close = [record for record in found if record.value <= CLOSE * best.value]
@@ -170,8 +170,8 @@ def test_winner_that_was_only_lucky_loses_its_place(
     task = tasks[0]
     before = store.best(task.workload)
     assert before is not None
-    other = next(c for c in space.candidates(task.func, HOST)[:2] if c != before.candidate)
-    for candidate in (before.candidate, space.UNSCHEDULED):
+    other = next(c for c in schedules.candidates(task.func, HOST)[:2] if c != before.candidate)
+    for candidate in (before.candidate, schedules.UNSCHEDULED):
         store.add(replace(before, candidate=candidate, values=(1.0,)))
     store.add(replace(before, candidate=other, values=(0.5,)))
 
@@ -182,13 +182,13 @@ def test_winner_that_was_only_lucky_loses_its_place(
         scheduled = scheduled_by(other, task)
         assert each.committed(scheduled) == 0.5
         found = each.database.query_schedule(scheduled.module, HOST.tvm_target(), "main")
-        assert str(found.trace) == str(space.apply(task.func, other, HOST).trace)
+        assert str(found.trace) == str(schedules.apply(task.func, other, HOST).trace)
         assert all(each.committed(known) < 0.5 for known in tasks[1:])
 
 
 def scheduled_by(candidate: Candidate, task: Task) -> Task:
     """The function that a candidate schedules, which may be another of the same result."""
-    return replace(task, func=space.rewritten(task.func, candidate))
+    return replace(task, func=schedules.rewritten(task.func, candidate))
 
 
 def copy_records(logs: Path, folder: Path) -> None:
@@ -212,7 +212,7 @@ def test_more_trials_measure_only_what_is_new(
 
 
 def test_spent_budget_leaves_every_kernel_with_its_first_candidates(
-    tasks: list[Task], network: Imported, device: LocalDevice, tmp_path: Path
+    tasks: list[Task], network: RelaxNetwork, device: LocalDevice, tmp_path: Path
 ) -> None:
     store = RecordStore(tmp_path, HOST, "seconds")
     listener = Listener()
@@ -220,7 +220,7 @@ def test_spent_budget_leaves_every_kernel_with_its_first_candidates(
     results = tune.tune(tasks, HOST, device, store, options, listener)
     assert len(listener.heard) < listener.to_measure
     for result in results:
-        available = len(space.candidates(result.task.func, HOST)[:12]) + 1
+        available = len(schedules.candidates(result.task.func, HOST)[:12]) + 1
         assert result.measured == min(FIRST, available)
     build_library(network, tasks, store.database, HOST, tmp_path / "model.so")
 
@@ -230,7 +230,7 @@ def test_winner_that_was_measured_but_not_committed(
     lost: list[str],
     finished: tuple[Path, Listener, Listener],
     tasks: list[Task],
-    network: Imported,
+    network: RelaxNetwork,
     tmp_path: Path,
 ) -> None:
     # As a crash between the two appends leaves it, for every kernel at once.
@@ -254,7 +254,7 @@ def test_winner_that_was_measured_but_not_committed(
 def test_the_library_computes_what_pytorch_computes(
     finished: tuple[Path, Listener, Listener],
     tasks: list[Task],
-    network: Imported,
+    network: RelaxNetwork,
     model: nn.Module,
     device: LocalDevice,
     tmp_path: Path,
@@ -270,13 +270,13 @@ def test_the_library_computes_what_pytorch_computes(
 
 
 def test_kernel_without_a_record_is_named(
-    tasks: list[Task], network: Imported, tmp_path: Path
+    tasks: list[Task], network: RelaxNetwork, tmp_path: Path
 ) -> None:
     store = RecordStore(tmp_path, HOST, "seconds")
     only = tasks[0]
-    record = Record(only.workload, only.name, space.UNSCHEDULED, "seconds", (1.0,))
+    record = Record(only.workload, only.name, schedules.UNSCHEDULED, "seconds", (1.0,))
     store.add(record)
-    store.commit(only, record, space.apply(only.func, space.UNSCHEDULED, HOST))
+    store.commit(only, record, schedules.apply(only.func, schedules.UNSCHEDULED, HOST))
     with pytest.raises(BuildError, match="were not applied") as caught:
         build_library(network, tasks, store.database, HOST, tmp_path / "model.so")
     for task in tasks:
@@ -356,7 +356,7 @@ def test_ctrl_c_while_the_workers_server_imports_prints_nothing() -> None:
 
 def sabotaged(*arguments: str | Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, Path(__file__).with_name("saboteur.py"), *arguments],
+        [sys.executable, Path(__file__).with_name("faulty_rule.py"), *arguments],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

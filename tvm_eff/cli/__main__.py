@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-from tvm_eff.cli._run import INTERRUPTED, leave
+from tvm_eff.cli.run import INTERRUPTED, leave
 from tvm_eff.errors import nearest
 
 VERBS = {
@@ -15,7 +15,6 @@ VERBS = {
     "models": "list the models known by name",
     "records": "list tuning records, or prune them to ship",
     "doctor": "what this machine has: packages, tools, OpenCL devices",
-    "study": "what factorized layers save on paper and on a target, side by side",
 }
 
 

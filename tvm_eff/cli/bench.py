@@ -6,8 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
-from tvm_eff.cli._arguments import positive
-from tvm_eff.cli._run import run
+from tvm_eff.cli.arguments import positive
+from tvm_eff.cli.run import run
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -8,8 +8,8 @@ import sys
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from tvm_eff.cli._model import MODEL_HELP, add_model_options, network
-from tvm_eff.cli._run import run
+from tvm_eff.cli.model_options import MODEL_HELP, add_model_options, network
+from tvm_eff.cli.run import run
 
 if TYPE_CHECKING:
     from rich.table import Table

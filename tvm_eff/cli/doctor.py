@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 
-from tvm_eff import opencl
-from tvm_eff.cli._run import run
+from tvm_eff.cli.run import run
+from tvm_eff.device import opencl
+from tvm_eff.device.opencl import OpenCLDevice
 from tvm_eff.errors import Error
-from tvm_eff.opencl import OpenCLDevice
 
 _PACKAGES = ("apache-tvm", "apache-tvm-ffi", "torch", "numpy", "ziglang")
 
@@ -101,7 +101,7 @@ def _tools() -> Iterator[Finding]:
 
 
 def _zig() -> str:
-    from tvm_eff import toolchain
+    from tvm_eff.codegen import toolchain
 
     return f"{_first_line([str(toolchain.zig()), 'version'])} ({toolchain.zig()})"
 
@@ -114,11 +114,11 @@ def _gxx() -> str:
 
 
 def _qemu() -> str:
-    from tvm_eff import cache
+    from tvm_eff import paths
     from tvm_eff.device import emulator_image
 
     emulator_image.host()
-    made = sorted(cache.root().glob("emulator/*/usr/bin/qemu-aarch64"))
+    made = sorted(paths.cache_folder().glob("emulator/*/usr/bin/qemu-aarch64"))
     if made:
         return str(made[-1])
     lacking = [tool for tool in ("apt-get", "dpkg-deb") if shutil.which(tool) is None]

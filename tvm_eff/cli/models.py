@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from tvm_eff.cli._run import run
+from tvm_eff.cli.run import run
 
 
 def main(argv: list[str] | None = None) -> int:

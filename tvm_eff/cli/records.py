@@ -9,11 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvm_eff.cli._arguments import positive
-from tvm_eff.cli._run import run
+from tvm_eff.cli.arguments import positive
+from tvm_eff.cli.run import run
 
 if TYPE_CHECKING:
-    from tvm_eff.tune.prune import Folder
+    from tvm_eff.tune.records.prune import Folder
 
 KEEP = 3
 
@@ -25,14 +25,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def _main(argv: list[str] | None) -> None:
     arguments = _parser().parse_args(argv)
-    from tvm_eff import data
-    from tvm_eff.tune import prune
+    from tvm_eff import paths
+    from tvm_eff.tune.records import prune
 
-    logs = arguments.logs or data.tuning_logs()
+    logs = arguments.logs or paths.tuning_logs()
     if arguments.verb == "list":
         found = prune.survey(logs)
     else:
-        output = arguments.output or data.tuning_logs()
+        output = arguments.output or paths.tuning_logs()
         found = prune.prune(logs, _log_name(arguments.target, logs), output, arguments.keep)
     if arguments.json:
         print(json.dumps([asdict(each) for each in found]))

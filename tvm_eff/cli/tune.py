@@ -8,12 +8,12 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvm_eff.cli._arguments import positive, seconds, share
-from tvm_eff.cli._model import MODEL_HELP, add_model_options, network
-from tvm_eff.cli._run import leave, run
+from tvm_eff.cli.arguments import positive, seconds, share
+from tvm_eff.cli.model_options import MODEL_HELP, add_model_options, network
+from tvm_eff.cli.run import leave, run
 
 if TYPE_CHECKING:
-    from tvm_eff.flow import FlowResult
+    from tvm_eff.api import FlowResult
 
 DESCRIPTION = """\
 Trace a PyTorch model, schedule it for a target, cross-compile it, run it, check
@@ -30,12 +30,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def _main(argv: list[str] | None) -> int:
     arguments = _parser().parse_args(argv)
-    from tvm_eff import flow
-    from tvm_eff.cli._progress import ConsoleProgress
-    from tvm_eff.cli._summary import print_summary
+    from tvm_eff import api
+    from tvm_eff.cli.progress import ConsoleProgress
+    from tvm_eff.cli.summary import print_summary
     from tvm_eff.tune import TuneOptions
 
-    options = flow.FlowOptions(
+    options = api.FlowOptions(
         target=arguments.target,
         model=network(arguments),
         rpc=arguments.rpc,
@@ -52,7 +52,7 @@ def _main(argv: list[str] | None) -> int:
         ),
     )
     with ConsoleProgress() as progress:
-        result = flow.build(options, progress)
+        result = api.build(options, progress)
     print_summary(result, progress.measured_now, progress.failed_now)
     if arguments.json:
         print(json.dumps(_as_json(result, progress.measured_now)))

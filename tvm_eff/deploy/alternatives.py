@@ -12,7 +12,7 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 from tvm.s_tir import meta_schedule as ms
 from tvm.tirx import PrimFunc
 
-from tvm_eff import space
+from tvm_eff import schedules
 from tvm_eff.targets import Target
 
 
@@ -36,7 +36,7 @@ def use_fastest(mod: tvm.IRModule, database: ms.Database, target: Target) -> tvm
 class _Chosen:
     """What takes a kernel's place."""
 
-    alternative: space.Alternative
+    alternative: schedules.Alternative
     name: str
 
 
@@ -46,7 +46,7 @@ def _choose(mod: tvm.IRModule, database: ms.Database, target: Target) -> dict[st
         if not isinstance(func, PrimFunc):
             continue
         best = _value(func, database, target)
-        for alternative in space.alternatives(func):
+        for alternative in schedules.alternatives(func):
             value = _value(alternative.func, database, target)
             if value < best:
                 best = value

@@ -23,9 +23,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tvm_eff import __version__
+from tvm_eff import __version__, paths
 from tvm_eff.deploy import _golden as golden_file
-from tvm_eff.deploy import _whole as whole
 from tvm_eff.deploy import machine, manifest
 from tvm_eff.deploy._golden import Golden
 from tvm_eff.deploy.loaded import LoadedBundle
@@ -41,8 +40,7 @@ from tvm_eff.deploy.manifest import (
 from tvm_eff.errors import BundleError
 
 if TYPE_CHECKING:
-    from tvm_eff.opencl import OpenCLNeeds
-    from tvm_eff.targets import Target
+    from tvm_eff.targets import OpenCLRequirements, Target
 
 __all__ = [
     "Bundle",
@@ -100,7 +98,7 @@ def write(
     golden: Golden,
     validation: Validation,
     measurement: MeasuredCost | None = None,
-    opencl: OpenCLNeeds | None = None,
+    opencl: OpenCLRequirements | None = None,
     archive: bool = False,
 ) -> Bundle:
     """Write a bundle; one that is there already is replaced when the new one is complete.
@@ -149,7 +147,7 @@ def write(
         measurement=measurement,
     )
     try:
-        with whole.folder(folder) as part:
+        with paths.atomic_folder(folder) as part:
             shutil.copyfile(library, part / LIBRARY)
             golden_file.write(part / GOLDEN, golden)
             hashes = {name: _sha256(part / name) for name in (LIBRARY, GOLDEN)}
@@ -235,7 +233,7 @@ def _infos(arrays: Mapping[str, np.ndarray]) -> tuple[TensorInfo, ...]:
     return tuple(TensorInfo(name, a.shape, str(a.dtype)) for name, a in arrays.items())
 
 
-def _made_for(target: Target, opencl: OpenCLNeeds | None) -> MadeFor:
+def _made_for(target: Target, opencl: OpenCLRequirements | None) -> MadeFor:
     emulator = target.emulator
     return MadeFor(
         name=target.name,
@@ -270,7 +268,7 @@ def require_replaceable(folder: Path) -> None:
 
 
 def _write_archive(folder: Path) -> None:
-    with whole.file(archive_path(folder)) as part, tarfile.open(part, "w:gz") as packed:
+    with paths.atomic_file(archive_path(folder)) as part, tarfile.open(part, "w:gz") as packed:
         for name in _FILES:
             packed.add(folder / name, f"{folder.name}/{name}")
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tvm_eff import opencl
+from tvm_eff.device import opencl
+from tvm_eff.device.opencl import OpenCLDevice
 from tvm_eff.errors import BundleError
-from tvm_eff.opencl import OpenCLDevice, OpenCLNeeds
+from tvm_eff.targets import OpenCLRequirements
 
 
-def find(needs: OpenCLNeeds, library: Path) -> Any:
+def find(requirements: OpenCLRequirements, library: Path) -> Any:
     """Return this machine's first OpenCL device, a ``tvm.Device``, that runs a library's kernels.
 
     Raises
@@ -25,7 +26,7 @@ def find(needs: OpenCLNeeds, library: Path) -> Any:
 
     reasons = []
     for number, device in enumerate(opencl.devices()):
-        lacking = opencl.missing(needs, device)
+        lacking = opencl.unmet_requirements(requirements, device)
         if lacking:
             reasons.append(_lacks(device, lacking))
             continue
@@ -36,12 +37,14 @@ def find(needs: OpenCLNeeds, library: Path) -> Any:
     raise BundleError(f"{library} does not run on this machine: {'; '.join(reasons)}; {_ADVICE}")
 
 
-def require(needs: OpenCLNeeds | None, device: OpenCLDevice | None, library: Path) -> None:
+def require(
+    requirements: OpenCLRequirements | None, device: OpenCLDevice | None, library: Path
+) -> None:
     """Refuse a device that a library's kernels do not run on.
 
     Parameters
     ----------
-    needs
+    requirements
         What the library needs; None if it runs on the processor.
     device
         Where it is to run, such as :attr:`tvm_eff.device.Device.opencl_device`.
@@ -53,11 +56,11 @@ def require(needs: OpenCLNeeds | None, device: OpenCLDevice | None, library: Pat
     BundleError
         The device lacks something; the message names all of it.
     """
-    if needs is None:
+    if requirements is None:
         return
     if device is None:
         raise BundleError(f"{library} needs an OpenCL device, and was to run on a processor")
-    lacking = opencl.missing(needs, device)
+    lacking = opencl.unmet_requirements(requirements, device)
     if lacking:
         raise BundleError(f"{library} does not run there: {_lacks(device, lacking)}; {_ADVICE}")
 

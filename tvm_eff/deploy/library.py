@@ -9,19 +9,22 @@ import tvm
 from tvm.relax import transform
 from tvm.s_tir import meta_schedule as ms
 
-from tvm_eff.build import build_module
+from tvm_eff.codegen import build_module
 from tvm_eff.deploy.alternatives import use_fastest
 from tvm_eff.errors import BuildError
-from tvm_eff.frontend import Imported, join_concatenated
-from tvm_eff.frontend.parameters import evaluate_parameters
-from tvm_eff.opencl import OpenCLNeeds
-from tvm_eff.targets import Target
+from tvm_eff.passes import RelaxNetwork, join_concatenated
+from tvm_eff.passes.relax.parameters import evaluate_parameters
+from tvm_eff.targets import OpenCLRequirements, Target
 from tvm_eff.tune import Task
 
 
 def build_library(
-    network: Imported, tasks: list[Task], database: ms.Database | None, target: Target, path: Path
-) -> OpenCLNeeds | None:
+    network: RelaxNetwork,
+    tasks: list[Task],
+    database: ms.Database | None,
+    target: Target,
+    path: Path,
+) -> OpenCLRequirements | None:
     """Apply the records, pack the weights, compile and link.
 
     Parameters
@@ -39,7 +42,7 @@ def build_library(
 
     Returns
     -------
-    OpenCLNeeds or None
+    OpenCLRequirements or None
         What the library needs of the GPU; None if it runs on the processor.
 
     Raises

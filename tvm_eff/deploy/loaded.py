@@ -19,7 +19,7 @@ from tvm_eff.deploy import gpu
 from tvm_eff.deploy.manifest import Manifest, TensorInfo
 from tvm_eff.deploy.validate import compare
 from tvm_eff.errors import BundleError
-from tvm_eff.host import usable_cores
+from tvm_eff.targets.detect import usable_cores
 
 
 class LoadedBundle:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from tvm_eff.deploy import _strict
 from tvm_eff.errors import BundleError
-from tvm_eff.opencl.needs import OpenCLNeeds
+from tvm_eff.targets import OpenCLRequirements
 
 FORMAT = 3
 """Version of the bundle's format; a reader refuses the versions it does not know."""
@@ -68,7 +68,7 @@ class MadeFor:
     triple: str
     glibc: str
     emulator: EmulatorInfo | None
-    opencl: OpenCLNeeds | None = None
+    opencl: OpenCLRequirements | None = None
 
     @property
     def arch(self) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from tvm_eff.deploy.manifest import Validation
 from tvm_eff.errors import ValidationError
-from tvm_eff.numerics import network_tolerance, relative_error
+from tvm_eff.tensors import network_tolerance, relative_error
 
 if TYPE_CHECKING:
     from tvm_eff.device import Device, Measurement, MeasureOptions
@@ -37,7 +37,7 @@ def validation(
     Raises
     ------
     ValidationError
-        An output differs by more than :func:`tvm_eff.numerics.network_tolerance` allows, or
+        An output differs by more than :func:`tvm_eff.tensors.network_tolerance` allows, or
         is of another class.
     ExecutionError, DeviceError
         As for :meth:`tvm_eff.device.Device.run`.

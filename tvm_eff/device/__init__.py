@@ -1,30 +1,44 @@
-"""Where compiled code runs: this machine, a real board, an emulated board."""
+"""Where compiled code runs: this machine, a real board, an emulated board.
 
-from tvm_eff.device.base import (
-    Contender,
-    Device,
-    Fingerprint,
-    Measurement,
-    MeasureOptions,
-    Unit,
-)
-from tvm_eff.device.emulated import EmulatedDevice
-from tvm_eff.device.local import LocalDevice
-from tvm_eff.device.local_opencl import LocalOpenCLDevice
-from tvm_eff.device.rpc import RpcDevice, parse_address
-from tvm_eff.numerics import TensorSpec
+Names are looked up when they are first used: TVM calls the OpenCL plug-in of this package
+while it is being imported itself.
+"""
 
-__all__ = [
-    "Contender",
-    "Device",
-    "EmulatedDevice",
-    "Fingerprint",
-    "LocalDevice",
-    "LocalOpenCLDevice",
-    "MeasureOptions",
-    "Measurement",
-    "RpcDevice",
-    "TensorSpec",
-    "Unit",
-    "parse_address",
-]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tvm_eff.device.base import Contender as Contender
+    from tvm_eff.device.base import Device as Device
+    from tvm_eff.device.base import Fingerprint as Fingerprint
+    from tvm_eff.device.base import Measurement as Measurement
+    from tvm_eff.device.base import MeasureOptions as MeasureOptions
+    from tvm_eff.device.base import Unit as Unit
+    from tvm_eff.device.emulated import EmulatedDevice as EmulatedDevice
+    from tvm_eff.device.local import LocalDevice as LocalDevice
+    from tvm_eff.device.local_opencl import LocalOpenCLDevice as LocalOpenCLDevice
+    from tvm_eff.device.rpc import RpcDevice as RpcDevice
+    from tvm_eff.device.rpc import parse_address as parse_address
+
+_MODULES = {
+    "Contender": "base",
+    "Device": "base",
+    "EmulatedDevice": "emulated",
+    "Fingerprint": "base",
+    "LocalDevice": "local",
+    "LocalOpenCLDevice": "local_opencl",
+    "MeasureOptions": "base",
+    "Measurement": "base",
+    "RpcDevice": "rpc",
+    "Unit": "base",
+    "parse_address": "rpc",
+}
+__all__ = list(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 from typing_extensions import Self
 
-from tvm_eff.numerics import TensorSpec
-from tvm_eff.opencl import OpenCLDevice
+from tvm_eff.device.opencl import OpenCLDevice
+from tvm_eff.tensors import TensorSpec
 
 Unit = Literal["seconds", "instructions"]
 Kind = Literal["local", "rpc", "emulated"]

@@ -9,7 +9,8 @@ import struct
 import time
 from pathlib import Path
 
-from tvm_eff import cache, data, toolchain
+from tvm_eff import paths
+from tvm_eff.codegen import toolchain
 from tvm_eff.device.emulator_image import host
 
 _GLIBC = "2.31"
@@ -59,10 +60,10 @@ class Counter:
 @functools.cache
 def plugin_library(source: Path | None = None) -> Path:
     """Return the plugin, compiled for this machine if need be; `source` is that of another."""
-    source = source or data.folder("runtime") / "qemu_plugin" / "count.c"
+    source = source or paths.data_folder("runtime") / "qemu_plugin" / "count.c"
     triple = host().zig
     digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
-    with cache.locked(f"emulator/{source.stem}-{triple}-{digest}.so") as path:
+    with paths.locked_cache_entry(f"emulator/{source.stem}-{triple}-{digest}.so") as path:
         if not path.exists():
             unfinished = path.with_name(f"unfinished-{path.name}")
             flags = ["-O2", "-fvisibility=hidden"]

@@ -11,9 +11,9 @@ import tvm
 from tvm_eff.device import emulator_image
 from tvm_eff.device.base import Fingerprint, Measurement, MeasureOptions, Unit
 from tvm_eff.device.counter import Counter
-from tvm_eff.device.hosted import HostedDevice
-from tvm_eff.device.process import ServerProcess
-from tvm_eff.device.session import Evaluate
+from tvm_eff.device.rpc_session import Evaluate
+from tvm_eff.device.server_process import ServerProcess
+from tvm_eff.device.spawned_server import HostedDevice
 from tvm_eff.errors import UsageError, nearest
 
 _LONG = 20_000_000

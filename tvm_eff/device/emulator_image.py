@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tvm_eff import cache
+from tvm_eff import paths
 from tvm_eff.device import debian
 from tvm_eff.errors import SetupError
 
@@ -191,7 +191,7 @@ def _image(
     main_files: Sequence[str],
     finish: Callable[[Path], None],
 ) -> Image:
-    with cache.locked(f"emulator/{name}") as path:
+    with paths.locked_cache_entry(f"emulator/{name}") as path:
         image = _load(path)
         if image is not None:
             return image

@@ -11,9 +11,9 @@ from pathlib import Path
 import tvm
 
 from tvm_eff.device.base import Fingerprint
-from tvm_eff.device.hosted import HostedDevice
-from tvm_eff.device.process import ServerProcess
-from tvm_eff.host import usable_cores
+from tvm_eff.device.server_process import ServerProcess
+from tvm_eff.device.spawned_server import HostedDevice
+from tvm_eff.targets.detect import usable_cores
 
 _SERVER = Path(__file__).with_name("server.py")
 
@@ -28,7 +28,7 @@ class LocalDevice(HostedDevice):
     timeout
         How long one call may take, upload and measurement included, in seconds.
     libraries
-        What the process loads first, such as the plug-in of :mod:`tvm_eff.opencl`.
+        What the process loads first, such as the plug-in of :mod:`tvm_eff.device.opencl`.
     variables
         What its environment has besides this process' own, such as OpenCL's driver.
     device_type

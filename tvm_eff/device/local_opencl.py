@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tvm_eff import opencl
+from tvm_eff.device import opencl
 from tvm_eff.device.base import Fingerprint
 from tvm_eff.device.local import LocalDevice
 from tvm_eff.errors import DeviceError

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
 
-from tvm_eff import cache, data, toolchain
+from tvm_eff import paths
+from tvm_eff.codegen import toolchain
 from tvm_eff.errors import Error, SetupError, UsageError, nearest
 
 OLDEST_GLIBC = "2.31"
@@ -59,7 +60,7 @@ class _Sources:
 
     @classmethod
     def find(cls) -> _Sources:
-        runtime = data.folder("runtime")
+        runtime = paths.data_folder("runtime")
         return cls(runtime / "cpp", runtime / "opencl", _package("tvm"), _package("tvm_ffi"))
 
     def units(self) -> list[Path]:
@@ -155,7 +156,7 @@ def build(arch: str, *, glibc: str = OLDEST_GLIBC, on_progress: Progress | None 
     sources = _Sources.find()
     units = sources.units()
     entry = f"native_server/tvm_eff_server-{triple}-{_digest(sources, triple)}"
-    with cache.locked(entry) as executable:
+    with paths.locked_cache_entry(entry) as executable:
         if executable.is_file():
             return executable
         with tempfile.TemporaryDirectory(prefix="building-", dir=executable.parent) as folder:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from tvm import rpc
 
-from tvm_eff import opencl
+from tvm_eff.device import opencl
+from tvm_eff.device.opencl import OpenCLDevice
 from tvm_eff.errors import DeviceError
-from tvm_eff.opencl import OpenCLDevice
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import tvm
 
 from tvm_eff.device.base import Fingerprint
 from tvm_eff.device.connection import Connection, parse_address
-from tvm_eff.device.session import SessionDevice, wait_for
+from tvm_eff.device.rpc_session import SessionDevice, wait_for
 from tvm_eff.errors import DeviceError
 
 __all__ = ["RpcDevice", "parse_address"]

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 import torch
 import tvm
 from torch import nn
@@ -19,32 +17,13 @@ from tvm_eff.errors import ModelError
 from tvm_eff.frontend.operators import CONVERTERS
 from tvm_eff.models.network import Network
 from tvm_eff.models.program import Program, first_line, quiet, trace
-from tvm_eff.numerics import TensorSpec
+from tvm_eff.passes import RelaxNetwork
+from tvm_eff.tensors import TensorSpec
 
 _LISTED = 5
 
 
-@dataclass(frozen=True)
-class Imported:
-    """A network in Relax, with its parameters beside it.
-
-    Attributes
-    ----------
-    mod
-        A module whose ``main`` takes the inputs, then the parameters.
-    params
-        The parameters, in the order ``main`` takes them.
-    inputs, outputs
-        The names of the inputs and outputs.
-    """
-
-    mod: tvm.IRModule = field(repr=False)
-    params: list[np.ndarray] = field(repr=False)
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...] = ("output",)
-
-
-def import_model(model: nn.Module, inputs: Sequence[torch.Tensor]) -> Imported:
+def import_model(model: nn.Module, inputs: Sequence[torch.Tensor]) -> RelaxNetwork:
     """Trace `model` on example inputs and import it.
 
     Parameters
@@ -63,7 +42,7 @@ def import_model(model: nn.Module, inputs: Sequence[torch.Tensor]) -> Imported:
     return import_program(trace(Network(type(model).__name__, model, tuple(specs))))
 
 
-def import_program(program: Program) -> Imported:
+def import_program(program: Program) -> RelaxNetwork:
     """Import a traced network.
 
     Raises
@@ -77,7 +56,7 @@ def import_program(program: Program) -> Imported:
         _require_known(exported)
         mod = _translate(exported)
     mod, params = relax.frontend.detach_params(mod)
-    return Imported(
+    return RelaxNetwork(
         mod=mod,
         params=[param.numpy() for param in params["main"]],
         inputs=program.inputs,

@@ -13,11 +13,11 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tvm_eff.errors import ModelError
+from tvm_eff.models.fake_tensor_trace import Replay, bytes_of, replay, storage_of
 from tvm_eff.models.liveness import activations, peak_bytes
 from tvm_eff.models.macs import counting
 from tvm_eff.models.network import Network
 from tvm_eff.models.program import first_line, place_of, quiet, trace
-from tvm_eff.models.replay import Replay, bytes_of, replay, storage_of
 from tvm_eff.models.saving import Saving, empty_inputs, savings
 
 

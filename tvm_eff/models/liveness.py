@@ -7,7 +7,7 @@ from itertools import accumulate
 
 import torch
 
-from tvm_eff.models.replay import Replay, storage_of
+from tvm_eff.models.fake_tensor_trace import Replay, storage_of
 
 
 def activations(ran: Replay) -> frozenset[int]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from tvm_eff.numerics import TensorSpec
+from tvm_eff.tensors import TensorSpec
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from torch.utils import _pytree as pytree
 
 from tvm_eff.errors import ModelError
 from tvm_eff.models.network import Network
-from tvm_eff.numerics import random_inputs
+from tvm_eff.tensors import random_inputs
 
 _TORCH = Path(torch.__file__).parent
 

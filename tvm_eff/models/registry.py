@@ -15,7 +15,7 @@ from torch import nn
 from tvm_eff.errors import ModelError, nearest
 from tvm_eff.models import factorized, flattened, mobilenet, squeezenet, xception
 from tvm_eff.models.network import Network
-from tvm_eff.numerics import TensorSpec
+from tvm_eff.tensors import TensorSpec
 
 
 @dataclass(frozen=True)

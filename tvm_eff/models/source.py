@@ -20,7 +20,7 @@ from tvm_eff.models import registry
 from tvm_eff.models.network import Network
 from tvm_eff.models.program import first_line, place_of, quiet
 from tvm_eff.models.weights import load_weights, require_finite
-from tvm_eff.numerics import TensorSpec
+from tvm_eff.tensors import TensorSpec
 
 DTYPES = ("float32", "float64", "float16", "int8", "int16", "int32", "int64", "uint8", "bool")
 """The dtypes an input may have."""

@@ -2,7 +2,7 @@
 
 from tvm_eff.tune.builder import preload
 from tvm_eff.tune.options import Progress, TuneOptions
-from tvm_eff.tune.records import Record, RecordStore
+from tvm_eff.tune.records.store import Record, RecordStore
 from tvm_eff.tune.session import TaskResult, tune
 from tvm_eff.tune.task import Task, extract
 

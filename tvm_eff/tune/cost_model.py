@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from tvm_eff.space import Candidate, structure
-from tvm_eff.tune.records import Record, RecordStore
+from tvm_eff.schedules import Candidate, analysis
+from tvm_eff.tune.records.store import Record, RecordStore
 from tvm_eff.tune.task import Task
 
 ROUNDS = 60
@@ -124,7 +124,7 @@ def _xgboost() -> ModuleType | None:
 
 def _of_workload(task: Task) -> Features:
     features = {"operations": math.log2(max(1, task.operations))}
-    work = structure.contraction(task.func)
+    work = analysis.contraction(task.func)
     if work is None:
         return features
     *kernel, depth = (work.extents[axis] for axis in work.reduction)

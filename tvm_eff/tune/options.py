@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-from tvm_eff.tune.records import Record
+from tvm_eff.tune.records.store import Record
 from tvm_eff.tune.task import Task
 
 

@@ -11,10 +11,11 @@ import tvm
 from tvm import te
 from tvm.s_tir import Schedule
 
-from tvm_eff.build import build_kernel
-from tvm_eff.build.compile import KERNEL
-from tvm_eff.device import Device, MeasureOptions, TensorSpec
+from tvm_eff.codegen import build_kernel
+from tvm_eff.codegen.compile import KERNEL
+from tvm_eff.device import Device, MeasureOptions
 from tvm_eff.targets import Target
+from tvm_eff.tensors import TensorSpec
 
 # Twelve chains hide the latency of two units (4 or 5 cycles each), and with the constants
 # they fit into sixteen registers.

@@ -12,19 +12,19 @@ from pathlib import Path
 import numpy as np
 import tvm
 
-from tvm_eff import __version__, space
+from tvm_eff import __version__, schedules
 from tvm_eff.device import Device
 from tvm_eff.errors import BuildError, ExecutionError
-from tvm_eff.space import Candidate, Packing
+from tvm_eff.schedules import Candidate, Packing
 from tvm_eff.targets import Target
 from tvm_eff.tune import worker
-from tvm_eff.tune.allocation import Allocation, Share
 from tvm_eff.tune.builder import Builder, Job
 from tvm_eff.tune.checker import random_inputs
-from tvm_eff.tune.measurer import measure
 from tvm_eff.tune.options import Progress
-from tvm_eff.tune.records import Record, RecordStore
+from tvm_eff.tune.records.store import Record, RecordStore
+from tvm_eff.tune.runner import measure
 from tvm_eff.tune.task import Task
+from tvm_eff.tune.task_scheduler import Allocation, Share
 
 LARGE_BATCH = 32
 """Candidates built together where building and measuring must take turns."""
@@ -132,7 +132,9 @@ class Search:
         reference = self.references[task.name]
         started = [(each, *self.build(task, module, each)) for each in share.candidates]
         return [
-            _Pending(task, candidate, space.packings(task.func, candidate), library, job, reference)
+            _Pending(
+                task, candidate, schedules.packings(task.func, candidate), library, job, reference
+            )
             for candidate, library, job in started
         ]
 
@@ -155,7 +157,7 @@ class Search:
         expected = pending.reference.result()
         try:
             library = pending.built.result()
-            packed = space.pack_inputs(pending.packings, self.inputs_of(task))
+            packed = schedules.pack_inputs(pending.packings, self.inputs_of(task))
             known = self.records.best(task.workload)
             best = math.inf if known is None else known.value
             measurement, error = measure(self.device, task, library, packed, expected, best)

@@ -14,20 +14,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tvm_eff import space
+from tvm_eff import schedules
 from tvm_eff.device import Device
 from tvm_eff.errors import ExecutionError, RecordError
-from tvm_eff.space import Candidate
+from tvm_eff.schedules import Candidate
 from tvm_eff.targets import Target
-from tvm_eff.tune.allocation import FIRST, Allocation, Missing
 from tvm_eff.tune.builder import Builder
 from tvm_eff.tune.cost_model import CostModel
-from tvm_eff.tune.floor import floor_of
 from tvm_eff.tune.options import Progress, Silent, TuneOptions
-from tvm_eff.tune.records import Record, RecordStore
-from tvm_eff.tune.remeasure import Remeasurer
+from tvm_eff.tune.records.store import Record, RecordStore
+from tvm_eff.tune.roofline import floor_of
 from tvm_eff.tune.search import Search
 from tvm_eff.tune.task import Task
+from tvm_eff.tune.task_scheduler import FIRST, Allocation, Missing
+from tvm_eff.tune.tie_break import Remeasurer
 
 TRIALS = 16
 """Candidates of a kernel by default, where what is measured is what counts."""
@@ -98,7 +98,10 @@ def tune(
     options, progress = options or TuneOptions(), progress or Silent()
     trials = options.trials or _default_trials(device)
     records.measured_on(device.fingerprint)
-    plan = {task.name: [space.UNSCHEDULED, *space.candidates(task.func, target)] for task in tasks}
+    plan = {
+        task.name: [schedules.UNSCHEDULED, *schedules.candidates(task.func, target)]
+        for task in tasks
+    }
     most = {name: min(len(candidates), 1 + trials) for name, candidates in plan.items()}
     missing = [_missing(task, plan[task.name], most[task.name], records) for task in tasks]
     to_measure = sum(each.count for each in missing)
@@ -154,10 +157,10 @@ def _require_room(folder: Path) -> None:
 def _commit(task: Task, record: Record, target: Target, records: RecordStore) -> None:
     if record.failure is not None:
         return
-    scheduled = replace(task, func=space.rewritten(task.func, record.candidate))
+    scheduled = replace(task, func=schedules.rewritten(task.func, record.candidate))
     # Also if it is worse: what won before was measured again, and was not as fast as it seemed.
     if record.value != records.committed(scheduled):
-        records.commit(scheduled, record, space.apply(task.func, record.candidate, target))
+        records.commit(scheduled, record, schedules.apply(task.func, record.candidate, target))
 
 
 def _value(record: Record | None) -> float:
@@ -178,7 +181,7 @@ def _missing(task: Task, plan: Sequence[Candidate], most: int, records: RecordSt
 
 
 def _result(task: Task, plan: Sequence[Candidate], records: RecordStore) -> TaskResult:
-    before, best = records.find(task.workload, space.UNSCHEDULED), records.best(task.workload)
+    before, best = records.find(task.workload, schedules.UNSCHEDULED), records.best(task.workload)
     found = [r for c in plan if (r := records.find(task.workload, c)) is not None]
     if before is None or best is None:
         reasons = {r.failure for r in found if r.failure} or {"nothing was measured"}

@@ -11,9 +11,9 @@ import tvm
 from tvm import relax, tirx
 from tvm.s_tir import meta_schedule as ms
 
-from tvm_eff.attributes import TOGETHER
-from tvm_eff.device import TensorSpec
-from tvm_eff.space import structure
+from tvm_eff.passes.attributes import TOGETHER
+from tvm_eff.schedules import analysis
+from tvm_eff.tensors import TensorSpec
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Task:
     def label(self) -> str:
         """What the kernel computes, for people: ``conv 3x3, 64 -> 256, 13x13``."""
         shape = "x".join(str(n) for n in self.outputs[0].shape[1:])
-        works = structure.contractions(self.func)
+        works = analysis.contractions(self.func)
         if not works:
             # TVM numbers the kernels of one kind.
             return f"{self.name.removeprefix('fused_').rstrip('0123456789')}, {shape}"
@@ -79,20 +79,20 @@ class Task:
     @cached_property
     def operations(self) -> int:
         """A measure of the work in one call: iterations of all blocks together."""
-        sch = structure.inspect(self.func)
+        sch = analysis.inspect(self.func)
         return sum(
             int(np.prod([int(v.dom.extent) for v in sch.get(block).iter_vars], initial=1))
-            for block in structure.blocks(sch)
+            for block in analysis.blocks(sch)
         )
 
     @property
     def _output_count(self) -> int:
-        sch = structure.inspect(self.func)
-        written = [w.source for block in structure.blocks(sch) for w in sch.get(block).writes]
+        sch = analysis.inspect(self.func)
+        written = [w.source for block in analysis.blocks(sch) for w in sch.get(block).writes]
         return sum(any(p.same_as(w) for w in written) for p in self.func.params)
 
 
-def _kind(work: structure.Contraction) -> str:
+def _kind(work: analysis.Contraction) -> str:
     kernel = "x".join(str(work.extents[axis]) for axis in work.reduction[:-1])
     return f"{'depthwise' if work.depthwise else 'conv'} {kernel}"
 

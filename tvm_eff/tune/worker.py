@@ -15,11 +15,10 @@ import tvm
 from tvm.tirx import PrimFunc
 from tvm_ffi.serialization import from_json_graph_str
 
-from tvm_eff import space
-from tvm_eff.build import build_kernel
-from tvm_eff.device import TensorSpec
-from tvm_eff.numerics import unwritten
+from tvm_eff import schedules
+from tvm_eff.codegen import build_kernel
 from tvm_eff.targets import Target
+from tvm_eff.tensors import TensorSpec, unwritten
 from tvm_eff.tune.checker import random_inputs
 
 # A process that has imported TVM looks through all of its objects as it ends, for half a
@@ -65,7 +64,7 @@ class BuildJob:
     """
 
     module: str
-    candidate: space.Candidate
+    candidate: schedules.Candidate
     target: Target
     library: Path
 
@@ -78,7 +77,7 @@ def _load_function(module: str) -> PrimFunc:
 
 def build(job: BuildJob) -> Path:
     """Build one candidate and return its library."""
-    sch = space.apply(_load_function(job.module), job.candidate, job.target)
+    sch = schedules.apply(_load_function(job.module), job.candidate, job.target)
     build_kernel(sch, job.target, job.library)
     return job.library
 

@@ -1,0 +1,141 @@
+"""Concatenation: no kernel of its own where its inputs are computed for it alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from kernels import HOST, lowered
+from torch import nn
+
+from tvm_eff import tune
+from tvm_eff.deploy.library import build_library
+from tvm_eff.device import LocalDevice
+from tvm_eff.passes import RelaxNetwork, join_concatenated
+from tvm_eff.passes.attributes import TOGETHER
+from tvm_eff.tensors import relative_error
+
+SHAPE = (2, 8, 7, 9)
+
+
+class Fire(nn.Module):
+    """Convolutions of one input, concatenated."""
+
+    def __init__(self, *channels: int, dim: int = 1) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(nn.Conv2d(8, c, 3, padding=1) for c in channels)
+        self.dim = dim
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([torch.relu(part(x)) for part in self.parts], self.dim)
+
+
+class Reused(nn.Module):
+    """What is concatenated is read elsewhere too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.one(x)
+        return torch.cat([y, self.other(y)], 1)
+
+
+class WithInput(nn.Module):
+    """The network's own input is concatenated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x, self.one(x)], 1)
+
+
+class Twice(nn.Module):
+    """One tensor, concatenated with itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.one(x)
+        return torch.cat([y, y], 1)
+
+
+class Pooled(nn.Module):
+    """Pooling beside a convolution, and what follows reads both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.last = nn.Conv2d(8, 24, 3, padding=1), nn.Conv2d(32, 8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        both = torch.cat([nn.functional.max_pool2d(x, 3, 1, 1), self.conv(x)], 1)
+        return self.last(torch.relu(both))
+
+
+JOINED = {
+    "two": Fire(16, 32),
+    "three": Fire(16, 8, 24),
+    "no_whole_vectors": Fire(5, 7),
+    "height": Fire(8, 8, dim=2),
+    "pooled": Pooled(),
+}
+
+LEFT = {"reused": Reused(), "with_input": WithInput(), "twice": Twice()}
+
+
+def is_joined(network: RelaxNetwork) -> bool:
+    joined = join_concatenated(network.mod)
+    functions = [joined[variable] for variable in joined.get_global_vars()]
+    assert not any(TOGETHER in (f.attrs or {}) for f in functions)
+    return "call_tir_inplace" in str(joined["main"])
+
+
+def error_of(model: nn.Module, network: RelaxNetwork, folder: Path) -> float:
+    library = folder / "model.so"
+    tasks = tune.extract(network.mod)
+    with LocalDevice() as device:
+        records = tune.RecordStore(folder, HOST, "seconds")
+        tune.tune(tasks, HOST, device, records, tune.TuneOptions(trials=2))
+        build_library(network, tasks, records.database, HOST, library)
+        x = np.random.default_rng(0).standard_normal(SHAPE).astype("float32")
+        with torch.no_grad():
+            expected = model(torch.from_numpy(x)).numpy()
+        (actual,), _ = device.run(library, [x])
+    return relative_error(actual, expected)
+
+
+@pytest.mark.parametrize("name", JOINED)
+def test_inputs_are_written_into_the_result(name: str) -> None:
+    network = lowered(JOINED[name], SHAPE)
+    assert is_joined(network)
+    assert not any("concat" in task.name for task in tune.extract(network.mod))
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_what_is_read_elsewhere_is_copied(name: str) -> None:
+    network = lowered(LEFT[name], SHAPE)
+    assert not is_joined(network)
+
+
+@pytest.mark.parametrize("name", ["three", "no_whole_vectors", "pooled"])
+def test_the_library_is_right(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = JOINED[name].eval()
+    assert error_of(model, lowered(model, SHAPE), tmp_path) < 2e-6
+
+
+def test_kernels_that_write_a_part_are_checked_on_it(tmp_path: Path) -> None:
+    """The part that is left alone is NaN there and here, and no failure."""
+    tasks = tune.extract(lowered(Fire(16, 32), SHAPE).mod)
+    with LocalDevice() as device:
+        records = tune.RecordStore(tmp_path, HOST, "seconds")
+        results = tune.tune(tasks, HOST, device, records, tune.TuneOptions(trials=2))
+    assert all(result.failed == 0 for result in results)
+    assert all(result.best.error is not None for result in results)

@@ -1,0 +1,214 @@
+"""Rules beside the general ones, most for 64-bit ARM: where they are offered, what they compute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+import tvm
+from kernels import HOST, Bench, tasks_of
+from networks import Residual
+from torch import nn
+
+from tvm_eff import schedules, targets
+from tvm_eff.device import LocalDevice
+from tvm_eff.schedules import Candidate, analysis
+from tvm_eff.targets import Target
+from tvm_eff.tune import Task
+from tvm_eff.tune.builder import Builder
+from tvm_eff.tune.checker import TOLERANCE
+
+RASP4 = targets.load("rasp4")
+FIRST = 3
+RULES = ("depthwise_in_place", "shallow", "strassen")
+
+Case = tuple[nn.Module, tuple[int, ...]]
+
+NOT_OFFERED: dict[str, Case] = {
+    "depthwise_of_large_kernels": (nn.Conv2d(8, 8, 5, groups=8), (1, 8, 9, 9)),
+    "depthwise_of_odd_channels": (nn.Conv2d(7, 7, 3, groups=7), (1, 7, 9, 9)),
+    "depthwise_of_one_dimension": (nn.Conv1d(8, 8, 3, groups=8), (1, 8, 9)),
+    "many_channels": (nn.Conv2d(4, 8, 3), (1, 4, 9, 9)),
+    "odd_channels": (nn.Conv2d(3, 6, 3), (1, 3, 9, 9)),
+    "groups": (nn.Conv2d(8, 8, 3, groups=2), (1, 8, 9, 9)),
+    "small_matrices": (nn.Conv2d(64, 128, 1), (1, 64, 8, 8)),
+    "few_positions": (nn.Conv2d(128, 128, 1), (1, 128, 5, 5)),
+    "batches_of_matrices": (nn.Conv2d(128, 128, 1), (2, 128, 8, 8)),
+    "strided_matrices": (nn.Conv2d(128, 128, 1, stride=2), (1, 128, 16, 16)),
+}
+
+
+def depthwise(height: int, width: int, *, batch: int = 1, channels: int = 8, **of: object) -> Case:
+    model = nn.Conv2d(channels, channels, groups=channels, **of)  # type: ignore[arg-type]
+    return nn.Sequential(model, nn.ReLU()), (batch, channels, height, width)
+
+
+def shallow(height: int, width: int, *, depth: int = 3, batch: int = 1, **of: object) -> Case:
+    model = nn.Conv2d(depth, 16, **of)  # type: ignore[arg-type]
+    return nn.Sequential(model, nn.ReLU()), (batch, depth, height, width)
+
+
+OFFERED: dict[str, tuple[str, Case]] = {
+    "depthwise": ("depthwise_in_place", depthwise(14, 14, kernel_size=3, padding=1)),
+    "depthwise_smaller_than_tiles": (
+        "depthwise_in_place",
+        depthwise(2, 1, kernel_size=3, padding=1),
+    ),
+    "depthwise_of_two_images": (
+        "depthwise_in_place",
+        depthwise(9, 11, batch=2, kernel_size=3, padding=1),
+    ),
+    "depthwise_stride": (
+        "depthwise_in_place",
+        depthwise(15, 14, kernel_size=3, padding=1, stride=2),
+    ),
+    "depthwise_without_padding": ("depthwise_in_place", depthwise(9, 13, kernel_size=3)),
+    "depthwise_dilation": (
+        "depthwise_in_place",
+        depthwise(13, 13, kernel_size=3, padding=2, dilation=2),
+    ),
+    "depthwise_of_one_side": (
+        "depthwise_in_place",
+        depthwise(7, 12, kernel_size=(1, 5), padding=(0, 2), bias=False),
+    ),
+    "shallow": ("shallow", shallow(18, 23, kernel_size=3, padding=1, stride=2)),
+    "shallow_of_two_images": ("shallow", shallow(9, 11, batch=2, kernel_size=3, padding=1)),
+    "shallow_without_padding": ("shallow", shallow(19, 19, kernel_size=7, stride=2)),
+    "shallow_of_one_channel": ("shallow", shallow(9, 11, depth=1, kernel_size=5, padding=2)),
+    "shallow_dilation": ("shallow", shallow(13, 13, kernel_size=3, dilation=2, bias=False)),
+    "even_matrices": ("strassen", (nn.Conv2d(128, 256, 1), (1, 128, 8, 8))),
+    "odd_positions": ("strassen", (nn.Conv2d(128, 128, 1, bias=False), (1, 128, 7, 7))),
+    "halves_that_are_no_blocks": (
+        "strassen",
+        (nn.Sequential(nn.Conv2d(128, 148, 1), nn.ReLU6()), (1, 128, 7, 9)),
+    ),
+    "residual_matrices": ("strassen", (Residual(128, 1), (1, 128, 6, 7))),
+}
+
+
+def kernel(case: Case, target: Target = RASP4) -> Task:
+    model, shape = case
+    found = tasks_of(model, shape, target=target)
+    return next(each for each in found if analysis.contraction(each.func))
+
+
+def of_rules(task: Task, *rules: str, target: Target = RASP4) -> list[Candidate]:
+    return [c for c in schedules.candidates(task.func, target) if c.rule in rules]
+
+
+def innermost_loop(task: Task, candidate: Candidate) -> int:
+    """How often the innermost loop goes around the tile, which is unrolled."""
+    sch = schedules.apply(task.func, candidate, HOST)
+    work = analysis.contraction(task.func)
+    assert work is not None
+    loops = [sch.get(loop) for loop in sch.get_loops(sch.get_sblock(f"{work.block}_update"))]
+    return int([loop for loop in loops if loop.kind == tvm.tirx.ForKind.SERIAL][-1].extent)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with LocalDevice(threads=2) as device, Builder() as builder:
+        yield Bench(builder, device, HOST, tmp_path_factory.mktemp("kernels"))
+
+
+@pytest.mark.parametrize("name", NOT_OFFERED)
+def test_where_they_are_not_offered(name: str) -> None:
+    assert of_rules(kernel(NOT_OFFERED[name]), *RULES) == []
+
+
+@pytest.mark.parametrize("name", ["depthwise", "shallow", "even_matrices"])
+def test_not_offered_on_32_bit_arm(name: str) -> None:
+    target = targets.load("rasp3-armv7")
+    task = kernel(OFFERED[name][1], target)
+    assert of_rules(task, *RULES, target=target) == []
+    assert all("bias_first" not in c.as_dict() for c in schedules.candidates(task.func, target))
+
+
+def test_x86_gives_each_core_its_rows() -> None:
+    if not HOST.toolchain.triple.startswith("x86_64"):
+        pytest.skip("this machine is no x86")
+    cores = HOST.hardware.cores
+    for channels, groups in ((3, 1), (32, 32)):
+        task = kernel(
+            (nn.Conv2d(channels, 32, 3, padding=1, groups=groups), (1, channels, 8 * cores, 9))
+        )
+        found = of_rules(task, "shallow", "depthwise_in_place", target=HOST)
+        assert found
+        assert all(candidate["shares"] == cores for candidate in found)
+
+
+@pytest.mark.parametrize("divided", ["rows", "channels", "vectors"])
+def test_x86_takes_all_channels_at_a_place_or_all_places_for_a_channel(
+    divided: str, bench: Bench
+) -> None:
+    if not HOST.private_caches:
+        pytest.skip("this machine is no x86")
+    cores, lanes = HOST.hardware.cores, HOST.hardware.lanes
+    # Divisible by the cores are the rows, or else the channels, or else nothing.
+    size = (6 * cores if divided == "rows" else 2 * cores + 1, 9)
+    channels = 256 * cores + (lanes if divided == "vectors" else 0)
+    together = {"rows": channels, "channels": channels // cores, "vectors": lanes}[divided]
+    if cores == 1:
+        together = channels
+    torch.manual_seed(0)
+    task = kernel(depthwise(*size, channels=channels, kernel_size=3, padding=1), HOST)
+    found = of_rules(task, "depthwise_in_place", target=HOST)
+    inner = [candidate for candidate in found if candidate.as_dict().get("channels_inner")]
+    outer = [candidate for candidate in found if candidate not in inner]
+    assert {candidate["together"] for candidate in inner} == {together}
+    assert {innermost_loop(task, candidate) for candidate in inner} == {together // lanes}
+    assert len(outer) == len(inner)
+    for candidate in outer:
+        assert innermost_loop(task, candidate) == -(-size[1] // candidate["across"])
+    assert max(bench.errors(task, [*inner[:FIRST], *outer[:FIRST]], HOST)) <= TOLERANCE
+
+
+def test_of_few_channels_x86_takes_all_places_for_one() -> None:
+    if not HOST.private_caches:
+        pytest.skip("this machine is no x86")
+    task = kernel(depthwise(12, 9, channels=128, kernel_size=3, padding=1), HOST)
+    few = of_rules(task, "depthwise_in_place", target=HOST)
+    assert few
+    assert all("channels_inner" not in candidate.as_dict() for candidate in few)
+
+
+@pytest.mark.parametrize("name", OFFERED)
+def test_they_compute_the_same(name: str, bench: Bench) -> None:
+    torch.manual_seed(0)
+    rule, case = OFFERED[name]
+    task = kernel(case)
+    tried = of_rules(task, rule)[:FIRST]
+    assert tried
+    assert max(bench.errors(task, tried, RASP4)) <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["depthwise", "shallow", "even_matrices", "odd_positions"])
+def test_traces_replay(name: str) -> None:
+    rule, case = OFFERED[name]
+    task = kernel(case)
+    for candidate in of_rules(task, rule):
+        scheduled = schedules.apply(task.func, candidate, RASP4)
+        replayed = analysis.schedule(schedules.rewritten(task.func, candidate))
+        scheduled.trace.apply_to_schedule(replayed, remove_postproc=False)
+        tvm.ir.assert_structural_equal(replayed.mod, scheduled.mod)
+
+
+def test_sums_start_from_a_bias_and_from_nothing_else() -> None:
+    def starts(model: nn.Module) -> set[int]:
+        task = kernel((model, (1, 128, 6, 7)))
+        found = of_rules(task, "register_tile", "packed_pointwise")
+        return {c.as_dict().get("bias_first", 0) for c in found}
+
+    assert starts(nn.Conv2d(128, 128, 1)) == {1}
+    assert starts(nn.Conv2d(128, 128, 1, bias=False)) == {0}
+
+
+def test_without_the_decision_a_bias_is_added_behind() -> None:
+    # As records of versions before have it.
+    task = kernel(OFFERED["shallow"][1])
+    new = next(c for c in of_rules(task, "register_tile"))
+    decisions = {name: value for name, value in new.decisions if name != "bias_first"}
+    old = schedules.apply(task.func, Candidate.of(new.rule, decisions), RASP4)
+    assert "fuse_reduction_epilogue" not in str(old.trace)
+    assert "fuse_reduction_epilogue" in str(schedules.apply(task.func, new, RASP4).trace)

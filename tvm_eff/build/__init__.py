@@ -1,5 +1,0 @@
-"""Machine code: one scheduled PrimFunc or a whole module, linked for the target."""
-
-from tvm_eff.build.compile import build_kernel, build_module, compile_kernel
-
-__all__ = ["build_kernel", "build_module", "compile_kernel"]

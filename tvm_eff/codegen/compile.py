@@ -1,0 +1,121 @@
+"""Compile and link: kernels for the tuner, executables for the product."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import tvm
+from tvm import relax
+from tvm.s_tir import Schedule
+
+from tvm_eff.codegen import opencl_source, toolchain
+from tvm_eff.errors import BuildError, Error
+from tvm_eff.passes.tir import predicate_removal, stack_allocation
+from tvm_eff.passes.tir.weight_prefetch import prefetch_weights
+from tvm_eff.targets import OpenCLRequirements, Target
+
+KERNEL = "main"
+"""The symbol of the function in a kernel's library."""
+
+
+def build_kernel(sch: Schedule, target: Target, library: Path) -> None:
+    """Compile the one function of `sch` into `library`.
+
+    A weight whose layout the schedule changes is a parameter in its packed layout,
+    as in the product, where packing has happened before. The product's checks of a
+    kernel's arguments are left out, which are outside the function that computes.
+
+    Raises
+    ------
+    BuildError
+        TVM cannot lower or compile the function, or it cannot be linked.
+    """
+    try:
+        built = compile_kernel(sch, target)
+        _export(built, library, lambda objects: toolchain.link_shared(objects, library))
+    except Error:
+        raise
+    except Exception as error:  # TVM raises its own types, all of them below Exception
+        raise BuildError(f"a kernel cannot be compiled: {error}") from error
+
+
+def compile_kernel(sch: Schedule, target: Target) -> Any:
+    """Compile the one function of `sch` as :func:`build_kernel` does, and do not link it.
+
+    Returns
+    -------
+    tvm.runtime.Module
+        Its host's code, of which the assembly can be read.
+    """
+    mod = tvm.s_tir.transform.RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(sch.mod)
+    # The checks would take a seventh of the time, and the tuner knows what it passes.
+    with _context(target, {"tirx.disable_assert": True}):
+        return tvm.tirx.build(
+            prefetch_weights(mod), target=target.tvm_target(), pipeline=_pipeline(target)
+        )
+
+
+def build_module(mod: tvm.IRModule, target: Target, library: Path) -> OpenCLRequirements | None:
+    """Compile a Relax module into a library for the target's glibc and later ones.
+
+    Returns
+    -------
+    OpenCLRequirements or None
+        What the library needs of the GPU; None if it runs on the processor.
+
+    Raises
+    ------
+    BuildError
+        TVM cannot compile the module, the OpenCL C that it generates is not valid, or the
+        library cannot be linked.
+    """
+    try:
+        with _context(target):
+            built = relax.build(
+                prefetch_weights(mod), target=target.tvm_target(), tir_pipeline=_pipeline(target)
+            )
+        needs = None if target.gpu is None else _needs(mod, built)
+        triple = target.toolchain.zig_triple
+        _export(
+            built,
+            library,
+            lambda objects: toolchain.compile_shared(objects, library, triple, flags=["-lm", "-s"]),
+        )
+    except Error:
+        raise
+    except Exception as error:  # TVM raises its own types, all of them below Exception
+        raise BuildError(f"the network cannot be compiled for {target.name}: {error}") from error
+    return needs
+
+
+def _needs(mod: tvm.IRModule, built: Any) -> OpenCLRequirements:
+    source = opencl_source.source_of(built.mod)
+    opencl_source.check(source)
+    return opencl_source.needs_of(mod, source)
+
+
+def _context(target: Target, config: Mapping[str, bool] | None = None) -> tvm.transform.PassContext:
+    if target.gpu is not None:
+        return tvm.transform.PassContext(opt_level=3, config=config)
+    # LLVM finds common expressions and loops that do nothing as well: the code has as many
+    # instructions, or hardly more, and takes a tenth less time to build (docs/tvm-0.27.md).
+    return tvm.transform.PassContext(
+        opt_level=3,
+        disabled_pass=["tirx.RemoveNoOp"],
+        config={"tirx.disable_cse_tir": True, **(config or {})},
+    )
+
+
+def _pipeline(target: Target) -> str:
+    # What a GPU's host allocates is the GPU's memory, which must not be on the host's stack.
+    return stack_allocation.PIPELINE if target.gpu is None else predicate_removal.PIPELINE
+
+
+def _export(built: Any, library: Path, link: Callable[[list[Path]], None]) -> None:
+    def fcompile(output: str, objects: list[str], **_: Any) -> None:
+        link([Path(each) for each in objects])
+
+    fcompile.output_format = "so"  # type: ignore[attr-defined]
+    built.export_library(str(library), fcompile=fcompile)

@@ -1,1 +1,0 @@
-"""Graph passes, one a file; :mod:`tvm_eff.frontend.pipeline` shows their order."""

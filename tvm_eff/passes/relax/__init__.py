@@ -1,0 +1,1 @@
+"""Passes on Relax, one a file; :mod:`tvm_eff.passes.pipeline` shows their order."""

@@ -1,0 +1,302 @@
+"""Store activations and weights as float16, and compute in float32 where it matters.
+
+Sums (convolutions, dense layers, averages) and functions whose result can be far from their
+input (exponentials, roots, quotients, normalisation) are computed in float32; so is what
+follows a sum element by element. A value is rounded once, when it is stored: every kernel
+reads float16 and writes float16. What moves, compares, clips, or adds and multiplies values
+that are stored already is computed in float16, which rounds no more often. Inputs and
+outputs of the network stay float32.
+
+TVM's own ``ToMixedPrecision`` rounds a sum before its bias is added, and has kernels hand on
+float32 in front of an average. This pass foresees which kernels ``FuseOps`` will form; were it
+wrong, a tensor would be handed on in float32, and the result be no less exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tvm
+from tvm import relax, tirx
+from tvm.ir import GenericConst
+
+from tvm_eff.passes.relax import _known_values
+from tvm_eff.passes.relax._calls import integers, name_of, remade, shape_of
+from tvm_eff.passes.relax._grouping import one_kernel
+from tvm_eff.passes.relax.precision_rules import (
+    ELEMENTWISE,
+    EXTREMES,
+    FUNCTIONS,
+    MOVES,
+    REDUCTIONS,
+    SUMS,
+    VIEWS,
+)
+
+HALF, WIDE = "float16", "float32"
+_MOST = float(np.finfo(np.float16).max)
+
+Map = Callable[[relax.Expr], relax.Expr]
+
+
+@tvm.ir.transform.module_pass(opt_level=0, name="HalfPrecision")
+def half_precision(mod: tvm.IRModule, _: tvm.transform.PassContext) -> tvm.IRModule:
+    """Rewrite ``main``, whose activations and parameters are float32."""
+    return _Converter(mod).run()
+
+
+class _Converter:
+    """One walk over ``main``, in which every variable gets what stands for it."""
+
+    def __init__(self, mod: tvm.IRModule) -> None:
+        self.main = mod["main"]
+        self.known = _known_values.known_variables(self.main)
+        self.uses = _known_values.uses(self.main)
+        self.kernels = mod.clone()
+        del self.kernels["main"]
+        self.builder = relax.BlockBuilder(self.kernels)
+        # As kernels read it; what is known before an inference stays float32 here.
+        self.stored: dict[relax.Var, relax.Expr] = {}
+        # In float32, for the one reader that becomes part of the same kernel.
+        self.exact: dict[relax.Var, relax.Expr] = {}
+        self.tuples: dict[relax.Var, relax.Tuple] = {}
+        # Which kernel that starts with more than an elementwise operator computes it, for sure
+        # or perhaps.
+        self.kernel: dict[relax.Var, int] = {}
+        self.perhaps: set[relax.Var] = set()
+        self.outward = self._find_outward()
+
+    def run(self) -> tvm.IRModule:
+        """Return the module with ``main`` rewritten."""
+        main, builder = self.main, self.builder
+        with builder.function("main", list(main.params), dict(main.attrs.items())):
+            with builder.dataflow():
+                for param in main.params:
+                    self._define(param, param)
+                for block in main.body.blocks:
+                    for binding in block.bindings:
+                        self._define(binding.var, self._converted(binding.var, binding.value))
+                result = builder.emit_output(self._returned(main.body.body))
+            builder.emit_func_output(result)
+        return relax.transform.DeadCodeElimination()(builder.get())
+
+    def _define(self, var: relax.Var, value: relax.Expr) -> None:
+        if self.known[var] or not _is(value, WIDE):
+            self.stored[var] = value
+            return
+        self.stored[var] = self.builder.emit(relax.op.astype(value, HALF))
+        if self.uses[var] == 1:
+            self.exact[var] = value
+
+    def _converted(self, var: relax.Var, value: relax.Expr) -> relax.Expr:
+        """Return what stands for the value of a binding, emitted."""
+        if self.known[var]:
+            return self.builder.emit(_mapped(value, self._known))
+        if isinstance(value, relax.Tuple):
+            self.tuples[var] = value
+        if not isinstance(value, relax.Call):
+            return self.builder.emit(_mapped(value, self._half))
+        if not any(_is(each, WIDE) for each in operands(value)):
+            return self.builder.emit(_mapped(value, self._known))
+        kernel = self._kernel_of(value)
+        if kernel is not None:
+            self.kernel[var] = kernel
+        moves = name_of(value) in MOVES and not is_prefix(value)
+        if kernel is not None or (not moves and self.perhaps.intersection(operands(value))):
+            self.perhaps.add(var)
+        return self._computed(var, value)
+
+    def _computed(self, var: relax.Var, call: relax.Call) -> relax.Expr:
+        name = name_of(call)
+        if name == "relax.astype" and _is(call, WIDE):
+            return self._half(call.args[0])
+        if name in SUMS:
+            halves = [self._half(arg) for arg in call.args]
+            return self.builder.emit(remade(call, halves, out_dtype=WIDE))
+        follows = self._continued(call)
+        if name in FUNCTIONS or (
+            name in ELEMENTWISE and (follows is not None or not _fits_half(call))
+        ):
+            return self._kernel(call, lambda x: self._exact(x, follows))
+        if name in ELEMENTWISE | MOVES | EXTREMES:
+            moved = is_prefix(call) or (name in VIEWS and var in self.outward)
+            whole = follows is not None and moved
+            result = _mapped(call, self.exact.__getitem__ if whole else self._half)
+            if name == "relax.nn.pad":
+                value = _in_range(np.asarray(call.attrs.pad_value))
+                result = remade(result, result.args, pad_value=float(value))
+            return self.builder.emit(result)
+        if not isinstance(call.ty, relax.TensorType):
+            return self.builder.emit(_mapped(call, self._wide))
+        if name in REDUCTIONS and self._takes_in(call.args[0]):
+            del self.kernel[var]
+            self.perhaps.remove(var)
+            return self.builder.emit(_mapped(call, self.exact.__getitem__))
+        operand = self._half if name == "relax.call_tir" else self._known
+        return self._kernel(call, operand, rounded=var not in self.outward)
+
+    def _find_outward(self) -> set[relax.Var]:
+        """The values that are returned and not read, if in another shape: they are not rounded."""
+        bindings = [each for block in self.main.body.blocks for each in block.bindings]
+        found = set(_known_values.variables(self.main.body.body))
+        for binding in reversed(bindings):
+            value = binding.value
+            if binding.var not in found or self.uses[binding.var] != 1:
+                continue
+            if isinstance(value, relax.Tuple) or name_of(value) in VIEWS:
+                found.update(_known_values.variables(value))
+        return {each for each in found if self.uses[each] == 1}
+
+    def _kernel(self, call: relax.Call, operand: Map, rounded: bool = False) -> relax.Expr:
+        """Emit the call as one kernel that computes in float32."""
+        leaves = list(dict.fromkeys(operands(call)))
+        given = [operand(each) for each in leaves]
+
+        def remake(inputs: Sequence[relax.Expr]) -> relax.Expr:
+            made = dict(zip(leaves, inputs, strict=True))
+            # A single number is part of the code.
+            return _mapped(call, lambda each: made[each] if operands(each) else each)
+
+        types = [each.ty for each in given]
+        kernel = one_kernel(self.kernels, types, remake, HALF if rounded else WIDE)
+        if kernel is None:
+            return self.builder.emit(_mapped(call, self._wide))
+        dtype = HALF if rounded and _is(call, WIDE) else call.ty.dtype
+        result = relax.TensorType(call.ty.shape, dtype)
+        variable = self.builder.add_func(kernel, _kernel_name(call))
+        return self.builder.emit(relax.call_tir(variable, given, result))
+
+    def _continued(self, call: relax.Call) -> relax.Var | None:
+        """Return the operand whose kernel the call becomes part of, if that one is exact.
+
+        Of several kernels, ``FuseOps`` has the first one continue.
+        """
+        activations = self._activations(call)
+        reshaped = is_prefix(call) or name_of(call) in VIEWS
+        if not reshaped and any(shape_of(x) != shape_of(call) for x in activations):
+            return None
+        first = min(
+            (x for x in activations if x in self.kernel and self.uses[x] == 1),
+            key=lambda x: self.kernel[x],
+            default=None,
+        )
+        candidates = activations if first is None else [first]
+        return next((x for x in candidates if x in self.exact), None)
+
+    def _kernel_of(self, call: relax.Call) -> int | None:
+        """Number the kernel that will compute a call, unless it moves values or starts anew."""
+        name = name_of(call)
+        if name in MOVES and not is_prefix(call):
+            return None
+        if name not in ELEMENTWISE | FUNCTIONS | MOVES:
+            return len(self.stored)
+        before = [
+            self.kernel[x]
+            for x in self._activations(call)
+            if x in self.kernel and self.uses[x] == 1
+        ]
+        return min(before, default=None)
+
+    def _activations(self, call: relax.Call) -> list[relax.Var]:
+        return [x for x in operands(call) if isinstance(x, relax.Var) and not self.known[x]]
+
+    def _exact(self, expr: relax.Expr, follows: relax.Var | None) -> relax.Expr:
+        """An operand of a kernel in float32 that becomes part of another one."""
+        return self.exact[expr] if expr.same_as(follows) else self._known(expr)
+
+    def _known(self, expr: relax.Expr) -> relax.Expr:
+        """An operand of a kernel that computes in float32."""
+        return self.stored[expr] if isinstance(expr, relax.Var) else expr
+
+    def _takes_in(self, expr: relax.Expr) -> bool:
+        """Whether the kernel of a sum over axes takes in the elementwise operators before it.
+
+        Squares may be too large for float16. A sum that takes them in takes in nothing behind.
+        """
+        return expr in self.exact and expr not in self.perhaps
+
+    def _half(self, expr: relax.Expr) -> relax.Expr:
+        """An operand of what computes in float16."""
+        value = self._known(expr)
+        if not _is(value, WIDE):
+            return value
+        if isinstance(value, GenericConst):
+            return _half_constant(value)
+        return self.builder.emit(relax.op.astype(value, HALF))
+
+    def _wide(self, expr: relax.Expr) -> relax.Expr:
+        """An operand of what is not known here, which gets what it had before."""
+        value = self._known(expr)
+        if not _is(value, HALF):
+            return value
+        return self.builder.emit(relax.op.astype(value, WIDE))
+
+    def _returned(self, expr: relax.Expr) -> relax.Expr:
+        if isinstance(expr, relax.Tuple):
+            return relax.Tuple([self._returned(each) for each in expr.fields])
+        if expr in self.tuples:
+            return self._returned(self.tuples[expr])
+        return self.exact[expr] if expr in self.exact else self._wide(expr)
+
+
+def operands(expr: relax.Expr) -> list[relax.Expr]:
+    """Return the tensors that a call reads; numbers are no tensors."""
+    if isinstance(expr, relax.Var):
+        return [expr]
+    if isinstance(expr, GenericConst):
+        return [expr] if expr.value.ndim else []
+    if isinstance(expr, relax.Call):
+        return [x for arg in expr.args for x in operands(arg)]
+    if isinstance(expr, relax.Tuple):
+        return [x for each in expr.fields for x in operands(each)]
+    return operands(expr.tuple_value) if isinstance(expr, relax.TupleGetItem) else []
+
+
+def _mapped(expr: relax.Expr, operand: Map) -> relax.Expr:
+    """Return an expression with other operands."""
+    if isinstance(expr, relax.Var | GenericConst):
+        return operand(expr)
+    if isinstance(expr, relax.Call):
+        args = [_mapped(arg, operand) for arg in expr.args]
+        return relax.Call(expr.op, args, expr.attrs, expr.ty_args)
+    if isinstance(expr, relax.Tuple):
+        return relax.Tuple([_mapped(each, operand) for each in expr.fields])
+    if isinstance(expr, relax.TupleGetItem):
+        return relax.TupleGetItem(_mapped(expr.tuple_value, operand), expr.index)
+    return expr
+
+
+def is_prefix(expr: relax.Expr) -> bool:
+    """Whether a call cuts off what is behind, as for channels that were padded."""
+    if name_of(expr) != "relax.strided_slice":
+        return False
+    _, _, begin, _, *strides = expr.args
+    return not any(integers(begin)) and all(set(integers(each)) <= {1} for each in strides)
+
+
+def _kernel_name(call: relax.Call) -> str:
+    name = name_of(call)
+    return call.args[0].name_hint if name == "relax.call_tir" else name.rpartition(".")[2]
+
+
+def _is(expr: relax.Expr, dtype: str) -> bool:
+    return isinstance(expr.ty, relax.TensorType) and str(expr.ty.dtype) == dtype
+
+
+def _fits_half(call: relax.Call) -> bool:
+    """Whether float16 holds the call's constants as exactly as any number."""
+    values = [x.value.numpy() for x in call.args if isinstance(x, GenericConst)]
+    values += [np.asarray(x.value) for x in call.args if isinstance(x, tirx.FloatImm)]
+    magnitudes = [np.abs(x[x != 0]) for x in values if x.dtype.kind == "f"]
+    least = np.finfo(np.float16).tiny
+    return all(((x >= least) & (x <= _MOST)).all() for x in magnitudes)
+
+
+def _half_constant(constant: GenericConst) -> GenericConst:
+    return relax.const(_in_range(constant.value.numpy()).astype(np.float16))
+
+
+def _in_range(values: np.ndarray) -> np.ndarray:
+    """Keep finite values finite in float16: a mask's -1e9 must not become NaN times zero."""
+    return np.where(np.isfinite(values), np.clip(values, -_MOST, _MOST), values)

@@ -1,0 +1,1 @@
+"""Passes on TIR, one a file; :mod:`tvm_eff.passes.pipeline` shows their order."""

@@ -1,0 +1,165 @@
+"""Fetch the next block of weights while this one is used.
+
+In a network a kernel's weights come from far: the kernels before it have pushed them out
+of the near caches. A schedule that works through its packed weights block by block marks
+the innermost loop over a block with :data:`tvm_eff.passes.attributes.PREFETCH`; each of its
+iterations then asks for a few lines of the block that comes next.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import accumulate
+from operator import mul
+from typing import Any
+
+import tvm
+from tvm import tirx
+from tvm.s_tir import SBlock, SBlockRealize
+
+from tvm_eff.errors import BuildError
+from tvm_eff.passes.attributes import PREFETCH
+from tvm_eff.targets import FLOAT32_BYTES
+
+LINE_BYTES = 64
+
+# The arguments of LLVM's prefetch: to read, into the first cache, data. On Zen 5 asking
+# for the second cache alone had no effect on kernels with megabytes of weights.
+_READ, _FIRST_CACHE, _DATA = 0, 3, 1
+
+
+def prefetch_weights(mod: tvm.IRModule) -> tvm.IRModule:
+    """Return `mod` with the fetches that its schedules ask for.
+
+    Raises
+    ------
+    BuildError
+        A mark stands where there are no weights to fetch.
+    """
+    marked = {
+        variable: func.with_body(_insert(func.body, ()))
+        for variable, func in mod.functions_items()
+        if isinstance(func, tirx.PrimFunc) and _has_mark(func.body)
+    }
+    if not marked:
+        return mod
+    return tvm.IRModule(dict(mod.functions_items()) | marked, attrs=mod.attrs)
+
+
+def _children(stmt: tirx.Stmt) -> list[tirx.Stmt]:
+    if isinstance(stmt, tirx.For):
+        return [stmt.body]
+    if isinstance(stmt, tirx.SeqStmt):
+        return list(stmt.seq)
+    if isinstance(stmt, SBlockRealize):
+        return [stmt.block.body]
+    return []
+
+
+def _has_mark(stmt: tirx.Stmt) -> bool:
+    if isinstance(stmt, tirx.For) and PREFETCH in stmt.annotations:
+        return True
+    return any(_has_mark(child) for child in _children(stmt))
+
+
+def _insert(stmt: tirx.Stmt, around: tuple[tirx.For, ...]) -> tirx.Stmt:
+    """Rebuild `stmt`, inside the loops `around`, with the fetches in it."""
+    if isinstance(stmt, tirx.For):
+        return _insert_loop(stmt, (*around, stmt))
+    if isinstance(stmt, tirx.SeqStmt):
+        return tirx.SeqStmt([_insert(child, around) for child in stmt.seq])
+    if isinstance(stmt, SBlockRealize):
+        block = stmt.block
+        body = _insert(block.body, around)
+        rebuilt = SBlock(
+            block.iter_vars,
+            block.reads,
+            block.writes,
+            block.name_hint,
+            body,
+            block.init,
+            block.alloc_buffers,
+            block.match_buffers,
+            block.annotations,
+        )
+        return SBlockRealize(stmt.iter_values, stmt.predicate, rebuilt)
+    return stmt
+
+
+def _insert_loop(loop: tirx.For, around: tuple[tirx.For, ...]) -> tirx.Stmt:
+    body, annotations = _insert(loop.body, around), dict(loop.annotations)
+    if PREFETCH in annotations:
+        blocks, columns, shares = (int(n) for n in annotations.pop(PREFETCH))
+        fetches = _fetches(_weights(loop.body, blocks, columns), blocks, shares, around)
+        body = tirx.stmt_seq(*fetches, body)
+    return tirx.For(
+        loop.loop_var,
+        loop.min,
+        loop.extent,
+        loop.kind,
+        body,
+        loop.thread_binding,
+        annotations,
+        loop.step,
+    )
+
+
+def _weights(stmt: tirx.Stmt, blocks: int, columns: int) -> Any:
+    """Return the packed buffer, [block ...]...[channel in block], that the last block reads."""
+    if isinstance(stmt, SBlockRealize):
+        written = [region.source for region in stmt.block.writes]
+        packed = [
+            region.source
+            for region in stmt.block.reads
+            if _is_packed(region.source, blocks, columns)
+            and not any(region.source.same_as(each) for each in written)
+        ]
+        if packed:
+            # An input of the same extents is not packed: it has a dimension less.
+            return max(packed, key=lambda buffer: len(buffer.shape))
+    inner = _children(stmt)
+    if not inner:
+        raise BuildError(
+            f"a schedule asks to fetch {blocks} blocks of {columns} channels in a loop that "
+            "reads no such weights"
+        )
+    return _weights(inner[-1], blocks, columns)
+
+
+def _is_packed(buffer: Any, blocks: int, columns: int) -> bool:
+    """Whether the first dimensions of a buffer number the blocks, and the last the channels."""
+    *outer, last = (int(n) for n in buffer.shape)
+    return last == columns and blocks in accumulate(outer, mul)
+
+
+def _fetches(
+    weights: Any, blocks: int, shares: int, around: tuple[tirx.For, ...]
+) -> list[tirx.Stmt]:
+    """Return what asks, in one iteration, for its share of the next block's lines."""
+    shape = [int(n) for n in weights.shape]
+    lines = math.prod(shape) * FLOAT32_BYTES // (blocks * LINE_BYTES)
+    *outer, inner = around
+    turn, turns = tirx.const(0, "int32"), 1
+    for loop in outer:
+        turn = turn * loop.extent + loop.loop_var
+        turns *= int(loop.extent)
+    in_block = turns // (shares * blocks)
+    share = -(-lines // (in_block * int(inner.extent)))
+    first = (tirx.floormod(turn, in_block) * inner.extent + inner.loop_var) * share
+    block = tirx.min(tirx.floormod(tirx.floordiv(turn, in_block), blocks) + 1, blocks - 1)
+    start = tirx.address_of(tirx.BufferLoad(weights, [0] * len(shape)))
+    fetches = [
+        _fetch(tirx.handle_add_byte_offset(start, (block * lines + first + n) * LINE_BYTES))
+        for n in range(share)
+    ]
+    if share * in_block * int(inner.extent) == lines:
+        return fetches
+    # Once the block is asked for there is nothing left to do until the next one.
+    return [
+        tirx.IfThenElse(tirx.ignore_loop_partition(first < lines), tirx.stmt_seq(*fetches), None)
+    ]
+
+
+def _fetch(address: Any) -> tirx.Stmt:
+    call = tirx.call_intrin("void", "tirx.prefetch", address, _READ, _FIRST_CACHE, _DATA)
+    return tirx.Evaluate(call)

@@ -1,0 +1,137 @@
+"""Where things lie: shipped data, the cache, records; and writing that is whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tvm_eff.errors import SetupError
+
+_PACKAGE = Path(__file__).resolve().parent
+_CHECKOUT = _PACKAGE.parent
+# setup.py copies the folders here when it builds a wheel.
+_INSTALLED = _PACKAGE / "_data"
+
+
+def is_checkout() -> bool:
+    """Whether the package runs from a clone of its repository (an editable install)."""
+    return (_CHECKOUT / "setup.py").is_file() and (_CHECKOUT / "targets").is_dir()
+
+
+def data_folder(name: str) -> Path:
+    """Return the folder of shipped data called `name`, such as ``targets``.
+
+    Raises
+    ------
+    SetupError
+        The package was installed without its data.
+    """
+    path = (_CHECKOUT if is_checkout() else _INSTALLED) / name
+    if path.is_dir():
+        return path
+    raise SetupError(
+        f"the data folder {path} is missing: the installation is incomplete; "
+        "install the package again with pip install --force-reinstall --no-deps"
+    )
+
+
+def tuning_logs() -> Path:
+    """Return where new records go when the user names no folder.
+
+    That is the repository's own folder in a checkout, so that records can be
+    committed, and ``tuning_logs`` in the current folder otherwise.
+    """
+    return (_CHECKOUT if is_checkout() else Path.cwd()) / "tuning_logs"
+
+
+def cache_folder() -> Path:
+    """Return the cache folder, made if need be: what was downloaded or built once.
+
+    ``$TVM_EFF_CACHE`` names it; otherwise it is the user's own cache folder.
+
+    Raises
+    ------
+    SetupError
+        The folder cannot be made or written.
+    """
+    import platformdirs
+
+    path = Path(os.environ.get("TVM_EFF_CACHE") or platformdirs.user_cache_dir("tvm_eff"))
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SetupError(
+            f"cannot make the cache folder {path}: {error.strerror}; "
+            "set TVM_EFF_CACHE to a folder you may write to"
+        ) from error
+    if not os.access(path, os.W_OK):
+        raise SetupError(
+            f"the cache folder {path} is not writable; "
+            "set TVM_EFF_CACHE to a folder you may write to"
+        )
+    return path
+
+
+@contextmanager
+def locked_cache_entry(name: str) -> Iterator[Path]:
+    """Hold the lock of the cache entry `name` and yield the entry's path.
+
+    Two processes that need the same entry make it once: the second waits, then
+    finds it there. The path itself is not created.
+    """
+    import filelock
+
+    path = cache_folder() / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(path.with_name(path.name + ".lock")):
+        yield path
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a folder to fill, which becomes `path` unless the work raises.
+
+    What `path` held before is gone then. If the process is killed at the one moment
+    between, it lies beside, under a hidden name that ends with ``.old``.
+    """
+    part = _beside(path, "part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        _swap(part, path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield the path of a file to write, which becomes `path` unless the work raises."""
+    part = _beside(path, "part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _swap(new: Path, path: Path) -> None:
+    if not path.exists():
+        new.rename(path)
+        return
+    # A folder that is not empty cannot be renamed over.
+    old = _beside(path, "old")
+    path.rename(old)
+    try:
+        new.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.{suffix}")

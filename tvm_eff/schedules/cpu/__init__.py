@@ -1,0 +1,1 @@
+"""Schedules of processors: register tiles, pooling, elementwise functions."""

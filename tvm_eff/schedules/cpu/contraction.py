@@ -1,0 +1,149 @@
+"""What convolution, dense and depthwise schedules share: all but the tile itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import tvm
+from tvm import tirx
+from tvm.s_tir import Schedule
+from tvm.tirx import PrimFunc
+
+from tvm_eff.schedules import analysis, fusion
+from tvm_eff.schedules.analysis import Contraction
+from tvm_eff.schedules.packing import Packing
+from tvm_eff.schedules.rule import Candidate, sample
+from tvm_eff.targets import Target
+
+BIAS_FIRST = "bias_first"
+"""The decision to start sums from the bias, instead of adding it to them."""
+
+STEPS = (16, 8, 4)
+"""Input channels in one step of the reduction, where the input is loaded as vectors."""
+
+SPARE = {16: 2, 8: 1}
+"""Registers that LLVM needs beside a tile's for the loads it moves ahead, by the step."""
+
+
+def multiplies_by_lane(target: Target) -> bool:
+    """Whether a multiply-add can take one factor from a lane of a vector."""
+    return target.toolchain.triple.startswith("aarch64")
+
+
+def steps(depth: int) -> list[int]:
+    """Return the steps that divide `depth` input channels, the longest first.
+
+    Not all of them in one: what comes before and after the loop would then be scheduled
+    with it, and wants registers too.
+    """
+    return [step for step in STEPS if depth % step == 0 and (step < depth or step == STEPS[-1])]
+
+
+def reads_in_place(target: Target) -> bool:
+    """Whether convolutions that read their input in place were found to be worth it."""
+    return multiplies_by_lane(target) or target.private_caches
+
+
+def row_shares(work: Contraction, target: Target) -> int:
+    """Return into how many equal parts to divide the rows: one for each core with its own cache.
+
+    A core then reads the rows that it has written in the kernel before.
+    """
+    cores = target.hardware.cores
+    even = work.extents[work.positions[-2]] % cores == 0
+    return cores if even and target.private_caches else 1
+
+
+def bias_decision(func: PrimFunc, work: Contraction, target: Target) -> dict[str, int]:
+    """Return the decision to start from the bias, where there is one and it is worth it.
+
+    It saves an addition, and a register for the bias of every vector. On x86, where it
+    was not measured, sums start from zero.
+    """
+    if not multiplies_by_lane(target):
+        return {}
+    sch = analysis.inspect(func)
+    return {BIAS_FIRST: 1} if _bias(sch, work) is not None else {}
+
+
+def start_from_bias(sch: Schedule, work: Contraction, candidate: Candidate) -> Contraction:
+    """Have the sums start from the bias, if the candidate says so.
+
+    Returns
+    -------
+    Contraction
+        The same work, with the reads that its block has now.
+    """
+    if not candidate.as_dict().get(BIAS_FIRST):
+        return work
+    sample(sch, [0, 1], 1)
+    main = sch.get_sblock(work.block)
+    before = [region.source for region in sch.get(main).reads]
+    sch.fuse_reduction_epilogue(main, _bias(sch, work))
+    after = [region.source for region in sch.get(main).reads]
+
+    def moved(read: int) -> int:
+        return next(i for i, buffer in enumerate(after) if buffer.same_as(before[read]))
+
+    return replace(work, input_read=moved(work.input_read), weight_read=moved(work.weight_read))
+
+
+def _bias(sch: Schedule, work: Contraction) -> Any | None:
+    """The block (SBlockRV) behind a contraction that adds a value of each channel to it."""
+    main = sch.get_sblock(work.block)
+    consumers = sch.get_consumers(main)
+    if len(consumers) != 1:
+        return None
+    block = sch.get(consumers[0])
+    value = block.body.value if isinstance(block.body, tirx.BufferStore) else None
+    if not isinstance(value, tirx.Add):
+        return None
+    if not all(isinstance(x, tvm.ir.TensorLoad) for x in (value.a, value.b)):
+        return None
+    sums = sch.get(main).writes[0].source
+    others = [x.source for x in (value.a, value.b) if not x.source.same_as(sums)]
+    if len(others) != 1 or [int(n) for n in others[0].shape if int(n) != 1] != [work.channels]:
+        return None
+    return consumers[0] if int(others[0].shape[-1]) == work.channels else None
+
+
+def packings_of(work: Contraction | None, columns: int) -> list[Packing]:
+    """Return the weight's layout for tiles of `columns` channels, if it is ours to choose."""
+    if work is None or work.weight_parameter is None:
+        return []
+    packing = Packing(
+        parameter=work.weight_parameter,
+        channel=work.weight_axes.index(work.channel),
+        order=tuple(work.weight_axes.index(axis) for axis in work.reduction),
+        block=columns,
+    )
+    return [packing]
+
+
+def separate(sch: Schedule, work: Contraction, columns: int) -> tuple[Any, Any, list[Any]]:
+    """Deal with what stands around a contraction: copies, epilogue, the weight's layout.
+
+    Returns
+    -------
+    tuple
+        The block (BlockRV) that multiplies, into a buffer of its own; the block
+        behind it that writes the function's output; and those before it that pad,
+        which are still to be scheduled.
+    """
+    main = sch.get_sblock(work.block)
+    paddings = fusion.inline_copies(sch, main)
+    last = fusion.inline_epilogue(sch, main)
+    pack_weight(sch, main, work, columns)
+    if last is None:
+        last = sch.cache_write(main, 0, "global")
+    return main, last, paddings
+
+
+def pack_weight(sch: Schedule, main: Any, work: Contraction, columns: int) -> None:
+    """Have `main` read its weight from a packed copy."""
+    for packing in packings_of(work, columns):
+        copy = sch.cache_read(main, work.weight_read, "global")
+        sch.transform_layout(main, ("read", work.weight_read), packing.index)
+        # What MetaSchedule's own layout rewrite leaves: the copy becomes a constant.
+        sch.annotate(copy, "meta_schedule.layout_rewrite_preproc", True)

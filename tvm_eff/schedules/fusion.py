@@ -1,0 +1,69 @@
+"""What stands around the block that does the work: padding before it, an epilogue after it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm.s_tir import Schedule
+
+from tvm_eff.schedules.analysis import epilogue, is_identity_copy, is_reduction
+from tvm_eff.schedules.rule import vector_length
+
+
+def inline_epilogue(sch: Schedule, block: Any) -> Any | None:
+    """Inline the elementwise blocks after `block` into the last of them.
+
+    Returns
+    -------
+    BlockRV or None
+        The block that writes the function's output, or None when `block` does.
+    """
+    behind = epilogue(sch, block)
+    assert behind is not None, "the workload was matched when the candidate was made"
+    for middle in behind[:-1]:
+        sch.compute_inline(middle)
+    return behind[-1] if behind else None
+
+
+def inline_copies(sch: Schedule, block: Any) -> list[Any]:
+    """Inline producers of `block` that only copy, and return the others: real padding."""
+    kept = []
+    for producer in sch.get_producers(block):
+        if is_identity_copy(sch.get(producer)):
+            sch.compute_inline(producer)
+        elif not is_reduction(sch.get(producer)):
+            kept.append(producer)
+    return kept
+
+
+def spread(sch: Schedule, block: Any, lanes: int) -> None:
+    """Schedule an elementwise block: outer loops in parallel, the innermost in vectors."""
+    *outer, inner = sch.get_loops(block)
+    length = vector_length(int(sch.get(inner).extent), lanes)
+    if length > 1:
+        inner, vector = sch.split(inner, [None, length])
+        sch.vectorize(vector)
+        # Splits the loop where a condition on it turns, as between the inputs of a
+        # concatenation: a vector must not fall on both sides.
+        sch.annotate(inner, "pragma_loop_partition_hint", 1)
+    if outer:
+        sch.parallel(sch.fuse(*outer))
+    else:
+        sch.parallel(inner)
+
+
+def vectorize_tile(sch: Schedule, loops: list[Any], lanes: int) -> None:
+    """Unroll the loops of a register tile and vectorise the innermost."""
+    *outer, inner = loops
+    blocks, vector = sch.split(inner, [None, lanes])
+    sch.vectorize(vector)
+    for loop in (*outer, blocks):
+        sch.unroll(loop)
+
+
+def loops_below(sch: Schedule, block: Any, loop: Any) -> list[Any]:
+    """Return the loops of `block` that stand inside `loop`."""
+    loops = sch.get_loops(block)
+    anchor = sch.get(loop)
+    depth = next(i for i, each in enumerate(loops) if sch.get(each).same_as(anchor))
+    return list(loops[depth + 1 :])

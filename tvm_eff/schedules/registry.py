@@ -1,0 +1,161 @@
+"""Which rule schedules a PrimFunc: the first of the table that matches it."""
+
+from __future__ import annotations
+
+import itertools
+
+from tvm.s_tir import Schedule
+from tvm.tirx import PrimFunc
+
+from tvm_eff.errors import SpaceError
+from tvm_eff.schedules import analysis, gpu
+from tvm_eff.schedules.cpu.convolution import RegisterTile
+from tvm_eff.schedules.cpu.depthwise import Depthwise
+from tvm_eff.schedules.cpu.depthwise_chain import DepthwiseChain
+from tvm_eff.schedules.cpu.depthwise_in_place import DepthwiseInPlace
+from tvm_eff.schedules.cpu.depthwise_pointwise import DepthwisePointwise
+from tvm_eff.schedules.cpu.elementwise import Elementwise
+from tvm_eff.schedules.cpu.fallback import Fallback
+from tvm_eff.schedules.cpu.first_layer import Shallow
+from tvm_eff.schedules.cpu.pointwise import PackedPointwise
+from tvm_eff.schedules.cpu.pooling import Pooling
+from tvm_eff.schedules.metaschedule import MetaSchedule
+from tvm_eff.schedules.packing import Packing
+from tvm_eff.schedules.rule import Alternative, Candidate, Rule
+from tvm_eff.schedules.strassen.row_blocks import StrassenByBands
+from tvm_eff.schedules.strassen.rule import Strassen
+from tvm_eff.schedules.winograd.rule import Winograd
+from tvm_eff.targets import Target
+
+STRASSEN, BANDED, WINOGRAD = Strassen(), StrassenByBands(), Winograd()
+METASCHEDULE = MetaSchedule()
+
+REWRITING = (STRASSEN, BANDED, WINOGRAD)
+"""Rules that schedule another function of the same result, which takes the weight transformed."""
+
+RULES: tuple[Rule, ...] = (
+    RegisterTile(),
+    Depthwise(),
+    DepthwiseChain(),
+    DepthwisePointwise(),
+    Pooling(),
+    Elementwise(),
+    Fallback(),
+    METASCHEDULE,
+)
+
+BESIDE: tuple[Rule, ...] = (
+    PackedPointwise(),
+    DepthwiseInPlace(),
+    Shallow(),
+    STRASSEN,
+    BANDED,
+    WINOGRAD,
+    METASCHEDULE,
+)
+"""Rules whose candidates stand beside those of the first that matches."""
+
+UNSCHEDULED = Candidate("unscheduled", ())
+"""The function as imported: what every schedule is compared with, and the last resort.
+
+A GPU runs nothing that is not divided among work-items: there it is the plain schedule that
+comes with TVM, dlight's fallback.
+"""
+
+
+def candidates(func: PrimFunc, target: Target) -> list[Candidate]:
+    """Return the design space of `func` on `target`, the most promising candidate first.
+
+    Parameters
+    ----------
+    func
+        A fused PrimFunc.
+    target
+        What it will run on.
+
+    Returns
+    -------
+    list of Candidate
+        Empty when no rule matches: then only :data:`UNSCHEDULED` is left.
+    """
+    rules, beside = (RULES, BESIDE) if target.gpu is None else (gpu.RULES, gpu.BESIDE)
+    for rule in rules:
+        if found := rule.candidates(func, target):
+            others = (each.candidates(func, target) for each in beside if each is not rule)
+            return _alternating(found, *others)
+    return []
+
+
+def _alternating(*lists: list[Candidate]) -> list[Candidate]:
+    """Merge lists so that each is as far along at every point."""
+    rounds = itertools.zip_longest(*lists)
+    return [candidate for each in rounds for candidate in each if candidate is not None]
+
+
+def rewritten(func: PrimFunc, candidate: Candidate) -> PrimFunc:
+    """Return the function that `candidate` schedules: `func`, or another of the same result.
+
+    Another one takes the weight transformed; see :func:`packings`.
+    """
+    rule = next(
+        (each for each in (STRASSEN, BANDED, WINOGRAD) if each.name == candidate.rule), None
+    )
+    return func if rule is None else rule.rewrite(func, candidate)
+
+
+def alternatives(func: PrimFunc) -> list[Alternative]:
+    """Return the functions that candidates of `func` may schedule in its place."""
+    if any(str(param.dtype) == "float16" for param in func.params):
+        # Transforms of weights and inputs would be rounded once more.
+        return []
+    return [alternative for rule in REWRITING for alternative in rule.alternatives(func)]
+
+
+def apply(func: PrimFunc, candidate: Candidate, target: Target) -> Schedule:
+    """Return `func` scheduled by `candidate`; the trace holds every decision.
+
+    Raises
+    ------
+    SpaceError
+        No rule has the candidate's name, or its schedule does not fit the function.
+    """
+    sch = analysis.schedule(rewritten(func, candidate))
+    try:
+        if candidate == UNSCHEDULED:
+            _leave(sch, target)
+        else:
+            _rule(candidate).apply(sch, candidate, target)
+    except SpaceError:
+        raise
+    except Exception as error:  # TVM raises its own types, all of them below Exception
+        raise SpaceError(f"{candidate} does not apply: {_first_line(error)}") from error
+    return sch
+
+
+def _leave(sch: Schedule, target: Target) -> None:
+    if target.gpu is not None:
+        gpu.apply_plain(sch, target)
+        return
+    # MetaSchedule takes a record with an empty trace for none at all.
+    sch.get_sblock("root")
+
+
+def packings(func: PrimFunc, candidate: Candidate) -> list[Packing]:
+    """Return the layouts that `candidate` gives constant weights of `func`, of those it changes."""
+    return [] if candidate == UNSCHEDULED else _rule(candidate).packings(func, candidate)
+
+
+def _rule(candidate: Candidate) -> Rule:
+    rule = next(
+        (r for r in (*RULES, *BESIDE, *gpu.RULES, *gpu.BESIDE) if r.name == candidate.rule), None
+    )
+    if rule is None:
+        raise SpaceError(
+            f"no rule is called '{candidate.rule}'; the record is from another version"
+        )
+    return rule
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,166 @@
+"""Which kernels are convolutions that Winograd's algorithm computes with fewer products."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import tirx
+from tvm.sym import Analyzer
+from tvm.tirx import PrimFunc
+
+from tvm_eff.schedules import analysis
+from tvm_eff.schedules.analysis import Contraction, contraction
+from tvm_eff.schedules.winograd.transforms import Filter, filters
+
+MOST_STRIDE = 2
+
+MOST_PRODUCTS = 0.5
+"""Of the direct multiplications; if there are more, the transforms take back what is gained."""
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution that Winograd's algorithm computes.
+
+    Attributes
+    ----------
+    block
+        The name of the block that multiplies.
+    source
+        The buffer before padding: [batch, height, width, input channel].
+    result
+        The buffer of the sums: [batch, height, width, output channel].
+    weight_parameter
+        Which parameter the weight is: [output channel, row, column, input channel].
+    kernel
+        Rows of the weight, and columns.
+    stride
+        By how much it moves, in both directions.
+    padding
+        Zeros above and to the left.
+    padding_block
+        The name of the block that pads, if there is one.
+    """
+
+    block: str
+    source: Any
+    result: Any
+    weight_parameter: int
+    kernel: int
+    stride: int
+    padding: tuple[int, int]
+    padding_block: str | None
+
+    @property
+    def depth(self) -> int:
+        """Channels of the convolution of stride 1 that it is."""
+        return self.stride**2 * int(self.source.shape[3])
+
+    @property
+    def filters(self) -> list[Filter]:
+        """How it can be computed with few enough multiplications."""
+        return _filters(self.kernel, self.stride)
+
+    def filtering(self, tile: int) -> Filter:
+        """Return the filter of tiles of `tile` x `tile` outputs."""
+        return next(each for each in self.filters if each.tile == tile)
+
+
+def match(func: PrimFunc) -> Convolution | None:
+    """Return the convolution that `func` is, or None if the algorithm does not serve it."""
+    work = contraction(func)
+    if work is None or work.depthwise or work.groups != 1 or work.weight_parameter is None:
+        return None
+    if len(work.positions) != 3 or len(work.reduction) != 3:
+        return None
+    order = (work.channel, *work.reduction)
+    if work.weight_axes != order or work.positions != (0, 1, 2) or work.channel != 3:
+        return None
+    kernel, across = (work.extents[axis] for axis in work.reduction[:2])
+    if kernel != across:
+        return None
+    sch = analysis.inspect(func)
+    main = sch.get_sblock(work.block)
+    block = sch.get(main)
+    source = block.reads[work.input_read].source
+    stride = _stride(block, source, work)
+    if stride is None or not _filters(kernel, stride):
+        return None
+    producers = sch.get_producers(main)
+    if not producers:
+        before: tuple[Any, tuple[int, int], str | None] | None = (source, (0, 0), None)
+    else:
+        before = _padding(sch, producers) if len(producers) == 1 else None
+    if before is None or not _is_float32_parameter(before[0], func):
+        return None
+    source, padding, padding_block = before
+    result = block.writes[0].source
+    return Convolution(
+        work.block, source, result, work.weight_parameter, kernel, stride, padding, padding_block
+    )
+
+
+def _filters(kernel: int, stride: int) -> list[Filter]:
+    if stride > MOST_STRIDE:
+        return []
+    direct = kernel**2
+
+    def products(filtering: Filter) -> float:
+        return (filtering.size * stride / filtering.tile) ** 2
+
+    return [f for f in filters(-(-kernel // stride)) if products(f) <= MOST_PRODUCTS * direct]
+
+
+def _padding(sch: Any, producers: Sequence[Any]) -> tuple[Any, tuple[int, int], str] | None:
+    """What a block that pads reads, by how much it pads at the front, and its name."""
+    block = sch.get(producers[0])
+    if analysis.is_identity_copy(block):
+        load = block.body.value
+    elif analysis.is_padding(block):
+        load = block.body.value.args[1]
+    else:
+        return None
+    offsets = _at(load.indices, block, ())
+    if offsets[0] or offsets[3] or max(offsets[1:3]) > 0:
+        return None
+    for axis in range(len(block.iter_vars)):
+        moved = _at(load.indices, block, (axis,))
+        if [m - o for m, o in zip(moved, offsets, strict=True)] != [
+            int(d == axis) for d in range(4)
+        ]:
+            return None
+    return load.source, (-offsets[1], -offsets[2]), str(block.name_hint)
+
+
+def _is_float32_parameter(source: Any, func: PrimFunc) -> bool:
+    return str(source.dtype) == "float32" and any(p.same_as(source) for p in func.params)
+
+
+def _stride(block: Any, source: Any, work: Contraction) -> int | None:
+    """The stride, if the input's index is output position times it plus kernel position."""
+    load = next(x for x in (block.body.value.b.a, block.body.value.b.b) if x.source.same_as(source))
+    batch, height, width = work.positions
+    down, across, depth = work.reduction
+    stride = _at(load.indices, block, (height,))[1]
+    steps = {
+        batch: (1, 0, 0, 0),
+        height: (0, stride, 0, 0),
+        width: (0, 0, stride, 0),
+        down: (0, 1, 0, 0),
+        across: (0, 0, 1, 0),
+        depth: (0, 0, 0, 1),
+    }
+    if any(_at(load.indices, block, ())):
+        return None
+    fits = all(_at(load.indices, block, (axis,)) == list(step) for axis, step in steps.items())
+    return stride if fits and stride > 0 else None
+
+
+def _at(indices: Sequence[Any], block: Any, ones: tuple[int, ...]) -> list[int]:
+    """The indices where the named axes are 1 and all others 0."""
+    analyzer = Analyzer()
+    for number, variable in enumerate(block.iter_vars):
+        analyzer.bind(variable.var, tirx.IntImm(variable.dom.extent.ty.dtype, int(number in ones)))
+    return [int(analyzer.simplify(index)) for index in indices]
