@@ -12,6 +12,12 @@ DATA_FOLDERS = ("targets", "tuning_logs", "runtime")
 LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
 
 
+def version() -> str:
+    """Return the version that the package states."""
+    text = (HERE / "tvm_eff" / "__init__.py").read_text(encoding="utf-8")
+    return text.partition('__version__ = "')[2].partition('"')[0]
+
+
 class BuildWithData(build_py):
     """Copy the data folders into the package, unless it is installed editable."""
 
@@ -28,7 +34,7 @@ class BuildWithData(build_py):
 
 setup(
     name="tvm_eff",
-    version="0.1.0",
+    version=version(),
     description="Efficient CNNs from PyTorch, scheduled by TVM for small boards",
     license="Apache-2.0",
     license_files=["LICENSE"],

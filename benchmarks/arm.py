@@ -58,7 +58,7 @@ def _main(argv: list[str] | None) -> None:
     board = arm_board.board(arguments.peers_python) if set(arguments.engines) - {OURS} else None
     result: dict[str, Any] = {
         "target": TARGET,
-        "where": EmulatedDevice(ARCH, CPU).fingerprint.where,
+        "where": EmulatedDevice(ARCH, CPU).where,
         "date": date.today().isoformat(),
         "rows": [],
     }

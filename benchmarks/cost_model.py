@@ -16,11 +16,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tvm_eff import frontend, models, passes, schedules, targets, tune
+from tvm_eff.device import Device, select
+from tvm_eff.progress import NoProgress
 from tvm_eff.schedules import Candidate
 from tvm_eff.targets import Target
 from tvm_eff.tune import RecordStore, Task
 from tvm_eff.tune.cost_model import CostModel
-from tvm_eff.tune.task_scheduler import Allocation, Missing
+from tvm_eff.tune.task_scheduler import PendingTask, TaskScheduler
 
 TRIALS = (4, 8, 12, 16, 24)
 
@@ -31,8 +33,8 @@ def main() -> None:
     """Print the regret of both orders."""
     arguments = _parser().parse_args()
     target = targets.load(arguments.target)
-    unit = "seconds" if target.is_host else "instructions"
-    known = RecordStore(arguments.logs, target, unit)
+    device = select(target, None, "", NoProgress()).device
+    known = RecordStore.of(arguments.logs, target, device)
     network = passes.lower(
         frontend.import_program(models.trace(models.load(arguments.model))), target
     )
@@ -51,7 +53,7 @@ def main() -> None:
     print("|---|---|---|")
     for trials in TRIALS:
         regrets = [
-            _cost(tasks, _session(tasks, plan, known, target, trials, modelled)) / least - 1
+            _cost(tasks, _session(tasks, plan, known, target, device, trials, modelled)) / least - 1
             for modelled in (False, True)
         ]
         print(f"| {trials} | " + " | ".join(f"{100 * each:.2f}%" for each in regrets) + " |")
@@ -62,22 +64,23 @@ def _session(
     plan: Plan,
     known: RecordStore,
     target: Target,
+    device: Device,
     trials: int,
     modelled: bool,
 ) -> RecordStore:
     """Return the records of a session that measures what `known` holds."""
     with tempfile.TemporaryDirectory(prefix="tvm_eff-") as folder:
-        records = RecordStore(Path(folder), target, known.folder.name)
+        records = RecordStore.of(Path(folder), target, device)
         model = CostModel(tasks, plan, records)
-        allocation = Allocation(
-            [Missing(t, plan[t.name], min(len(plan[t.name]), 1 + trials)) for t in tasks],
+        scheduler = TaskScheduler(
+            [PendingTask(t, plan[t.name], min(len(plan[t.name]), 1 + trials)) for t in tasks],
             best=lambda task: _value(task, records),
-            floor=lambda task: 0.0,
+            bound=lambda task: 0.0,
             rank=model.rank if modelled else lambda _, candidates: candidates,
         )
-        while (share := allocation.next()) is not None:
-            for candidate in share.candidates:
-                records.add(known.find(share.task.workload, candidate))
+        while (batch := scheduler.next_batch()) is not None:
+            for candidate in batch.candidates:
+                records.add(known.find(batch.task.workload, candidate))
         return records
 
 

@@ -31,6 +31,7 @@ from roofline.bandwidth import Bandwidth
 from tvm_eff import api, models, targets
 from tvm_eff.cli.arguments import positive
 from tvm_eff.cli.run import run
+from tvm_eff.device import EmulatedDevice, LocalDevice
 from tvm_eff.device.local import processor
 from tvm_eff.errors import UsageError
 from tvm_eff.targets import Target
@@ -63,7 +64,8 @@ def _main(argv: list[str] | None) -> None:
 
 
 def _on_host(target: Target, logs: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    store = RecordStore(logs, target, "seconds")
+    here = LocalDevice(threads=target.hardware.cores)
+    store = RecordStore.of(logs, target, here)
     networks = {name: network.load(name, target, store) for name in arguments.model}
     cores, second = sorted(os.sched_getaffinity(0)), target.hardware.l2_kib * 1024
     bandwidth = Bandwidth()
@@ -87,12 +89,12 @@ def _on_board(target: Target, logs: Path, arguments: argparse.Namespace) -> dict
             f"--target {arguments.target}: instructions are told apart on emulated 64-bit Arm "
             "boards only, such as rasp4"
         )
-    store = RecordStore(logs, target, "instructions")
+    store = RecordStore.of(logs, target, EmulatedDevice(emulator.arch, emulator.cpu))
     networks = {name: network.load(name, target, store) for name in arguments.model}
     with MixDevice(emulator.arch, emulator.cpu) as device:
         return {
             "target": target.name,
-            "where": device.fingerprint.where,
+            "where": device.where,
             "date": date.today().isoformat(),
             "models": {name: board.rows(each, store, device) for name, each in networks.items()},
         }

@@ -26,12 +26,13 @@ import numpy as np
 import tvm
 from tvm.relax import transform
 
-from tvm_eff import api, frontend, models, passes, targets, tune
-from tvm_eff.cli.progress import ConsoleProgress
+from tvm_eff import frontend, models, passes, targets, tune
 from tvm_eff.codegen import build_module
+from tvm_eff.deploy.library import build_library
 from tvm_eff.deploy.validate import validation
 from tvm_eff.device import Device, MeasureOptions, select
 from tvm_eff.passes import RelaxNetwork
+from tvm_eff.progress import Progress, RichProgress
 from tvm_eff.targets import Target
 from tvm_eff.tensors import random_inputs
 
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     suffix = "" if arguments.dtype == "float32" else f"-{arguments.dtype}"
     path = arguments.output / f"opencl-{target.name}{suffix}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as name, ConsoleProgress() as progress:
+    with tempfile.TemporaryDirectory() as name, RichProgress() as progress:
         logs = arguments.logs or Path(name)
         where = select.find(target, None, "", progress, arguments.dtype)
         with where.device as device:
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             result: dict[str, Any] = {
                 "target": target.name,
                 "dtype": arguments.dtype,
-                "where": device.fingerprint.where,
+                "where": device.where,
                 "date": date.today().isoformat(),
                 "rounds": arguments.rounds,
                 "rows": [],
@@ -89,7 +90,7 @@ class Bench:
     dtype: str
     device: Device
     logs: Path
-    progress: api.Progress
+    progress: Progress
     rounds: int
 
     def measure(self, model: str) -> dict[str, Any]:
@@ -103,11 +104,11 @@ class Bench:
             default, ours = Path(name) / "default.so", Path(name) / "ours.so"
             build_default(imported, self.target, default)
             started = time.monotonic()
-            records = tune.RecordStore(self.logs, self.target, self.device.unit)
+            records = tune.RecordStore.of(self.logs, self.target, self.device)
             lowered = passes.lower(imported, self.target, self.dtype)
-            tuned = api.build_tuned(
-                lowered, self.target, self.device, records, tune.TuneOptions(), self.progress, ours
-            )
+            tasks = tune.extract(lowered.mod)
+            tuned = tune.tune(tasks, self.target, self.device, records, progress=self.progress)
+            build_library(lowered, tune.winners(tuned), self.target, ours)
             seconds = time.monotonic() - started
             libraries = {"default": default, "tvm_eff": ours}
             # The default library computes in float32 whatever ours does.
@@ -127,8 +128,8 @@ class Bench:
             "error": found.largest_error,
             "same_class": found.same_class,
             "bytes": size,
-            "candidates": sum(each.measured for each in tuned.tasks),
-            "failed": sum(each.failed for each in tuned.tasks),
+            "candidates": sum(each.measured for each in tuned),
+            "failed": sum(each.failed for each in tuned),
             "tuning_s": seconds,
         }
 

@@ -26,10 +26,9 @@ from tvm_eff.cli.run import run
 from tvm_eff.codegen import toolchain
 from tvm_eff.deploy import bundle, gpu
 from tvm_eff.deploy.validate import validate
-from tvm_eff.device import emulator_image, native_server
-from tvm_eff.device.base import Fingerprint
+from tvm_eff.device import MachineIdentity, emulator_image, native_server
 from tvm_eff.device.server_process import ServerProcess
-from tvm_eff.device.spawned_server import HostedDevice
+from tvm_eff.device.spawned_server import SpawnedServerDevice
 
 RESULTS = Path(__file__).resolve().parent / "results"
 ARCH, CPU = "aarch64", "cortex-a72"
@@ -53,7 +52,7 @@ exec {zig} ld.lld -shared -o "$output" $objects
 """
 
 
-class Board(HostedDevice):
+class Board(SpawnedServerDevice):
     """An emulated board whose OpenCL device is PoCL."""
 
     def __init__(self, work: Path) -> None:
@@ -61,11 +60,14 @@ class Board(HostedDevice):
         self._work = work
 
     @property
-    def fingerprint(self) -> Fingerprint:
-        found = self.opencl_device
-        assert found is not None, "the device is open"
-        where = f"{found.driver} on an emulated {CPU}"
-        return Fingerprint("emulated", where, found.name, "Linux aarch64", found.version)
+    def identity(self) -> MachineIdentity:
+        assert self.opencl_device is not None, "the device is open"
+        return MachineIdentity(f"qemu-user {ARCH}", CPU, gpu=self.opencl_device.driver)
+
+    @property
+    def where(self) -> str:
+        assert self.opencl_device is not None, "the device is open"
+        return f"{self.opencl_device.driver} on an emulated {CPU}"
 
     def _start(self) -> ServerProcess:
         root = emulator_image.guest_image(
@@ -111,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for each in bundles:
             rows.append(check(each, board))
             print(json.dumps(rows[-1]), flush=True)
-        where = board.fingerprint.where
+        where = board.where
     result = {"where": where, "date": date.today().isoformat(), "bundles": rows}
     arguments.output.mkdir(parents=True, exist_ok=True)
     path = arguments.output / "opencl-board.json"

@@ -27,7 +27,6 @@ from tvm_eff.errors import Error
 from tvm_eff.models.registry import names
 from tvm_eff.passes import RelaxNetwork
 from tvm_eff.targets import Target
-from tvm_eff.tune import Record, RecordStore
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -61,17 +60,14 @@ def check(network: RelaxNetwork, target: Target, dtype: str) -> dict[str, Any]:
     started = time.monotonic()
     lowered = passes.lower(network, target, dtype)
     tasks = tune.extract(lowered.mod)
+    winners = {
+        task.workload: next(iter(schedules.candidates(task.func, target)), schedules.UNSCHEDULED)
+        for task in tasks
+    }
     with tempfile.TemporaryDirectory() as name:
-        records = RecordStore(Path(name), target, "seconds")
-        for task in tasks:
-            best = next(iter(schedules.candidates(task.func, target)), schedules.UNSCHEDULED)
-            # The database wants a value, and takes the only one there is.
-            record = Record(task.workload, task.name, best, "seconds", (1.0,))
-            records.add(record)
-            records.commit(task, record, schedules.apply(task.func, best, target))
         library = Path(name) / "model.so"
         try:
-            needs = build_library(lowered, tasks, records.database, target, library)
+            needs = build_library(lowered, winners, target, library)
         except Error as error:
             return {"valid": False, "error": str(error)}
         assert needs is not None, "the target has a GPU"

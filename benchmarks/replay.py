@@ -7,7 +7,8 @@ For every target and every network of the zoo it lowers the network and builds e
 kernel: as imported, with the first candidate of each schedule rule, and with the candidate
 that the shipped records name. It keeps hashes of the lowered network, of its weights, of the
 scheduled TIR and of the object code (and the OpenCL C of a GPU's). Nothing is run. The host's
-kernels depend on the processor, so that both files have to come from one machine.
+kernels depend on the processor, and a kernel that several networks share has the names of the
+first: both files have to come from one machine, with the same --target and --model.
 """
 
 from __future__ import annotations
@@ -61,8 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.write.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
         return 0
     before = json.loads(arguments.against.read_text())
-    chosen = {name: before.get(name) for name in found}
-    lines = list(differences(chosen, json.loads(json.dumps(found))))
+    lines = list(differences(before, json.loads(json.dumps(found))))
     print("\n".join(lines) if lines else "all are the same")
     return int(bool(lines))
 

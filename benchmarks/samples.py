@@ -26,6 +26,7 @@ from sampling import perf, report, x86
 from tvm_eff import api, models, targets
 from tvm_eff.cli.arguments import positive
 from tvm_eff.cli.run import run
+from tvm_eff.device import LocalDevice
 from tvm_eff.device.local import processor
 from tvm_eff.errors import UsageError
 from tvm_eff.targets import Target
@@ -46,7 +47,8 @@ def _main(argv: list[str] | None) -> None:
     target = targets.load("host")
     if not target.toolchain.triple.startswith("x86_64"):
         raise UsageError("only loops of x86 are known, and this machine is none")
-    store = RecordStore(arguments.logs or api.default_logs(target), target, "seconds")
+    here = LocalDevice(threads=target.hardware.cores)
+    store = RecordStore.of(arguments.logs or api.default_logs(target), target, here)
     result: dict[str, Any] = {"machine": processor(), "date": date.today().isoformat(), "rows": []}
     for model in arguments.model:
         result["rows"] += _sampled(model, target, store, arguments.seconds)

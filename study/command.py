@@ -36,7 +36,8 @@ def _main(argv: list[str] | None) -> None:
     # Late, so that --help and a mistyped option need not wait for TVM.
     import study
     from tvm_eff import targets
-    from tvm_eff.cli.progress import ConsoleProgress
+    from tvm_eff.cli import interrupt
+    from tvm_eff.progress import RichProgress
     from tvm_eff.tune import TuneOptions
 
     target = targets.load(arguments.target)
@@ -52,7 +53,7 @@ def _main(argv: list[str] | None) -> None:
         rounds=arguments.rounds or study.ROUNDS,
         tune=TuneOptions(trials=trials, workers=arguments.workers),
     )
-    with ConsoleProgress() as progress:
+    with RichProgress(on_event=interrupt.check) as progress:
         found = study.run(options, progress)
     written = study.write(found, options.output)
     if arguments.json:

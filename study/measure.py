@@ -28,6 +28,8 @@ from tvm_eff.device import Device, MeasureOptions, select
 from tvm_eff.errors import ValidationError
 from tvm_eff.models import Formula, Network, Program
 from tvm_eff.passes import RelaxNetwork
+from tvm_eff.progress import Progress
+from tvm_eff.schedules import Candidate
 from tvm_eff.targets import Target
 from tvm_eff.tune import Record, RecordStore, Task
 
@@ -104,11 +106,12 @@ class _Bench:
     target: Target
     device: Device
     records: RecordStore
+    winners: dict[str, Candidate]
     folder: Path
     rounds: int
 
 
-def run(options: StudyOptions, progress: api.Progress) -> Study:
+def run(options: StudyOptions, progress: Progress) -> Study:
     """Run a study; its results are returned, and not written.
 
     Raises
@@ -122,18 +125,19 @@ def run(options: StudyOptions, progress: api.Progress) -> Study:
     target = targets.load(options.target)
     # Only LLVM knows whether the processor exists; ask before anything is written or built.
     target.tvm_target()
-    measured = select.find(target, options.rpc, options.key, progress)
+    measured = select(target, options.rpc, options.key, progress)
     require_writable(options.output)
     with measured.device as device, tempfile.TemporaryDirectory(prefix="tvm_eff-") as scratch:
-        fingerprint = device.fingerprint
-        records = RecordStore(options.logs or api.default_logs(target), target, device.unit)
+        logs = options.logs or api.default_logs(target)
+        records = RecordStore.of(logs, target, device)
         progress.step(f"importing {len(pairs)} factorized layers, and as many standard ones")
         prepared = [_prepare(pair, target) for pair in pairs]
-        progress.step(f"tuning on {fingerprint.where}")
+        where = device.where
+        progress.step(f"tuning on {where}")
         tasks = _distinct([task for each in prepared for task in each.tasks])
         tuned = tune.tune(tasks, measured.target, device, records, options.tune, progress)
         rounds = options.rounds if device.unit == "seconds" else 1
-        bench = _Bench(measured.target, device, records, Path(scratch), rounds)
+        bench = _Bench(measured.target, device, records, tune.winners(tuned), Path(scratch), rounds)
         found = []
         for number, each in enumerate(prepared, 1):
             progress.step(f"measuring pair {number} of {len(pairs)}: {each.pair}")
@@ -141,17 +145,17 @@ def run(options: StudyOptions, progress: api.Progress) -> Study:
     return Study(
         target=target.name,
         unit=device.unit,
-        where=fingerprint.where,
+        where=where,
         date=date.today().isoformat(),
         versions={
             "tvm_eff": __version__,
-            "tvm": fingerprint.tvm,
+            "tvm": version("apache-tvm"),
             "torch": version("torch"),
             "python": platform.python_version(),
         },
         kernels=len(tuned),
         candidates=sum(each.measured for each in tuned),
-        load=load if fingerprint.kind == "local" else None,
+        load=load if device.disturbed_by_builds else None,
         threads=target.hardware.cores,
         tolerance=tensors.TOLERANCE,
         comparisons=tuple(found),
@@ -205,7 +209,7 @@ def _compare(prepared: _Prepared, bench: _Bench) -> Comparison:
 
 def _build(layer: _Layer, bench: _Bench, path: Path) -> float:
     """Write the library of a layer, compare it with PyTorch, and return its error."""
-    build_library(layer.lowered, layer.tasks, bench.records.database, bench.target, path)
+    build_library(layer.lowered, bench.winners, bench.target, path)
     specs = layer.program.network.inputs
     inputs = [tensors.random_inputs(specs, seed) for seed in range(_INPUTS)]
     outputs = [layer.program.run(each) for each in inputs]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 from networks import randomize
+from records import most_promising
 from torch import nn
 
-from tvm_eff import frontend, passes, schedules, tune
+from tvm_eff import frontend, passes
 from tvm_eff.deploy.library import build_library
 from tvm_eff.models.factorized import IntraChannelLayer
 from tvm_eff.models.flattened import FlattenedLayer
@@ -20,7 +20,6 @@ from tvm_eff.models.squeezenet import Bypass, Fire
 from tvm_eff.models.xception import Module
 from tvm_eff.passes import RelaxNetwork
 from tvm_eff.targets import OpenCLRequirements, Target
-from tvm_eff.tune import Record, RecordStore
 
 IMAGE = (1, 3, 32, 32)
 CLASSES = 10
@@ -51,16 +50,7 @@ def imported(family: str) -> tuple[nn.Module, RelaxNetwork]:
 
 def build(network: RelaxNetwork, target: Target, library: Path) -> OpenCLRequirements | None:
     """Build a lowered network with the most promising schedule of every kernel."""
-    tasks = tune.extract(network.mod)
-    with tempfile.TemporaryDirectory() as folder:
-        records = RecordStore(Path(folder), target, "seconds")
-        for task in tasks:
-            found = schedules.candidates(task.func, target)
-            best = found[0] if found else schedules.UNSCHEDULED
-            record = Record(task.workload, task.name, best, "seconds", (1.0,))
-            records.add(record)
-            records.commit(task, record, schedules.apply(task.func, best, target))
-        return build_library(network, tasks, records.database, target, library)
+    return build_library(network, most_promising(network, target), target, library)
 
 
 def small(family: str, dtype: str, target: Target, library: Path) -> OpenCLRequirements:

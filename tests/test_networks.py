@@ -10,14 +10,14 @@ import torch
 import tvm
 from kernels import HOST
 from networks import NETWORKS, made
+from records import most_promising
 from tvm import relax
 
-from tvm_eff import frontend, passes, schedules, tune
+from tvm_eff import frontend, passes
 from tvm_eff.deploy.library import build_library
 from tvm_eff.device import Device, LocalDevice
 from tvm_eff.passes import RelaxNetwork
 from tvm_eff.tensors import TOLERANCE, relative_error
-from tvm_eff.tune import Record, RecordStore
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +28,8 @@ def device() -> Iterator[LocalDevice]:
 
 def build(network: RelaxNetwork, folder: Path) -> Path:
     """Build a network with the most promising schedule of every kernel."""
-    tasks = tune.extract(network.mod)
-    records = RecordStore(folder, HOST, "seconds")
-    for task in tasks:
-        best = schedules.candidates(task.func, HOST)[0]
-        record = Record(task.workload, task.name, best, "seconds", (1.0,))
-        records.add(record)
-        records.commit(task, record, schedules.apply(task.func, best, HOST))
     library = folder / "model.so"
-    build_library(network, tasks, records.database, HOST, library)
+    build_library(network, most_promising(network, HOST), HOST, library)
     return library
 
 

@@ -1,309 +1,157 @@
-"""The whole way on one screen: PyTorch model in, validated library for a target out."""
+"""The whole way on one page: PyTorch model in, validated library for a target out."""
 
 from __future__ import annotations
 
+import logging
+import math
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import torch
+from torch import nn
 
+from tvm_eff import device as devices
 from tvm_eff import frontend, models, passes, paths, targets, tensors, tune
-from tvm_eff.deploy import bundle, library
+from tvm_eff.deploy import bundle
+from tvm_eff.deploy.bundle import Bundle, Golden, MeasuredCost
+from tvm_eff.deploy.library import build_library
+from tvm_eff.deploy.report import CompileReport
 from tvm_eff.deploy.validate import validation
-from tvm_eff.device import Device, Measurement, MeasureOptions, select
-from tvm_eff.errors import BundleError, DeviceError, RecordError
+from tvm_eff.device import Device, MeasureOptions, SelectedDevice
+from tvm_eff.device.selection import FLOAT16_EXTENSION
+from tvm_eff.errors import BundleError, DeviceError, RecordError, UsageError
 from tvm_eff.models import Network, Program
-from tvm_eff.passes import RelaxNetwork
-from tvm_eff.targets import OpenCLRequirements, Target
+from tvm_eff.passes import pipeline
+from tvm_eff.progress import NoProgress, Progress, RichProgress
+from tvm_eff.targets import Target
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+logger = logging.getLogger(__name__)
+
+Tensors = torch.Tensor | np.ndarray | Sequence[torch.Tensor | np.ndarray]
 
 
-@dataclass(frozen=True)
-class FlowOptions:
-    """What to build, and how.
+def compile(
+    model: nn.Module | ExportedProgram | Network | str,
+    inputs: Tensors | None = None,
+    *,
+    target: str | Path | Target = "host",
+    dtype: str = "float32",
+    input_shapes: Sequence[Sequence[int]] = (),
+    input_dtypes: Sequence[str] = (),
+    weights: str | Path | None = None,
+    width: float | None = None,
+    resolution: int | None = None,
+    name: str | None = None,
+    rpc: str | None = None,
+    key: str = "",
+    device: Device | None = None,
+    logs: str | Path | None = None,
+    output: str | Path = "dist",
+    validation_inputs: int = 3,
+    trials: int | None = None,
+    workers: int | None = None,
+    budget: float = math.inf,
+    until_roofline: float = math.inf,
+    measure: bool = True,
+    dump_ir: str | Path | None = None,
+    progress: Progress | Literal["rich"] | None = None,
+) -> Bundle:
+    """Compile a model for a target: trace, import, tune, build, run, validate, and write.
 
-    Attributes
+    Parameters
     ----------
-    target
-        A target's name or file.
     model
-        A network, or what :func:`tvm_eff.models.load` takes, such as a model's name.
-    rpc
-        ``HOST:PORT`` of a real board's RPC server; without it the host measures
-        itself, and a board is emulated.
-    key
-        The key the RPC server was started with.
-    logs
-        The folder of records.
-    output
-        The folder bundles are written to.
+        A module, with example `inputs`; a program of ``torch.export``; or what the command
+        line takes: a name of the zoo, ``FILE.py:NAME``, ``PACKAGE.MODULE:NAME``, a ``.pt2``
+        file.
     inputs
-        How many random inputs the library is validated on.
+        Example tensors of a module: their shapes and dtypes become the library's, and they
+        are the first inputs that it is validated on.
+    target
+        A target, its name, or the path of its file.
     dtype
         What the network computes in, ``float32`` or ``float16``; its inputs and outputs stay.
-    tune
-        How much to try.
-    """
+    input_shapes, input_dtypes, weights, width, resolution
+        Of a model that is named: see :func:`tvm_eff.models.load`.
+    name
+        What the bundle calls the model; its class' or its own name by default.
+    rpc, key
+        ``HOST:PORT`` of a board's RPC server and its key. Without it the host measures
+        itself, a board is emulated, and a GPU's kernels run on this machine's OpenCL device.
+    device
+        A device of your own to measure on, not yet open, in the place of these.
+    logs
+        The folder of records; ``tuning_logs`` by default.
+    output
+        The folder bundles are written to.
+    validation_inputs
+        How many random inputs the library is validated on, besides `inputs`.
+    trials, workers, budget, until_roofline, measure
+        How much to try: see :class:`tvm_eff.tune.TuneOptions`.
+    dump_ir
+        A new folder for the module after each pass.
+    progress
+        ``"rich"`` shows it on standard error; or what events are told to.
 
-    target: str | Path
-    model: str | Network
-    rpc: str | None = None
-    key: str = ""
-    logs: Path | None = None
-    output: Path = Path("dist")
-    inputs: int = 3
-    dtype: str = "float32"
-    tune: tune.TuneOptions = field(default_factory=tune.TuneOptions)
-
-
-@dataclass(frozen=True)
-class FlowResult:
-    """What came out.
-
-    Attributes
-    ----------
-    target
-        What it was built for.
-    model
-        The model's name.
-    dtype
-        What it computes in.
-    tasks
-        What was found for each kernel.
-    bundle
-        The folder written.
-    library_bytes
-        Size of the library.
-    where
-        The device of all figures, in words.
-    ran_elsewhere
-        Whether that device is no board of the target's, nor emulates one.
-    measurement
-        What an inference costs.
-    largest_error
-        Against PyTorch, as a fraction of the output's spread.
-    seconds
-        How long everything took.
-    """
-
-    target: Target
-    model: str
-    dtype: str
-    tasks: list[tune.TaskResult]
-    bundle: Path
-    library_bytes: int
-    where: str
-    ran_elsewhere: bool
-    measurement: Measurement
-    largest_error: float
-    seconds: float
-
-    @property
-    def kernels_before(self) -> float:
-        """What all kernels together cost unscheduled, in the measurement's unit."""
-        return sum(each.before.value * each.task.calls for each in self.tasks)
-
-    @property
-    def kernels_after(self) -> float:
-        """What all kernels together cost now, in the measurement's unit."""
-        return sum(each.best.value * each.task.calls for each in self.tasks)
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """What became of a network's kernels.
-
-    Attributes
-    ----------
-    tasks
-        What was found for each kernel.
-    opencl
-        What their library needs of a GPU; None if it runs on the processor.
-    """
-
-    tasks: list[tune.TaskResult]
-    opencl: OpenCLRequirements | None
-
-
-@dataclass(frozen=True)
-class Example:
-    """Inputs, and the outputs that PyTorch computes for them."""
-
-    inputs: list[np.ndarray]
-    outputs: list[np.ndarray]
-
-
-class Progress(tune.Progress, Protocol):
-    """Hears which step the flow is at, and of every candidate."""
-
-    def step(self, what: str) -> None:
-        """A step begins."""
-
-    def advanced(self, what: str, done: int, count: int) -> None:
-        """`done` of `count` parts of something long are done."""
-
-
-def build(options: FlowOptions, progress: Progress) -> FlowResult:
-    """Tune a model for a target and write its validated bundle.
+    Returns
+    -------
+    Bundle
+        What was written; its ``report`` says what was found on the way.
 
     Raises
     ------
     Error
         Anything a user can cause or meet: see :mod:`tvm_eff.errors`.
     """
-    started = time.monotonic()
-    target, model = targets.load(options.target), _network(options.model)
-    # Only LLVM knows whether the processor exists; ask before anything is written or built.
-    target.tvm_target()
-    passes.require_dtype(target, options.dtype)
-    measured = select.find(target, options.rpc, options.key, progress, options.dtype)
-
-    progress.step(f"importing {model.name}")
-    program = models.trace(model)
-    imported = frontend.import_program(program)
-    folder = options.output / _folder_name(model, target, options.dtype)
-    _require_writable(options.output)
-    bundle.require_replaceable(folder)
-    examples = _examples(program, options.inputs)
-    lowered = passes.lower(imported, target, options.dtype)
-
-    tune.preload()
-    progress.step(measured.opening)
-    with measured.device as device, tempfile.TemporaryDirectory(prefix="tvm_eff-") as scratch:
-        _require_float16(device, options)
-        records = tune.RecordStore(options.logs or default_logs(target), target, device.unit)
-        path = Path(scratch) / "model.so"
-        tuned = build_tuned(lowered, measured.target, device, records, options.tune, progress, path)
-
-        where = device.fingerprint.where
-        progress.step(f"validating on {where}")
-        golden, validated, measurement = _validate(program, examples, device, path, options.dtype)
-        if measured.target != target:
-            progress.step(f"compiling the library for {target.name}")
-            path = _cross_compiled(lowered, tuned, records, target, path)
-        bundle.write(
-            folder,
-            path,
-            model=model.name,
-            target=target,
-            golden=golden,
-            validation=validated,
-            opencl=tuned.opencl,
-            measurement=bundle.MeasuredCost(
-                measurement.unit, measurement.values, where, date.today().isoformat()
-            ),
-        )
-        return FlowResult(
-            target=target,
-            model=model.name,
-            dtype=options.dtype,
-            tasks=tuned.tasks,
-            bundle=folder,
-            library_bytes=path.stat().st_size,
-            where=where,
-            ran_elsewhere=measured.target != target,
-            measurement=measurement,
-            largest_error=validated.largest_error,
-            seconds=time.monotonic() - started,
-        )
-
-
-def _folder_name(model: Network, target: Target, dtype: str) -> str:
-    suffix = "" if dtype == "float32" else f"-{dtype}"
-    return f"{model.name}-{target.name}{suffix}"
-
-
-def _require_float16(device: Device, options: FlowOptions) -> None:
-    """Find out before the search whether a board's GPU computes in half precision."""
-    found = device.opencl_device
-    if options.dtype == "float16" and found is not None and not found.has_float16:
-        raise DeviceError(
-            f"{found.name} ({found.driver}) has no {select.FLOAT16_EXTENSION}, so it cannot "
-            "compute in float16; leave --dtype out"
-        )
-
-
-def _cross_compiled(
-    lowered: RelaxNetwork,
-    tuned: Tuned,
-    records: tune.RecordStore,
-    target: Target,
-    here: Path,
-) -> Path:
-    """Write the library of the same kernels for the board, whose processor launches them."""
-    path = here.with_name("board.so")
-    tasks = [each.task for each in tuned.tasks]
-    library.build_library(lowered, tasks, records.database, target, path)
-    return path
-
-
-def _network(model: str | Network) -> Network:
-    return models.load(model) if isinstance(model, str) else model
-
-
-def _examples(program: Program, count: int) -> list[Example]:
-    """Random inputs, and what PyTorch computes for them."""
-    drawn = [tensors.random_inputs(program.network.inputs, seed) for seed in range(count)]
-    return [Example(inputs, program.run(inputs)) for inputs in drawn]
-
-
-def build_tuned(
-    lowered: RelaxNetwork,
-    target: Target,
-    device: Device,
-    records: tune.RecordStore,
-    options: tune.TuneOptions,
-    progress: Progress,
-    path: Path,
-) -> Tuned:
-    """Tune the kernels of a lowered network on an open device, and write its library to `path`.
-
-    Raises
-    ------
-    Error
-        As for :func:`tvm_eff.tune.tune` and :func:`tvm_eff.deploy.library.build_library`.
-    """
-    tasks = tune.extract(lowered.mod)
-    found = tune.tune(tasks, target, device, records, options, progress)
-    progress.step("compiling the library")
-    opencl = library.build_library(lowered, tasks, records.database, target, path)
-    return Tuned(found, opencl)
-
-
-def _validate(
-    program: Program, examples: Sequence[Example], device: Device, path: Path, dtype: str
-) -> tuple[bundle.Golden, bundle.Validation, Measurement]:
-    """Compare a library with PyTorch; the first example is measured, and becomes the golden one."""
-    inputs = [each.inputs for each in examples]
-    outputs = [each.outputs for each in examples]
-    validated, measurement = validation(device, path, inputs, outputs, dtype, MeasureOptions())
-    assert measurement is not None, "a measurement was asked for"
-    return (
-        bundle.Golden(
-            dict(zip(program.inputs, inputs[0], strict=True)),
-            dict(zip(program.outputs, outputs[0], strict=True)),
-        ),
-        validated,
-        measurement,
+    chosen = target if isinstance(target, Target) else targets.load(target)
+    options = tune.TuneOptions(
+        trials=trials,
+        workers=workers,
+        budget=budget,
+        until_roofline=until_roofline,
+        measure=measure,
     )
-
-
-def _require_writable(folder: Path) -> None:
-    """Find out before the search that its result can be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise BundleError(
-            f"cannot write to the output folder {folder}: {error.strerror}; "
-            "name another with --output FOLDER"
-        ) from error
+    with ExitStack() as stack:
+        shown = _shown(progress, stack)
+        examples = _examples(inputs)
+        network = _network(
+            model,
+            examples,
+            name,
+            input_shapes=input_shapes,
+            input_dtypes=input_dtypes,
+            weights=weights,
+            width=width,
+            resolution=resolution,
+        )
+        stack.enter_context(_inference_mode(network))
+        # Only LLVM knows whether the processor exists; ask before anything is written or built.
+        chosen.tvm_target()
+        passes.require_dtype(chosen, dtype)
+        selected = _select(chosen, rpc, key, device, shown, dtype)
+        stack.enter_context(pipeline.dumping(None if dump_ir is None else Path(dump_ir)))
+        job = _Job(
+            network=network,
+            target=chosen,
+            dtype=dtype,
+            selected=selected,
+            logs=default_logs(chosen) if logs is None else Path(logs),
+            folder=Path(output) / _folder_name(network, chosen, dtype),
+            tuning=options,
+            progress=_Counted(shown),
+        )
+        return job.run(examples, validation_inputs)
 
 
 def default_logs(target: Target) -> Path:
@@ -319,3 +167,242 @@ def default_logs(target: Target) -> Path:
                 f"cannot write the records to {own}: {error}; name a folder with --logs FOLDER"
             ) from error
     return logs
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One compilation, all of whose options are checked."""
+
+    network: Network
+    target: Target
+    dtype: str
+    selected: SelectedDevice
+    logs: Path
+    folder: Path
+    tuning: tune.TuneOptions
+    progress: _Counted
+
+    def run(self, examples: Sequence[np.ndarray] | None, random_inputs: int) -> Bundle:
+        """Do it."""
+        started = time.monotonic()
+        self.progress.step(f"importing {self.network.name}")
+        program = models.trace(self.network)
+        imported = frontend.import_program(program)
+        _require_writable(self.folder.parent)
+        bundle.require_replaceable(self.folder)
+        cases = _cases(program, examples, random_inputs)
+        lowered = passes.lower(imported, self.target, self.dtype)
+
+        if self.tuning.measure:
+            tune.preload()
+        self.progress.step(self.selected.opening)
+        with (
+            self.selected.device as device,
+            tempfile.TemporaryDirectory(prefix="tvm_eff-") as scratch,
+        ):
+            _require_float16(device, self.dtype)
+            tasks = self._tune(lowered, device)
+            library = Path(scratch) / "model.so"
+            winners = tune.winners(tasks)
+            self.progress.step("compiling the library")
+            opencl = build_library(lowered, winners, self.selected.target, library)
+            self.progress.step(f"validating on {device.where}")
+            validated, measurement = validation(
+                device, library, *cases, self.dtype, MeasureOptions()
+            )
+            assert measurement is not None, "a measurement was asked for"
+            if self.selected.target != self.target:
+                self.progress.step(f"compiling the library for {self.target.name}")
+                library = library.with_name("board.so")
+                build_library(lowered, winners, self.target, library)
+            report = CompileReport(
+                target=self.target,
+                dtype=self.dtype,
+                tasks=tasks,
+                where=device.where,
+                ran_elsewhere=self.selected.target != self.target,
+                measurement=measurement,
+                measured=self.progress.count,
+                failed=self.progress.failures,
+                seconds=time.monotonic() - started,
+            )
+            return bundle.write(
+                self.folder,
+                library,
+                model=self.network.name,
+                target=self.target,
+                golden=_golden(program, *cases),
+                validation=validated,
+                opencl=opencl,
+                measurement=MeasuredCost(
+                    measurement.unit, measurement.values, device.where, date.today().isoformat()
+                ),
+                report=report,
+            )
+
+    def _tune(self, lowered: passes.RelaxNetwork, device: Device) -> list[tune.TaskResult]:
+        records = tune.RecordStore.of(self.logs, self.target, device)
+        tasks = tune.extract(lowered.mod)
+        return tune.tune(tasks, self.selected.target, device, records, self.tuning, self.progress)
+
+
+class _Counted:
+    """Passes events on, and counts candidates."""
+
+    def __init__(self, inner: Progress) -> None:
+        self._inner = inner
+        self.count = self.failures = 0
+
+    def step(self, what: str) -> None:
+        self._inner.step(what)
+
+    def advanced(self, what: str, done: int, count: int) -> None:
+        self._inner.advanced(what, done, count)
+
+    def started(self, total: int, to_measure: int, rechecked: int) -> None:
+        self._inner.started(total, to_measure, rechecked)
+
+    def measured(self, task: tune.Task, record: tune.Record, best: tune.Record | None) -> None:
+        self.count += 1
+        self.failures += record.failure is not None
+        self._inner.measured(task, record, best)
+
+
+def _shown(progress: Progress | Literal["rich"] | None, stack: ExitStack) -> Progress:
+    if progress is None:
+        return NoProgress()
+    if progress == "rich":
+        return stack.enter_context(RichProgress())
+    if isinstance(progress, str):
+        raise UsageError(f"progress is '{progress}'; give \"rich\", an object, or nothing")
+    return progress
+
+
+def _examples(inputs: Tensors | None) -> list[np.ndarray] | None:
+    if inputs is None:
+        return None
+    given = [inputs] if isinstance(inputs, torch.Tensor | np.ndarray) else list(inputs)
+    for number, each in enumerate(given):
+        if not isinstance(each, torch.Tensor | np.ndarray):
+            raise UsageError(
+                f"example input {number} is a {type(each).__name__}; give tensors or arrays"
+            )
+    return [
+        each.detach().cpu().numpy() if isinstance(each, torch.Tensor) else each for each in given
+    ]
+
+
+def _network(
+    model: nn.Module | ExportedProgram | Network | str,
+    examples: list[np.ndarray] | None,
+    name: str | None,
+    *,
+    input_shapes: Sequence[Sequence[int]],
+    input_dtypes: Sequence[str],
+    weights: str | Path | None,
+    width: float | None,
+    resolution: int | None,
+) -> Network:
+    if isinstance(model, Network):
+        return model
+    if isinstance(model, str):
+        shapes = input_shapes or [each.shape for each in examples or ()]
+        dtypes = input_dtypes or [str(each.dtype) for each in examples or ()]
+        return models.load(
+            model,
+            input_shapes=shapes,
+            input_dtypes=dtypes,
+            weights=weights,
+            width=width,
+            resolution=resolution,
+        )
+    if isinstance(model, torch.export.ExportedProgram):
+        return models.of_program(model, name or "program")
+    if not isinstance(model, nn.Module):
+        raise UsageError(
+            f"the model is a {type(model).__name__}; give a torch.nn.Module with example inputs, "
+            "an ExportedProgram, or the name of a model"
+        )
+    specs = [tensors.TensorSpec(each.shape, str(each.dtype)) for each in examples or ()]
+    return models.of_module(model, specs, input_shapes, input_dtypes, weights, name)
+
+
+@contextmanager
+def _inference_mode(network: Network) -> Iterator[None]:
+    """Put a module that is in training mode in inference mode for a while."""
+    module = network.module
+    if not isinstance(module, nn.Module) or not module.training:
+        yield
+        return
+    logger.warning("%s is in training mode: it is compiled as in inference mode", network.name)
+    modes = {each: each.training for each in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for each, training in modes.items():
+            each.training = training
+
+
+def _select(
+    target: Target,
+    rpc: str | None,
+    key: str,
+    device: Device | None,
+    progress: Progress,
+    dtype: str,
+) -> SelectedDevice:
+    if device is None:
+        return devices.select(target, rpc, key, progress, dtype)
+    if rpc is not None:
+        raise UsageError("a device and the address of an RPC server are two places; give one")
+    return SelectedDevice(device, target, "opening the device")
+
+
+def _folder_name(network: Network, target: Target, dtype: str) -> str:
+    suffix = "" if dtype == "float32" else f"-{dtype}"
+    return f"{network.name}-{target.name}{suffix}"
+
+
+def _require_float16(device: Device, dtype: str) -> None:
+    """Find out before the search whether a board's GPU computes in half precision."""
+    found = device.opencl_device
+    if dtype == "float16" and found is not None and not found.has_float16:
+        raise DeviceError(
+            f"{found.name} ({found.driver}) has no {FLOAT16_EXTENSION}, so it cannot "
+            "compute in float16; leave --dtype out"
+        )
+
+
+Cases = tuple[list[list[np.ndarray]], list[list[np.ndarray]]]
+"""Inputs to validate on, and what PyTorch computes for them."""
+
+
+def _cases(program: Program, examples: Sequence[np.ndarray] | None, count: int) -> Cases:
+    inputs = [tensors.random_inputs(program.network.inputs, seed) for seed in range(count)]
+    if examples is not None:
+        inputs.insert(0, list(examples))
+    return inputs, [program.run(each) for each in inputs]
+
+
+def _golden(
+    program: Program, inputs: Sequence[list[np.ndarray]], outputs: Sequence[list[np.ndarray]]
+) -> Golden:
+    """The first case, which the bundle checks itself with."""
+    return Golden(
+        dict(zip(program.inputs, inputs[0], strict=True)),
+        dict(zip(program.outputs, outputs[0], strict=True)),
+    )
+
+
+def _require_writable(folder: Path) -> None:
+    """Find out before the search that its result can be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise BundleError(
+            f"cannot write to the output folder {folder}: {error.strerror}; "
+            "name another with --output FOLDER"
+        ) from error

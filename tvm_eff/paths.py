@@ -118,6 +118,14 @@ def atomic_file(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file that is there whole or not at all, and has reached the disk on return."""
+    with atomic_file(path) as part, part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def _swap(new: Path, path: Path) -> None:
     if not path.exists():
         new.rename(path)

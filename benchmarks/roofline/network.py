@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from tvm_eff import frontend, models, passes, schedules, tensors
+from tvm_eff import frontend, models, passes, tensors
 from tvm_eff.deploy.library import build_library
 from tvm_eff.errors import RecordError
 from tvm_eff.models import Program
 from tvm_eff.passes import RelaxNetwork
+from tvm_eff.schedules import Candidate
 from tvm_eff.targets import Target
 from tvm_eff.tune import RecordStore, Task, extract
 
@@ -39,11 +40,14 @@ class Network:
 
     def build(self, store: RecordStore, folder: Path) -> Path:
         """Build the library with the winners and return its file."""
-        for task in self.tasks:
-            _commit(task, store, self.target)
         library = folder / "model.so"
-        build_library(self.lowered, self.tasks, store.database, self.target, library)
+        build_library(self.lowered, self.winners(store), self.target, library)
         return library
+
+    def winners(self, store: RecordStore) -> dict[str, Candidate]:
+        """Return the best candidates on record."""
+        best = {task.workload: store.best(task.workload) for task in self.tasks}
+        return {name: record.candidate for name, record in best.items() if record is not None}
 
     def inputs(self) -> list[np.ndarray]:
         """Return random inputs."""
@@ -68,12 +72,3 @@ def load(model: str, target: Target, store: RecordStore) -> Network:
             f"{missing[0]}; run: python scripts/tune.py --target {target.name} --model {model}"
         )
     return Network(program, lowered, tasks, target)
-
-
-def _commit(task: Task, store: RecordStore, target: Target) -> None:
-    """Write the winner's schedule, which records that ship are without."""
-    best = store.best(task.workload)
-    assert best is not None, "looked up before"
-    scheduled = replace(task, func=schedules.rewritten(task.func, best.candidate))
-    if store.committed(scheduled) != best.value:
-        store.commit(scheduled, best, schedules.apply(task.func, best.candidate, target))

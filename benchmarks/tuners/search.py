@@ -67,7 +67,7 @@ def _ours(tasks: Sequence[Task], target: Target, logs: Path, say: Say) -> None:
     places = {task.name: i for i, task in enumerate(tasks)}
 
     class Listener:
-        def started(self, total: int, to_measure: int) -> None:
+        def started(self, total: int, to_measure: int, rechecked: int) -> None:
             say(READY)
 
         def measured(self, task: Task, record: tune.Record, best: Any) -> None:
@@ -75,7 +75,7 @@ def _ours(tasks: Sequence[Task], target: Target, logs: Path, say: Say) -> None:
             say([places[task.name], None if failed else record.value, record.failure])
 
     with LocalDevice(threads=target.hardware.cores) as device:
-        store = tune.RecordStore(logs, target, device.unit)
+        store = tune.RecordStore.of(logs, target, device)
         tune.tune(tasks, target, device, store, None, Listener())
 
 

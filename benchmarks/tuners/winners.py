@@ -34,7 +34,7 @@ class Winner:
 
 def _ours(task: Task, target: Target, device: Device, folder: Path) -> Winner | None:
     """Return the best of our records in a folder, or None if there is none."""
-    best = RecordStore(folder / LOGS, target, device.unit).best(task.workload)
+    best = RecordStore.of(folder / LOGS, target, device).best(task.workload)
     if best is None:
         return None
     library = folder / f"{task.name}.so"

@@ -11,10 +11,11 @@ from contextlib import suppress
 
 import pytest
 
+from tvm_eff.cli import interrupt
 from tvm_eff.cli.arguments import one_of, positive
-from tvm_eff.cli.progress import ConsoleProgress
 from tvm_eff.cli.run import Main, run
 from tvm_eff.errors import BundleError
+from tvm_eff.progress import RichProgress
 
 
 def raising(error: BaseException) -> Main:
@@ -38,7 +39,7 @@ def test_an_interrupt_that_a_finalizer_swallowed(capsys: pytest.CaptureFixture[s
     def main(argv: list[str] | None) -> int | None:
         with suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-        with ConsoleProgress() as progress:
+        with RichProgress(on_event=interrupt.check) as progress:
             progress.step("the next step")
         return 0
 
@@ -49,7 +50,7 @@ def test_an_interrupt_that_a_finalizer_swallowed(capsys: pytest.CaptureFixture[s
 
 def test_an_interrupt_of_an_earlier_command_is_forgotten() -> None:
     assert run(raising(KeyboardInterrupt())) == 130
-    with ConsoleProgress() as progress:
+    with RichProgress(on_event=interrupt.check) as progress:
         assert run(lambda argv: progress.step("the next command")) == 0
 
 

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 from kernels import HOST, lowered, small_convolution
+from records import most_promising
 from torch import nn
 
-from tvm_eff import schedules, targets, tune
+from tvm_eff import schedules, targets
 from tvm_eff.codegen import build_kernel
 from tvm_eff.deploy.library import build_library
 from tvm_eff.device import EmulatedDevice
 from tvm_eff.errors import BuildError
 from tvm_eff.targets import Target
 from tvm_eff.tensors import TOLERANCE, relative_error
-from tvm_eff.tune import Record, RecordStore
 
 BOARDS = ["rasp3", "rasp3-armv7", "rasp4", "rasp5", "rk3399", "rk3588"]
 AARCH64, ARM = 183, 40  # e_machine of ELF
@@ -49,15 +49,8 @@ class Small(nn.Module):
 def built(model: nn.Module, target: Target, folder: Path) -> Path:
     """Build a network with the most promising schedule of every kernel."""
     network = lowered(model, SHAPE, target=target)
-    tasks = tune.extract(network.mod)
-    records = RecordStore(folder, target, "instructions")
-    for task in tasks:
-        best = next(iter(schedules.candidates(task.func, target)), schedules.UNSCHEDULED)
-        record = Record(task.workload, task.name, best, "instructions", (1.0,))
-        records.add(record)
-        records.commit(task, record, schedules.apply(task.func, best, target))
     library = folder / "model.so"
-    build_library(network, tasks, records.database, target, library)
+    build_library(network, most_promising(network, target), target, library)
     return library
 
 

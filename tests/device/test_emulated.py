@@ -103,4 +103,4 @@ def test_count_is_the_same_each_time_on_each_board(emulator: None, libraries: Li
 
 def test_shared_board(emulated_board: EmulatedDevice) -> None:
     emulated_board.health()
-    assert emulated_board.fingerprint.where.startswith("emulated cortex-a72 (qemu 7")
+    assert emulated_board.where.startswith("emulated cortex-a72 (qemu 7")

@@ -198,11 +198,20 @@ def test_kept_inputs_are_sent_again_after_a_crash(
     np.testing.assert_allclose(y, 2 * x + 1, rtol=1e-6)
 
 
-def test_health_and_fingerprint(device: Device, place: Place) -> None:
+def test_health_and_identity(device: Device, place: Place) -> None:
     device.health()
-    fingerprint = device.fingerprint
-    assert fingerprint.as_dict()["kind"] == fingerprint.kind
-    assert fingerprint.kind in fingerprint.where or "this machine" in fingerprint.where
+    assert any(word in device.where for word in ("this machine", "rpc", "emulated"))
+    identity = device.identity
+    assert identity.system
+    # The same from another connection, whatever its address.
+    with place.make(30.0) as again:
+        assert again.identity == identity
+        assert again.identity.digest == identity.digest
+
+
+def test_what_counts_instructions_is_repeatable(device: Device) -> None:
+    assert device.repeatable == (device.unit == "instructions")
+    assert not device.stands_in
 
 
 def test_nothing_is_left_open_or_running(place: Place, libraries: Libraries) -> None:

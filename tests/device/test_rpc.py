@@ -75,7 +75,7 @@ def test_right_key_and_a_measurement(libraries: Libraries) -> None:
         assert cost is not None
         assert len(cost.values) == 3
         assert cost.unit == "seconds"
-        assert device.fingerprint.where == f"rpc 127.0.0.1:{port} (pi)"
+        assert device.where == f"rpc 127.0.0.1:{port} (pi)"
 
 
 def test_something_else_that_answers() -> None:

@@ -18,11 +18,11 @@ import pytest
 from places import HOST, Libraries
 
 from tvm_eff.device import EmulatedDevice, LocalDevice
-from tvm_eff.device.spawned_server import HostedDevice
+from tvm_eff.device.spawned_server import SpawnedServerDevice
 from tvm_eff.errors import DeviceError, ExecutionError, UsageError
 from tvm_eff.tensors import TensorSpec
 
-MAKERS: dict[str, Callable[[], HostedDevice]] = {
+MAKERS: dict[str, Callable[[], SpawnedServerDevice]] = {
     "local": lambda: LocalDevice(threads=1, timeout=30),
     "emulated": lambda: EmulatedDevice("aarch64", timeout=30),
 }
@@ -161,7 +161,7 @@ def test_worker_forked_meanwhile_does_not_keep_the_server_alive(kind: str) -> No
             os.waitpid(worker, 0)
 
 
-def kill(device: HostedDevice) -> None:
+def kill(device: SpawnedServerDevice) -> None:
     assert device.pid is not None
     os.killpg(device.pid, signal.SIGKILL)
 

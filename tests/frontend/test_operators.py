@@ -58,7 +58,7 @@ def test_operator(name: str, tmp_path: Path) -> None:
     expected = program.run(inputs)
     lowered = passes.lower(frontend.import_program(program), target)
     path = tmp_path / "model.so"
-    build_library(lowered, [], None, target, path)
+    build_library(lowered, None, target, path)
     with LocalDevice(threads=1) as device:
         actual, _ = device.run(path, inputs)
     for found, wanted in zip(actual, expected, strict=True):

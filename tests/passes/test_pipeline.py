@@ -152,7 +152,7 @@ def test_what_is_left_computes_what_pytorch_computes(name: str, tmp_path: Path) 
 
     network = lowered(model, *shapes)
     library = tmp_path / "model.so"
-    build_library(network, tune.extract(network.mod), None, HOST, library)
+    build_library(network, None, HOST, library)
     with LocalDevice() as device:
         outputs, _ = device.run(library, [x.numpy() for x in inputs])
 

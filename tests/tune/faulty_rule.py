@@ -87,11 +87,10 @@ def main(logs: Path, traps: int = TRAPS, timeout: float = 10.0) -> None:
     """Tune one convolution, on some of the traps alone if asked to, and print what won."""
     task = small_convolution()
     with LocalDevice(threads=1, timeout=0.3 * timeout) as device:
-        records = tune.RecordStore(logs, HOST, device.unit)
+        records = tune.RecordStore(logs, HOST, device.unit, device.identity)
         options = tune.TuneOptions(trials=traps + 2, workers=2, build_timeout=timeout)
         (result,) = tune.tune([task], HOST, device, records, options)
-    best = result.best
-    print(json.dumps({"trap": best.candidate["trap"], "failed": result.failed}))
+    print(json.dumps({"trap": result.candidate["trap"], "failed": result.failed}))
 
 
 if __name__ == "__main__":

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from kernels import HOST, small_convolution
+from records import measured, opened
 
 from tvm_eff import schedules
 from tvm_eff.schedules import Candidate
-from tvm_eff.tune import Record, RecordStore
+from tvm_eff.tune import RecordStore
 from tvm_eff.tune.cost_model import CostModel
 
 TASK = small_convolution()
@@ -21,10 +22,10 @@ MEASURED, LEFT = ALL[::2], ALL[1::2]
 
 def store(folder: Path) -> RecordStore:
     """Return records in which more rows are faster."""
-    records = RecordStore(folder, HOST, "seconds")
+    records = opened(folder)
     for each in MEASURED:
         value = 1.0 / each["rows"]
-        records.add(Record(TASK.workload, TASK.name, each, "seconds", (value,)))
+        records.add(measured(TASK, each, value))
     return records
 
 
@@ -45,13 +46,13 @@ def test_without_xgboost_the_order_stays_and_that_is_said_once(
 
 
 def test_without_records_the_order_stays(tmp_path: Path) -> None:
-    assert model(RecordStore(tmp_path, HOST, "seconds")).rank(TASK, LEFT) == LEFT
+    assert model(opened(tmp_path)).rank(TASK, LEFT) == LEFT
 
 
 def test_failures_say_nothing(tmp_path: Path) -> None:
-    records = RecordStore(tmp_path, HOST, "seconds")
+    records = opened(tmp_path)
     for each in MEASURED:
-        records.add(Record(TASK.workload, TASK.name, each, "seconds", (), failure="it crashed"))
+        records.add(measured(TASK, each, failure="it crashed"))
     assert model(records).rank(TASK, LEFT) == LEFT
 
 
@@ -74,10 +75,10 @@ def test_the_model_learns_from_what_is_measured_meanwhile(tmp_path: Path) -> Non
     before = asked.rank(TASK, LEFT)
     for each in LEFT[:-3]:
         value = float(each["rows"])
-        records.add(Record(TASK.workload, TASK.name, each, "seconds", (value,)))
+        records.add(measured(TASK, each, value))
     for each in MEASURED:
         value = float(each["rows"])
-        records.add(Record(TASK.workload, TASK.name, each, "seconds", (value,)))
+        records.add(measured(TASK, each, value))
     assert _rows(asked.rank(TASK, LEFT))[:3] == sorted(_rows(LEFT))[:3]
     assert _rows(before)[:3] == sorted(_rows(LEFT), reverse=True)[:3]
 

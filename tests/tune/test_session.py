@@ -20,20 +20,24 @@ import pytest
 import torch
 from kernels import HOST, lowered
 from torch import nn
+from tvm.s_tir import meta_schedule as ms
 
 from tvm_eff import schedules, tune
 from tvm_eff.deploy.library import build_library
 from tvm_eff.device import Device, LocalDevice
-from tvm_eff.errors import BuildError, RecordError
+from tvm_eff.errors import RecordError
 from tvm_eff.passes import RelaxNetwork
 from tvm_eff.schedules import Candidate
 from tvm_eff.tensors import TOLERANCE, relative_error
 from tvm_eff.tune import Record, RecordStore, Task, TaskResult, TuneOptions
+from tvm_eff.tune.records.database import WINNERS
 from tvm_eff.tune.records.store import MEASUREMENTS, RECORDS, WORKLOADS
-from tvm_eff.tune.task_scheduler import FIRST
+from tvm_eff.tune.task_scheduler import INITIAL_TRIALS
 from tvm_eff.tune.tie_break import CLOSE, ROUNDS
 
 OPTIONS = TuneOptions(trials=2, workers=2)
+ONE_THREAD = LocalDevice(threads=1)
+"""Never opened."""
 
 
 class Listener:
@@ -44,7 +48,7 @@ class Listener:
         self.heard: list[Record] = []
         self._interrupt_after = interrupt_after
 
-    def started(self, total: int, to_measure: int) -> None:
+    def started(self, total: int, to_measure: int, rechecked: int) -> None:
         self.total, self.to_measure = total, to_measure
 
     def measured(self, task: Task, record: Record, best: Record | None) -> None:
@@ -85,8 +89,11 @@ def device() -> Iterator[LocalDevice]:
 def tuned(
     tasks: list[Task], logs: Path, device: Device, listener: Listener | None = None
 ) -> list[TaskResult]:
-    store = RecordStore(logs, HOST, "seconds")
-    return tune.tune(tasks, HOST, device, store, OPTIONS, listener)
+    return tune.tune(tasks, HOST, device, store_of(logs, device), OPTIONS, listener)
+
+
+def store_of(logs: Path, device: Device = ONE_THREAD) -> RecordStore:
+    return RecordStore(logs, HOST, "seconds", device.identity)
 
 
 def lines(logs: Path, *, compared: bool = False) -> Counter[str]:
@@ -96,7 +103,7 @@ def lines(logs: Path, *, compared: bool = False) -> Counter[str]:
     return Counter(
         f"{each['workload']} {each['candidate']}"
         for each in records
-        if (len(each["values"]) >= ROUNDS) == compared
+        if each["kind"] == "measurement" and (len(each["values"]) >= ROUNDS) == compared
     )
 
 
@@ -141,7 +148,7 @@ def test_complete_records_are_not_measured_again(
     before = {path: path.read_bytes() for path in logs.rglob("*.json*")}
     listener = Listener()
     # Never opened: the session has nothing to ask it.
-    results = tuned(tasks, logs, LocalDevice(), listener)
+    results = tuned(tasks, logs, ONE_THREAD, listener)
     assert (listener.to_measure, listener.heard) == (0, [])
     assert {path: path.read_bytes() for path in logs.rglob("*.json*")} == before
     for result in results:
@@ -152,43 +159,49 @@ def test_complete_records_are_not_measured_again(
 def test_the_winner_was_compared_with_what_is_close(
     finished: tuple[Path, Listener, Listener], tasks: list[Task]
 ) -> None:
-    store = RecordStore(finished[0], HOST, "seconds")
+    store = store_of(finished[0])
     for task in tasks:
         plan = [schedules.UNSCHEDULED, *schedules.candidates(task.func, HOST)[:2]]
         found = [record for c in plan if (record := store.find(task.workload, c))]
         best = min(found, key=lambda record: record.value)
         close = [record for record in found if record.value <= CLOSE * best.value]
         assert len(close) == 1 or len(best.values) == ROUNDS
-        assert store.committed(scheduled_by(best.candidate, task)) == best.value
+        assert written(finished[0])[task.workload] == (best.candidate, best.value)
 
 
 def test_winner_that_was_only_lucky_loses_its_place(
     finished: tuple[Path, Listener, Listener], tasks: list[Task], tmp_path: Path
 ) -> None:
     copy_records(finished[0], tmp_path)
-    store = RecordStore(tmp_path, HOST, "seconds")
+    store = store_of(tmp_path)
     task = tasks[0]
     before = store.best(task.workload)
     assert before is not None
     other = next(c for c in schedules.candidates(task.func, HOST)[:2] if c != before.candidate)
-    for candidate in (before.candidate, schedules.UNSCHEDULED):
-        store.add(replace(before, candidate=candidate, values=(1.0,)))
-    store.add(replace(before, candidate=other, values=(0.5,)))
+    for candidate, value in ((before.candidate, 1.0), (schedules.UNSCHEDULED, 1.0), (other, 0.5)):
+        made = store.generation(candidate)
+        store.add(replace(before, candidate=candidate, values=(value,), generation=made))
 
     # Never opened: nothing is left to measure.
-    tune.tune(tasks, HOST, LocalDevice(), store, OPTIONS)
+    results = tune.tune(tasks, HOST, ONE_THREAD, store, OPTIONS)
 
-    for each in (store, RecordStore(tmp_path, HOST, "seconds")):
-        scheduled = scheduled_by(other, task)
-        assert each.committed(scheduled) == 0.5
-        found = each.database.query_schedule(scheduled.module, HOST.tvm_target(), "main")
-        assert str(found.trace) == str(schedules.apply(task.func, other, HOST).trace)
-        assert all(each.committed(known) < 0.5 for known in tasks[1:])
+    assert (results[0].candidate, results[0].value) == (other, 0.5)
+    assert written(tmp_path)[task.workload] == (other, 0.5)
+    scheduled = replace(task, func=schedules.rewritten(task.func, other))
+    stock = ms.database.JSONDatabase(str(store.folder / WORKLOADS), str(store.folder / RECORDS))
+    found = stock.query_schedule(scheduled.module, HOST.tvm_target(), "main")
+    assert str(found.trace) == str(schedules.apply(task.func, other, HOST).trace)
 
 
-def scheduled_by(candidate: Candidate, task: Task) -> Task:
-    """The function that a candidate schedules, which may be another of the same result."""
-    return replace(task, func=schedules.rewritten(task.func, candidate))
+def written(logs: Path) -> dict[str, tuple[Candidate, float]]:
+    """Return the winners that are named beside MetaSchedule's database."""
+    (path,) = logs.glob(f"*/seconds/{WINNERS}")
+    found = {}
+    for workload, line in json.loads(path.read_text()).items():
+        scheduled, rule, value = (line.pop(key) for key in ("scheduled", "rule", "value"))
+        assert scheduled
+        found[workload] = (Candidate.of(rule, line), value)
+    return found
 
 
 def copy_records(logs: Path, folder: Path) -> None:
@@ -204,7 +217,7 @@ def test_more_trials_measure_only_what_is_new(
     logs, _, second = finished
     copy_records(logs, tmp_path)
     listener = Listener()
-    store = RecordStore(tmp_path, HOST, "seconds")
+    store = store_of(tmp_path)
     with LocalDevice(threads=1) as device:
         tune.tune(tasks, HOST, device, store, TuneOptions(trials=3, workers=2), listener)
     assert 0 < listener.to_measure == listener.total - second.total
@@ -214,41 +227,33 @@ def test_more_trials_measure_only_what_is_new(
 def test_spent_budget_leaves_every_kernel_with_its_first_candidates(
     tasks: list[Task], network: RelaxNetwork, device: LocalDevice, tmp_path: Path
 ) -> None:
-    store = RecordStore(tmp_path, HOST, "seconds")
+    store = store_of(tmp_path)
     listener = Listener()
     options = TuneOptions(trials=12, workers=2, budget=0.01)
     results = tune.tune(tasks, HOST, device, store, options, listener)
     assert len(listener.heard) < listener.to_measure
     for result in results:
         available = len(schedules.candidates(result.task.func, HOST)[:12]) + 1
-        assert result.measured == min(FIRST, available)
-    build_library(network, tasks, store.database, HOST, tmp_path / "model.so")
+        assert result.measured == min(INITIAL_TRIALS, available)
+    build_library(network, tune.winners(results), HOST, tmp_path / "model.so")
 
 
-@pytest.mark.parametrize("lost", [[RECORDS], [WORKLOADS, RECORDS]], ids=["winners", "both"])
-def test_winner_that_was_measured_but_not_committed(
+@pytest.mark.parametrize("lost", [[RECORDS, WINNERS], [WORKLOADS, RECORDS, WINNERS]])
+def test_winners_that_were_measured_but_not_written(
     lost: list[str],
     finished: tuple[Path, Listener, Listener],
     tasks: list[Task],
-    network: RelaxNetwork,
     tmp_path: Path,
 ) -> None:
-    # As a crash between the two appends leaves it, for every kernel at once.
-    (path,) = finished[0].glob(f"*/seconds/{MEASUREMENTS}")
-    folder = tmp_path / path.relative_to(finished[0]).parent
-    folder.mkdir(parents=True)
-    for kept in {MEASUREMENTS, WORKLOADS} - set(lost):
-        (folder / kept).write_bytes(path.with_name(kept).read_bytes())
-    store = RecordStore(tmp_path, HOST, "seconds")
-    assert store.committed(tasks[0]) == float("inf")
-
-    results = tune.tune(tasks, HOST, LocalDevice(), store, OPTIONS)
-
-    reopened = RecordStore(tmp_path, HOST, "seconds")
-    for result in results:
-        scheduled = scheduled_by(result.best.candidate, result.task)
-        assert reopened.committed(scheduled) == result.best.value
-    build_library(network, tasks, reopened.database, HOST, tmp_path / "model.so")
+    # As a crash before the end of a session leaves it, for every kernel at once.
+    copy_records(finished[0], tmp_path)
+    wanted = written(finished[0])
+    for path in tmp_path.rglob("*.json"):
+        if path.name in lost:
+            path.unlink()
+    results = tune.tune(tasks, HOST, ONE_THREAD, store_of(tmp_path), OPTIONS)
+    assert written(tmp_path) == wanted
+    assert {each.task.workload: each.candidate for each in results} == tune.winners(results)
 
 
 def test_the_library_computes_what_pytorch_computes(
@@ -260,8 +265,8 @@ def test_the_library_computes_what_pytorch_computes(
     tmp_path: Path,
 ) -> None:
     library = tmp_path / "model.so"
-    store = RecordStore(finished[0], HOST, "seconds")
-    build_library(network, tasks, store.database, HOST, library)
+    results = tune.tune(tasks, HOST, device, store_of(finished[0]), OPTIONS)
+    build_library(network, tune.winners(results), HOST, library)
     x = np.random.default_rng(0).standard_normal((1, 8, 12, 12)).astype("float32")
     with torch.no_grad():
         wanted = model(torch.from_numpy(x)).numpy()
@@ -269,47 +274,30 @@ def test_the_library_computes_what_pytorch_computes(
     assert relative_error(actual, wanted) <= TOLERANCE
 
 
-def test_kernel_without_a_record_is_named(
-    tasks: list[Task], network: RelaxNetwork, tmp_path: Path
-) -> None:
-    store = RecordStore(tmp_path, HOST, "seconds")
-    only = tasks[0]
-    record = Record(only.workload, only.name, schedules.UNSCHEDULED, "seconds", (1.0,))
-    store.add(record)
-    store.commit(only, record, schedules.apply(only.func, schedules.UNSCHEDULED, HOST))
-    with pytest.raises(BuildError, match="were not applied") as caught:
-        build_library(network, tasks, store.database, HOST, tmp_path / "model.so")
-    for task in tasks:
-        assert (task.name in str(caught.value)) == (task is not only)
-    assert not (tmp_path / "model.so").exists()
-
-
 def test_full_disk_is_told_before_the_search(tasks: list[Task], tmp_path: Path) -> None:
-    store = RecordStore(tmp_path, HOST, "seconds")
+    store = store_of(tmp_path)
     listener = Listener()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
         # Never opened: it would be an error to ask the device first.
         with pytest.raises(RecordError, match=f"log folder {store.folder}: .*; make room"):
-            tune.tune(tasks, HOST, LocalDevice(), store, OPTIONS, listener)
+            tune.tune(tasks, HOST, ONE_THREAD, store, OPTIONS, listener)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert listener.heard == []
-    assert not list(store.folder.iterdir())
+    assert {path.name for path in store.folder.iterdir()} <= {".lock"}
 
 
 def test_ctrl_c_while_a_candidate_hangs(tmp_path: Path) -> None:
     # The kernel as imported and two traps are on record before the one that hangs.
     with sabotaged(tmp_path, "1", "600") as session:
-        while (
-            not (found := list(tmp_path.rglob(MEASUREMENTS))) or sum(lines(tmp_path).values()) < 3
-        ):
+        while not list(tmp_path.rglob(MEASUREMENTS)) or sum(lines(tmp_path).values()) < 3:
             assert session.poll() is None
             time.sleep(0.05)
         time.sleep(0.2)
         assert_ends_on_ctrl_c(session)
-    assert len(found[0].read_text().splitlines()) == 3
+    assert sum(lines(tmp_path).values()) == 3
 
 
 def test_ctrl_c_while_a_build_hangs(tmp_path: Path) -> None:
@@ -391,17 +379,17 @@ def test_traps_are_failures_with_their_reason_and_never_win(tmp_path: Path) -> N
     assert json.loads(printed) == {"trap": len(reasons), "failed": len(reasons)}
 
     (path,) = tmp_path.glob(f"*/seconds/{MEASUREMENTS}")
-    records = [json.loads(line) for line in path.read_text().splitlines()]
-    traps = {each["candidate"].get("trap"): each for each in records if each["failure"]}
+    every = map(json.loads, path.read_text().splitlines())
+    records = [each for each in every if each["kind"] == "measurement"]
+    traps = {each["candidate"].get("trap"): each for each in records if "failure" in each}
     assert sorted(traps) == list(range(len(reasons)))
     for trap, reason in enumerate(reasons):
         assert reason in traps[trap]["failure"]
         assert traps[trap]["values"] == []
     # None of them is in what the product is built from.
-    (winners,) = tmp_path.glob(f"*/seconds/{RECORDS}")
-    values = [json.loads(line)[1][1][0] for line in winners.read_text().splitlines()]
+    ((winner, value),) = written(tmp_path).values()
+    assert winner.as_dict()["trap"] == len(reasons)
     # What was measured again counts as it was then.
     last = {str(each["candidate"]): sorted(each["values"]) for each in records}
     measured = [each[len(each) // 2] for each in last.values() if each]
-    assert set(values) <= set(measured)
-    assert min(values) == min(measured)
+    assert value == min(measured)

@@ -9,7 +9,7 @@ from kernels import small_convolution
 
 from tvm_eff.schedules import Candidate
 from tvm_eff.tune import Task
-from tvm_eff.tune.task_scheduler import FIRST, MORE, Allocation, Missing
+from tvm_eff.tune.task_scheduler import INITIAL_TRIALS, TRIALS_PER_ROUND, PendingTask, TaskScheduler
 
 
 def tasks() -> list[Task]:
@@ -23,22 +23,31 @@ def candidates(count: int) -> list[Candidate]:
 
 def test_every_kernel_first_then_where_most_may_be_won() -> None:
     best = {"often": 2.0, "slow": 5.0, "perfect": 100.0}
-    floor = {"often": 1.0, "slow": 1.0, "perfect": 100.0}
-    allocation = Allocation(
-        [Missing(task, candidates(FIRST + 2 * MORE), FIRST + 2 * MORE) for task in tasks()],
+    bound = {"often": 1.0, "slow": 1.0, "perfect": 100.0}
+    scheduler = TaskScheduler(
+        [
+            PendingTask(
+                task,
+                candidates(INITIAL_TRIALS + 2 * TRIALS_PER_ROUND),
+                INITIAL_TRIALS + 2 * TRIALS_PER_ROUND,
+            )
+            for task in tasks()
+        ],
         best=lambda task: best[task.name],
-        floor=lambda task: floor[task.name],
+        bound=lambda task: bound[task.name],
     )
-    first = [allocation.next() for _ in range(3)]
+    first = [scheduler.next_batch() for _ in range(3)]
     assert [share and share.task.name for share in first] == ["often", "slow", "perfect"]
-    assert allocation.complete
-    following = allocation.next()
+    assert scheduler.warmed_up
+    following = scheduler.next_batch()
     # Ten calls that may each give 1, against one that may give 4, and one that cannot be better.
     assert following is not None
     assert following.task.name == "often"
-    assert following.candidates == tuple(candidates(FIRST + MORE)[FIRST:])
+    assert following.candidates == tuple(
+        candidates(INITIAL_TRIALS + TRIALS_PER_ROUND)[INITIAL_TRIALS:]
+    )
     best["often"] = 1.1
-    assert [share.task.name for share in iter(allocation.next, None) if share] == [
+    assert [share.task.name for share in iter(scheduler.next_batch, None) if share] == [
         *("slow", "slow", "often", "perfect", "perfect")
     ]
 
@@ -46,33 +55,40 @@ def test_every_kernel_first_then_where_most_may_be_won() -> None:
 def test_nothing_is_dealt_out_twice_or_forgotten() -> None:
     one, two, three = tasks()
     work = [(one, candidates(11)), (two, []), (three, candidates(3))]
-    missing = [Missing(task, all_of, len(all_of)) for task, all_of in work]
-    allocation = Allocation(missing, best=lambda task: float("inf"), floor=lambda task: 0.0)
+    missing = [PendingTask(task, all_of, len(all_of)) for task, all_of in work]
+    scheduler = TaskScheduler(missing, best=lambda task: float("inf"), bound=lambda task: 0.0)
     dealt = Counter(
         (share.task.name, candidate)
-        for share in iter(allocation.next, None)
+        for share in iter(scheduler.next_batch, None)
         if share
         for candidate in share.candidates
     )
     assert dealt == Counter((task.name, each) for task, all_of in work for each in all_of)
 
 
-def test_kernel_near_its_floor_gets_its_first_candidates_alone() -> None:
-    floor = {"often": 0.96, "slow": 0.5, "perfect": 0.0}
+def test_kernel_near_its_bound_gets_its_first_candidates_alone() -> None:
+    bound = {"often": 0.96, "slow": 0.5, "perfect": 0.0}
     best = {"often": 1.0, "slow": 1.0, "perfect": 1.0}
-    allocation = Allocation(
-        [Missing(task, candidates(FIRST + 2 * MORE), FIRST + 2 * MORE) for task in tasks()],
+    scheduler = TaskScheduler(
+        [
+            PendingTask(
+                task,
+                candidates(INITIAL_TRIALS + 2 * TRIALS_PER_ROUND),
+                INITIAL_TRIALS + 2 * TRIALS_PER_ROUND,
+            )
+            for task in tasks()
+        ],
         best=lambda task: best[task.name],
-        floor=lambda task: floor[task.name],
-        enough=0.95,
+        bound=lambda task: bound[task.name],
+        until_roofline=0.95,
     )
-    assert [share.task.name for share in [allocation.next() for _ in range(4)] if share] == [
+    assert [share.task.name for share in [scheduler.next_batch() for _ in range(4)] if share] == [
         *("often", "slow", "perfect"),
         "perfect",
     ]
     # It has come near meanwhile.
     best["slow"] = 0.52
-    assert [share.task.name for share in iter(allocation.next, None) if share] == ["perfect"]
+    assert [share.task.name for share in iter(scheduler.next_batch, None) if share] == ["perfect"]
 
 
 def test_trials_go_to_what_is_ranked_first_after_the_first_candidates() -> None:
@@ -83,16 +99,16 @@ def test_trials_go_to_what_is_ranked_first_after_the_first_candidates() -> None:
         asked.append(len(left))
         return sorted(left, key=lambda each: -each["number"])
 
-    allocation = Allocation(
-        [Missing(task, all_of, FIRST + MORE + 1)],
+    scheduler = TaskScheduler(
+        [PendingTask(task, all_of, INITIAL_TRIALS + TRIALS_PER_ROUND + 1)],
         best=lambda task: float("inf"),
-        floor=lambda task: 0.0,
+        bound=lambda task: 0.0,
         rank=backwards,
     )
-    shares = [share.candidates for share in iter(allocation.next, None) if share]
+    shares = [share.candidates for share in iter(scheduler.next_batch, None) if share]
     assert shares == [
-        tuple(all_of[:FIRST]),
-        tuple(all_of[: -MORE - 1 : -1]),
-        (all_of[-MORE - 1],),
+        tuple(all_of[:INITIAL_TRIALS]),
+        tuple(all_of[: -TRIALS_PER_ROUND - 1 : -1]),
+        (all_of[-TRIALS_PER_ROUND - 1],),
     ]
-    assert asked == [20 - FIRST, 20 - FIRST - MORE]
+    assert asked == [20 - INITIAL_TRIALS, 20 - INITIAL_TRIALS - TRIALS_PER_ROUND]

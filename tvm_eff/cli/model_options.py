@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tvm_eff.cli.arguments import positive
 
@@ -47,6 +47,17 @@ def add_model_options(parser: ArgumentParser) -> None:
     )
 
 
+def model_options(arguments: Namespace) -> dict[str, Any]:
+    """Return what the arguments say of the model besides its name, as keyword arguments."""
+    return {
+        "input_shapes": arguments.input_shape,
+        "input_dtypes": arguments.input_dtype,
+        "weights": arguments.weights,
+        "width": arguments.width,
+        "resolution": arguments.resolution,
+    }
+
+
 def network(arguments: Namespace) -> Network:
     """Return the network that the arguments name.
 
@@ -57,14 +68,7 @@ def network(arguments: Namespace) -> Network:
     """
     from tvm_eff import models
 
-    return models.load(
-        arguments.model,
-        input_shapes=arguments.input_shape,
-        input_dtypes=arguments.input_dtype,
-        weights=arguments.weights,
-        width=arguments.width,
-        resolution=arguments.resolution,
-    )
+    return models.load(arguments.model, **model_options(arguments))
 
 
 def shape(text: str) -> tuple[int, ...]:

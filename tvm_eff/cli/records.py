@@ -94,10 +94,10 @@ def _print(found: list[Folder]) -> None:
         table.add_column(heading, no_wrap=True)
     for heading in ("workloads", "candidates", "pruned", "bytes"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("devices")
+    table.add_column("measured on")
     for each in found:
         counts = (each.workloads, each.candidates, each.pruned, each.size)
-        table.add_row(each.target, each.unit, *(f"{n:,}" for n in counts), "\n".join(each.devices))
+        table.add_row(each.target, each.unit, *(f"{n:,}" for n in counts), "\n".join(each.machines))
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tvm_eff.cli.arguments import positive, seconds, share
-from tvm_eff.cli.model_options import MODEL_HELP, add_model_options, network
+from tvm_eff.cli.model_options import MODEL_HELP, add_model_options, model_options
 from tvm_eff.cli.run import leave, run
 
 if TYPE_CHECKING:
-    from tvm_eff.api import FlowResult
+    from tvm_eff.deploy.bundle import Bundle
+    from tvm_eff.deploy.report import CompileReport
 
 DESCRIPTION = """\
 Trace a PyTorch model, schedule it for a target, cross-compile it, run it, check
@@ -30,32 +31,35 @@ def main(argv: list[str] | None = None) -> int:
 
 def _main(argv: list[str] | None) -> int:
     arguments = _parser().parse_args(argv)
-    from tvm_eff import api
-    from tvm_eff.cli.progress import ConsoleProgress
+    import tvm_eff
+    from tvm_eff.cli import interrupt
     from tvm_eff.cli.summary import print_summary
-    from tvm_eff.tune import TuneOptions
+    from tvm_eff.progress import RichProgress
 
-    options = api.FlowOptions(
-        target=arguments.target,
-        model=network(arguments),
-        rpc=arguments.rpc,
-        key=arguments.key,
-        logs=arguments.logs,
-        output=arguments.output,
-        inputs=arguments.inputs,
-        dtype=arguments.dtype,
-        tune=TuneOptions(
+    with RichProgress(on_event=interrupt.check) as progress:
+        bundle = tvm_eff.compile(
+            arguments.model,
+            target=arguments.target,
+            dtype=arguments.dtype,
+            **model_options(arguments),
+            rpc=arguments.rpc,
+            key=arguments.key,
+            logs=arguments.logs,
+            output=arguments.output,
+            validation_inputs=arguments.inputs,
             trials=arguments.trials,
             workers=arguments.workers,
             budget=arguments.budget,
             until_roofline=arguments.until_roofline,
-        ),
-    )
-    with ConsoleProgress() as progress:
-        result = api.build(options, progress)
-    print_summary(result, progress.measured_now, progress.failed_now)
+            measure=not arguments.no_measure,
+            dump_ir=arguments.dump_ir,
+            progress=progress,
+        )
+    report = bundle.report
+    assert report is not None, "it was compiled just now"
+    print_summary(bundle, report)
     if arguments.json:
-        print(json.dumps(_as_json(result, progress.measured_now)))
+        print(json.dumps(_as_json(bundle, report)))
     return 0
 
 
@@ -91,6 +95,17 @@ def _parser() -> argparse.ArgumentParser:
         help="stop at a kernel that reaches this share of the processor's peak of "
         "multiply-adds, such as 0.95, which is measured where time is (default: never)",
     )
+    parser.add_argument(
+        "--no-measure",
+        action="store_true",
+        help="build at once, with what is on record of any machine",
+    )
+    parser.add_argument(
+        "--dump-ir",
+        type=Path,
+        metavar="FOLDER",
+        help="write the module after each pass into a new folder",
+    )
     parser.add_argument("--workers", type=positive, help="builder processes (default: one a core)")
     parser.add_argument(
         "--inputs",
@@ -119,19 +134,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _as_json(result: FlowResult, candidates: int) -> dict[str, object]:
-    measurement = result.measurement
+def _as_json(bundle: Bundle, report: CompileReport) -> dict[str, object]:
+    measurement = report.measurement
     in_seconds = measurement.unit == "seconds"
     return {
-        "bundle": str(result.bundle),
+        "bundle": str(bundle.folder),
         "latency_ms" if in_seconds else "instructions": (
             measurement.median * 1e3 if in_seconds else round(measurement.median)
         ),
-        "kernels_before": result.kernels_before * (1e3 if in_seconds else 1),
-        "where": result.where,
-        "largest_error": result.largest_error,
-        "candidates": candidates,
-        "seconds": round(result.seconds, 1),
+        "kernels_before": report.kernels_before * (1e3 if in_seconds else 1),
+        "where": report.where,
+        "largest_error": bundle.error,
+        "candidates": report.measured,
+        "seconds": round(report.seconds, 1),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,7 @@ from tvm.s_tir import Schedule
 
 from tvm_eff.codegen import opencl_source, toolchain
 from tvm_eff.errors import BuildError, Error
-from tvm_eff.passes.tir import predicate_removal, stack_allocation
-from tvm_eff.passes.tir.weight_prefetch import prefetch_weights
+from tvm_eff.passes import pipeline
 from tvm_eff.targets import OpenCLRequirements, Target
 
 KERNEL = "main"
@@ -51,9 +50,11 @@ def compile_kernel(sch: Schedule, target: Target) -> Any:
     """
     mod = tvm.s_tir.transform.RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(sch.mod)
     # The checks would take a seventh of the time, and the tuner knows what it passes.
-    with _context(target, {"tirx.disable_assert": True}):
+    with pipeline.tir_context(target, {"tirx.disable_assert": True}):
         return tvm.tirx.build(
-            prefetch_weights(mod), target=target.tvm_target(), pipeline=_pipeline(target)
+            pipeline.prepare_tir(mod),
+            target=target.tvm_target(),
+            pipeline=pipeline.tir_pipeline(target),
         )
 
 
@@ -72,9 +73,11 @@ def build_module(mod: tvm.IRModule, target: Target, library: Path) -> OpenCLRequ
         library cannot be linked.
     """
     try:
-        with _context(target):
+        with pipeline.tir_context(target):
             built = relax.build(
-                prefetch_weights(mod), target=target.tvm_target(), tir_pipeline=_pipeline(target)
+                pipeline.prepare_tir(mod),
+                target=target.tvm_target(),
+                tir_pipeline=pipeline.tir_pipeline(target),
             )
         needs = None if target.gpu is None else _needs(mod, built)
         triple = target.toolchain.zig_triple
@@ -94,23 +97,6 @@ def _needs(mod: tvm.IRModule, built: Any) -> OpenCLRequirements:
     source = opencl_source.source_of(built.mod)
     opencl_source.check(source)
     return opencl_source.needs_of(mod, source)
-
-
-def _context(target: Target, config: Mapping[str, bool] | None = None) -> tvm.transform.PassContext:
-    if target.gpu is not None:
-        return tvm.transform.PassContext(opt_level=3, config=config)
-    # LLVM finds common expressions and loops that do nothing as well: the code has as many
-    # instructions, or hardly more, and takes a tenth less time to build (docs/tvm-0.27.md).
-    return tvm.transform.PassContext(
-        opt_level=3,
-        disabled_pass=["tirx.RemoveNoOp"],
-        config={"tirx.disable_cse_tir": True, **(config or {})},
-    )
-
-
-def _pipeline(target: Target) -> str:
-    # What a GPU's host allocates is the GPU's memory, which must not be on the host's stack.
-    return stack_allocation.PIPELINE if target.gpu is None else predicate_removal.PIPELINE
 
 
 def _export(built: Any, library: Path, link: Callable[[list[Path]], None]) -> None:

@@ -10,16 +10,7 @@ from tvm_eff.deploy import gpu, machine
 from tvm_eff.deploy.bundle import Bundle, read
 from tvm_eff.deploy.manifest import MadeFor
 from tvm_eff.deploy.validate import validate
-from tvm_eff.device import (
-    Device,
-    EmulatedDevice,
-    LocalDevice,
-    LocalOpenCLDevice,
-    Measurement,
-    MeasureOptions,
-    RpcDevice,
-    parse_address,
-)
+from tvm_eff.device import Device, Measurement, MeasureOptions, selection
 from tvm_eff.errors import BundleError, UsageError
 
 _BUDGET_S = 60.0
@@ -152,7 +143,7 @@ def bench(options: Options) -> Report:
             measure,
             classes=classes,
         )
-        where = device.fingerprint.where
+        where = device.where
     assert measurement is not None
     return Report(bundle, measurement, where, error, note)
 
@@ -173,10 +164,9 @@ def _choose(options: Options, bundle: Bundle) -> tuple[Device, str]:
     """Return where to run, and what to tell the reader about it."""
     made_for = bundle.manifest.target
     if options.rpc is not None:
-        host, port = parse_address(options.rpc)
-        device_type = "cpu" if made_for.opencl is None else "opencl"
-        return RpcDevice(host, port, options.key, _TIMEOUT_S, device_type), ""
-    reason = machine.unfit(made_for)
+        opencl = made_for.opencl is not None
+        return selection.remote(options.rpc, options.key, opencl=opencl, timeout=_TIMEOUT_S), ""
+    reason = machine.incompatibility(made_for)
     if reason is None and not options.emulated:
         return _local(options, made_for), ""
     if made_for.emulator is not None:
@@ -191,17 +181,17 @@ def _choose(options: Options, bundle: Bundle) -> tuple[Device, str]:
 
 def _local(options: Options, made_for: MadeFor) -> Device:
     if made_for.opencl is None:
-        return LocalDevice(options.threads, timeout=_TIMEOUT_S)
+        return selection.local(options.threads, _TIMEOUT_S)
     if options.threads is not None:
         raise UsageError(f"{made_for.name} runs kernels on the GPU; leave --threads out")
-    return LocalOpenCLDevice(made_for.opencl.extensions, timeout=_TIMEOUT_S)
+    return selection.local_opencl(made_for.opencl.extensions, _TIMEOUT_S)
 
 
 def _emulated(options: Options, made_for: MadeFor) -> Device:
     if options.threads is not None:
         raise UsageError("the emulated board runs one thread; leave --threads out")
     assert made_for.emulator is not None
-    return EmulatedDevice(made_for.emulator.arch, made_for.emulator.cpu, timeout=_TIMEOUT_S)
+    return selection.emulated(made_for.emulator.arch, made_for.emulator.cpu, timeout=_TIMEOUT_S)
 
 
 def _explain(made_for: MadeFor, reason: str | None) -> str:

@@ -15,11 +15,12 @@ import hashlib
 import shutil
 import tarfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,6 +41,8 @@ from tvm_eff.deploy.manifest import (
 from tvm_eff.errors import BundleError
 
 if TYPE_CHECKING:
+    from tvm_eff.deploy.bench import Report
+    from tvm_eff.deploy.report import CompileReport
     from tvm_eff.targets import OpenCLRequirements, Target
 
 __all__ = [
@@ -63,10 +66,21 @@ _FILES = (LIBRARY, MANIFEST, GOLDEN)
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle on disk whose files are as they were written."""
+    """A bundle on disk whose files are as they were written.
+
+    Attributes
+    ----------
+    folder
+        Its folder.
+    manifest
+        What it says of itself.
+    report
+        What the compilation found that wrote it; None for one that was read.
+    """
 
     folder: Path
     manifest: Manifest
+    report: CompileReport | None = field(default=None, repr=False, compare=False)
 
     @property
     def library(self) -> Path:
@@ -77,6 +91,55 @@ class Bundle:
     def size(self) -> int:
         """The bytes of all files together."""
         return sum((self.folder / name).stat().st_size for name in _FILES)
+
+    @property
+    def error(self) -> float:
+        """The largest error against PyTorch, as a fraction of an output's spread."""
+        return self.manifest.validation.largest_error
+
+    def run(self, *inputs: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
+        """Run the network on this machine; the library stays loaded.
+
+        Raises
+        ------
+        BundleError
+            The inputs are not what the network takes, or this machine cannot run it.
+        """
+        return self._loaded(*inputs)
+
+    def check(self) -> float:
+        """Run the golden inputs on this machine and return the largest error.
+
+        Raises
+        ------
+        ValidationError
+            It is above the tolerance that the bundle was made with.
+        BundleError
+            This machine cannot run it.
+        """
+        return self._loaded.check()
+
+    def benchmark(self, **options: Any) -> Report:
+        """Check the golden outputs where the bundle can run, and time an inference there.
+
+        Parameters
+        ----------
+        options
+            Those of :class:`tvm_eff.deploy.bench.Options`: ``rpc``, ``key``, ``emulated``,
+            ``threads``, ``repeat``.
+
+        Raises
+        ------
+        Error
+            As for :func:`tvm_eff.deploy.bench.bench`.
+        """
+        from tvm_eff.deploy.bench import Options, bench
+
+        return bench(Options(self.folder, **options))
+
+    @cached_property
+    def _loaded(self) -> LoadedBundle:
+        return load(self.folder)
 
     def golden(self) -> Golden:
         """Read the golden inputs and outputs.
@@ -100,6 +163,7 @@ def write(
     measurement: MeasuredCost | None = None,
     opencl: OpenCLRequirements | None = None,
     archive: bool = False,
+    report: CompileReport | None = None,
 ) -> Bundle:
     """Write a bundle; one that is there already is replaced when the new one is complete.
 
@@ -124,6 +188,8 @@ def write(
         None if `target` is a processor.
     archive
         Whether to write :func:`archive_path` beside the folder as well.
+    report
+        What the compilation found.
 
     Raises
     ------
@@ -160,7 +226,7 @@ def write(
             f"cannot write the bundle {folder}: {error.strerror or error}; check the right to "
             "write there and the room on the disk, then run the same command again"
         ) from error
-    return Bundle(folder, complete)
+    return Bundle(folder, complete, report)
 
 
 def read(folder: str | Path) -> Bundle:
@@ -209,7 +275,7 @@ def load(folder: str | Path) -> LoadedBundle:
     """
     bundle = read(folder)
     made_for = bundle.manifest.target
-    reason = machine.unfit(made_for)
+    reason = machine.incompatibility(made_for)
     if reason is not None:
         raise BundleError(
             f"{folder} was made for {made_for.name} ({made_for.arch}); {reason}; run it on the "

@@ -47,7 +47,7 @@ def needed_features(target: Target) -> tuple[str, ...]:
     return tuple(linux for llvm, linux in _FEATURES[arch].items() if llvm in enabled)
 
 
-def unfit(target: MadeFor) -> str | None:
+def incompatibility(target: MadeFor) -> str | None:
     """Return why code for `target` cannot run on this machine, or None if it can."""
     if target.arch != _arch() or _system(target.triple) != platform.system():
         return f"this machine is {platform.system()} on {_arch()}"

@@ -48,7 +48,7 @@ def validation(
         device, library, inputs_list, expected_list, tolerance, measure, classes=classes
     )
     compared = classes and any(map(are_class_scores, expected_list[0]))
-    where = device.fingerprint.where
+    where = device.where
     found = Validation(tolerance, error, len(inputs_list), where, dtype, compared or None)
     return found, measured
 

@@ -12,28 +12,32 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tvm_eff.device.base import Contender as Contender
     from tvm_eff.device.base import Device as Device
-    from tvm_eff.device.base import Fingerprint as Fingerprint
     from tvm_eff.device.base import Measurement as Measurement
     from tvm_eff.device.base import MeasureOptions as MeasureOptions
     from tvm_eff.device.base import Unit as Unit
     from tvm_eff.device.emulated import EmulatedDevice as EmulatedDevice
+    from tvm_eff.device.identity import MachineIdentity as MachineIdentity
     from tvm_eff.device.local import LocalDevice as LocalDevice
     from tvm_eff.device.local_opencl import LocalOpenCLDevice as LocalOpenCLDevice
     from tvm_eff.device.rpc import RpcDevice as RpcDevice
     from tvm_eff.device.rpc import parse_address as parse_address
+    from tvm_eff.device.selection import SelectedDevice as SelectedDevice
+    from tvm_eff.device.selection import select as select
 
 _MODULES = {
     "Contender": "base",
     "Device": "base",
     "EmulatedDevice": "emulated",
-    "Fingerprint": "base",
     "LocalDevice": "local",
     "LocalOpenCLDevice": "local_opencl",
+    "MachineIdentity": "identity",
     "MeasureOptions": "base",
     "Measurement": "base",
     "RpcDevice": "rpc",
+    "SelectedDevice": "selection",
     "Unit": "base",
     "parse_address": "rpc",
+    "select": "selection",
 }
 __all__ = list(_MODULES)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -12,11 +12,12 @@ from typing import Literal
 import numpy as np
 from typing_extensions import Self
 
+from tvm_eff.device.identity import MachineIdentity
 from tvm_eff.device.opencl import OpenCLDevice
+from tvm_eff.targets import Target
 from tvm_eff.tensors import TensorSpec
 
 Unit = Literal["seconds", "instructions"]
-Kind = Literal["local", "rpc", "emulated"]
 
 
 @dataclass(frozen=True)
@@ -63,35 +64,6 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Fingerprint:
-    """Which device a measurement comes from.
-
-    Attributes
-    ----------
-    kind
-        The kind of device.
-    where
-        The device in words for people.
-    cpu
-        The processor, as far as it is known.
-    system
-        The operating system, or the emulator and its version.
-    tvm
-        The version of TVM's runtime on this side.
-    """
-
-    kind: Kind
-    where: str
-    cpu: str
-    system: str
-    tvm: str
-
-    def as_dict(self) -> dict[str, str]:
-        """Return the fields for a record."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
 class Contender:
     """One of several libraries of the same function, and the inputs it takes."""
 
@@ -116,8 +88,35 @@ class Device(ABC):
 
     @property
     @abstractmethod
-    def fingerprint(self) -> Fingerprint:
-        """Which device this is. The device must be open."""
+    def identity(self) -> MachineIdentity:
+        """The machine that values in seconds belong to. The device must be open."""
+
+    @property
+    @abstractmethod
+    def where(self) -> str:
+        """The device in words, for people. It must be open."""
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the same code costs the same each time, so that one value says it all."""
+        return False
+
+    @property
+    def disturbed_by_builds(self) -> bool:
+        """Whether what this machine compiles meanwhile changes what is measured."""
+        return False
+
+    @property
+    def stands_in(self) -> bool:
+        """Whether it runs a target's code without being one, so that values are a hint only."""
+        return False
+
+    def known_peak(self, target: Target) -> float | None:
+        """Return the vector multiply-adds in one unit of cost; None if they must be measured.
+
+        Infinite where nothing is known that would bound a kernel's cost.
+        """
+        return None
 
     @property
     def opencl_device(self) -> OpenCLDevice | None:

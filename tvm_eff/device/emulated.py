@@ -6,22 +6,22 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
-import tvm
-
 from tvm_eff.device import emulator_image
-from tvm_eff.device.base import Fingerprint, Measurement, MeasureOptions, Unit
+from tvm_eff.device.base import Measurement, MeasureOptions, Unit
 from tvm_eff.device.counter import Counter
+from tvm_eff.device.identity import MachineIdentity
 from tvm_eff.device.rpc_session import Evaluate
 from tvm_eff.device.server_process import ServerProcess
-from tvm_eff.device.spawned_server import HostedDevice
+from tvm_eff.device.spawned_server import SpawnedServerDevice
 from tvm_eff.errors import UsageError, nearest
+from tvm_eff.targets import Target
 
 _LONG = 20_000_000
 _COUNTS = 3
 _CPUS = {"aarch64": "cortex-a72", "arm": "max"}
 
 
-class EmulatedDevice(HostedDevice):
+class EmulatedDevice(SpawnedServerDevice):
     """Runs code in qemu's user-mode emulator and counts executed instructions.
 
     The count is the same on every machine and says nothing about time.
@@ -63,15 +63,21 @@ class EmulatedDevice(HostedDevice):
         return "instructions"
 
     @property
-    def fingerprint(self) -> Fingerprint:
+    def repeatable(self) -> bool:
+        return True
+
+    @property
+    def identity(self) -> MachineIdentity:
+        # Not the emulator's version: instructions are the same wherever they are counted.
+        return MachineIdentity(system=f"qemu-user {self._arch}", name=self._cpu, threads=1)
+
+    @property
+    def where(self) -> str:
         version = emulator_image.qemu().versions["qemu-user"]
-        return Fingerprint(
-            kind="emulated",
-            where=f"emulated {self._cpu} (qemu {version.split(':')[-1].split('+')[0]})",
-            cpu=self._cpu,
-            system=f"Linux {self._arch}, qemu-user {version}",
-            tvm=tvm.__version__,
-        )
+        return f"emulated {self._cpu} (qemu {version.split(':')[-1].split('+')[0]})"
+
+    def known_peak(self, target: Target) -> float | None:
+        return 1.0
 
     def _start(self) -> ServerProcess:
         # It is a program too, which python -m would find imported already.

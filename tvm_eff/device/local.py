@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-import platform
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import tvm
-
-from tvm_eff.device.base import Fingerprint
+from tvm_eff.device.identity import MachineIdentity, local_identity
 from tvm_eff.device.server_process import ServerProcess
-from tvm_eff.device.spawned_server import HostedDevice
+from tvm_eff.device.spawned_server import SpawnedServerDevice
 from tvm_eff.targets.detect import usable_cores
 
 _SERVER = Path(__file__).with_name("server.py")
 
 
-class LocalDevice(HostedDevice):
+class LocalDevice(SpawnedServerDevice):
     """Runs code in a process of its own on this machine and measures seconds.
 
     Parameters
@@ -50,15 +47,17 @@ class LocalDevice(HostedDevice):
         self._variables = dict(variables or {})
 
     @property
-    def fingerprint(self) -> Fingerprint:
-        cpu, threads = processor(), self._threads
-        return Fingerprint(
-            kind="local",
-            where=f"this machine ({cpu}, {threads} thread{'' if threads == 1 else 's'})",
-            cpu=cpu,
-            system=f"{platform.system()} {platform.machine()}",
-            tvm=tvm.__version__,
-        )
+    def identity(self) -> MachineIdentity:
+        return local_identity(self._threads)
+
+    @property
+    def where(self) -> str:
+        threads = f"{self._threads} thread{'' if self._threads == 1 else 's'}"
+        return f"this machine ({processor()}, {threads})"
+
+    @property
+    def disturbed_by_builds(self) -> bool:
+        return True
 
     def _start(self) -> ServerProcess:
         # TVM by itself would take half the processors of an x86.
@@ -72,12 +71,4 @@ class LocalDevice(HostedDevice):
 
 def processor() -> str:
     """Return the processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        name, _, value = line.partition(":")
-        if name.strip() in ("model name", "Model"):
-            return value.strip()
-    return platform.processor() or platform.machine()
+    return local_identity(0).name

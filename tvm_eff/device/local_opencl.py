@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from tvm_eff.device import opencl
-from tvm_eff.device.base import Fingerprint
+from tvm_eff.device.identity import MachineIdentity
 from tvm_eff.device.local import LocalDevice
+from tvm_eff.device.opencl import OpenCLDevice
 from tvm_eff.errors import DeviceError
+from tvm_eff.targets import Target
 
 # A server never lets go of a library, nor a driver of its programs: a process of the server's
 # serves this many calls.
@@ -40,14 +43,29 @@ class LocalOpenCLDevice(LocalDevice):
         self._calls = 0
 
     @property
-    def fingerprint(self) -> Fingerprint:
-        found, here = self.opencl_device, super().fingerprint
-        if found is None:
+    def identity(self) -> MachineIdentity:
+        found = self._found()
+        return replace(super().identity, gpu=f"{found.driver}, {found.driver_version}")
+
+    @property
+    def where(self) -> str:
+        found = self._found()
+        if found.is_cpu:
+            return f"{found.driver} on {super().where}"
+        return f"{found.name} ({found.driver})"
+
+    @property
+    def stands_in(self) -> bool:
+        return self.opencl_device is not None and self.opencl_device.is_cpu
+
+    def known_peak(self, target: Target) -> float | None:
+        # What stands in for a board has another peak.
+        return math.inf
+
+    def _found(self) -> OpenCLDevice:
+        if self.opencl_device is None:
             raise DeviceError("the device is not open; use it in a 'with' statement")
-        where = (
-            f"{found.driver} on {here.where}" if found.is_cpu else f"{found.name} ({found.driver})"
-        )
-        return replace(here, where=where, cpu=found.name, system=f"{here.system}, {found.version}")
+        return self.opencl_device
 
     def open(self) -> None:
         if self.opencl_device is not None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import time
+from contextlib import suppress
+from dataclasses import replace
 
-import tvm
+from tvm import rpc
 
-from tvm_eff.device.base import Fingerprint
 from tvm_eff.device.connection import Connection, parse_address
-from tvm_eff.device.rpc_session import SessionDevice, wait_for
+from tvm_eff.device.identity import MachineIdentity, identity_of
+from tvm_eff.device.rpc_session import RpcSessionDevice, wait_for
 from tvm_eff.errors import DeviceError
+from tvm_eff.targets import Target
 
 __all__ = ["RpcDevice", "parse_address"]
 
 
-class RpcDevice(SessionDevice):
+class RpcDevice(RpcSessionDevice):
     """Runs code on a real RPC server and measures seconds.
 
     Parameters
@@ -40,13 +44,34 @@ class RpcDevice(SessionDevice):
         super().__init__(timeout, device_type)
         self._host, self._port, self._key = host, port, key
         self._opened_at = 0.0
+        self._identity: MachineIdentity | None = None
 
     @property
-    def fingerprint(self) -> Fingerprint:
-        where = f"rpc {self._host}:{self._port}" + (f" ({self._key})" if self._key else "")
-        found = self.opencl_device
-        cpu, system = ("unknown", "unknown") if found is None else (found.name, found.version)
-        return Fingerprint("rpc", where, cpu=cpu, system=system, tvm=tvm.__version__)
+    def identity(self) -> MachineIdentity:
+        """The board, by its own files, whatever its address.
+
+        Raises
+        ------
+        DeviceError, ExecutionError
+            It does not answer.
+        """
+        if self._identity is None:
+            found = self._attempt("reading the board's description", _identity)
+            gpu = self.opencl_device
+            words = "" if gpu is None else f"{gpu.name}, {gpu.driver_version}"
+            self._identity = replace(found, gpu=words)
+        return self._identity
+
+    @property
+    def where(self) -> str:
+        return f"rpc {self._host}:{self._port}" + (f" ({self._key})" if self._key else "")
+
+    def known_peak(self, target: Target) -> float | None:
+        return None if target.gpu is None else target.gpu.peak_fma_per_second
+
+    def close(self) -> None:
+        super().close()
+        self._identity = None
 
     def _connect(self) -> Connection:
         self._opened_at = time.monotonic()
@@ -78,3 +103,17 @@ class RpcDevice(SessionDevice):
         self._connection.close()
         self._connection = None
         self._connection = wait_for(self._connect, 5.0)
+
+
+def _identity(session: rpc.RPCSession) -> MachineIdentity:
+    """Describe the board by its files, which the server's own folder is a way to."""
+    to_root = "../" * 16
+
+    def read(path: str) -> str:
+        # A file that is not there is an error of the server's, after which it goes on.
+        with suppress(Exception):
+            return bytes(session.download(to_root + path.lstrip("/"))).decode(errors="replace")
+        return ""
+
+    release = re.search(r'^PRETTY_NAME="?(.*?)"?$', read("/etc/os-release"), re.MULTILINE)
+    return identity_of(read, release.group(1) if release else "unknown")

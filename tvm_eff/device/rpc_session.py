@@ -18,7 +18,7 @@ from tvm_eff.device import remote_opencl
 from tvm_eff.device.base import Contender, Device, Measurement, MeasureOptions, Unit
 from tvm_eff.device.connection import Connection, SessionLost
 from tvm_eff.device.opencl import OpenCLDevice
-from tvm_eff.device.tensor_cache import KeptTensors
+from tvm_eff.device.tensor_cache import TensorCache
 from tvm_eff.errors import DeviceError, ExecutionError, UsageError
 from tvm_eff.tensors import TensorSpec
 
@@ -38,7 +38,7 @@ class _Loaded:
     machine: relax.VirtualMachine
 
 
-class SessionDevice(Device):
+class RpcSessionDevice(Device):
     """Runs calls over one session, which is kept open and replaced after a failure.
 
     Parameters
@@ -53,7 +53,7 @@ class SessionDevice(Device):
         self._timeout = timeout
         self._device_type = device_type
         self._connection: Connection | None = None
-        self._kept = KeptTensors()
+        self._kept = TensorCache()
         self._opencl_device: OpenCLDevice | None = None
         self._loaded: _Loaded | None = None
 
@@ -119,7 +119,7 @@ class SessionDevice(Device):
         keep: bool = False,
     ) -> tuple[list[np.ndarray], Measurement | None]:
         content = _content(library)
-        tensors = self._kept if keep else KeptTensors()
+        tensors = self._kept if keep else TensorCache()
 
         def work(session: rpc.RPCSession) -> tuple[list[np.ndarray], Measurement | None]:
             device = self._device(session)
@@ -151,8 +151,8 @@ class SessionDevice(Device):
             device = self._device(session)
             with ExitStack() as stack:
                 evaluators = []
-                filled = KeptTensors().unwritten(outputs, device)
-                sending = KeptTensors()
+                filled = TensorCache().unwritten(outputs, device)
+                sending = TensorCache()
                 for content, each in zip(contents, contenders, strict=True):
                     module = stack.enter_context(self._opened().uploaded(content))
                     arguments = [*sending.send(each.inputs, device), *filled]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 
 from tvm_eff.device.connection import Connection
-from tvm_eff.device.rpc_session import SessionDevice
+from tvm_eff.device.rpc_session import RpcSessionDevice
 from tvm_eff.device.server_process import ServerProcess
 from tvm_eff.errors import DeviceError
 
 _CONNECT_SECONDS = 30.0
 
 
-class HostedDevice(SessionDevice):
+class SpawnedServerDevice(RpcSessionDevice):
     """Starts its server when opened, again when it died or hangs, and ends it when closed."""
 
     def __init__(self, timeout: float, device_type: str = "cpu") -> None:

@@ -11,7 +11,7 @@ import tvm
 from tvm_eff.tensors import TensorSpec, unwritten
 
 
-class KeptTensors:
+class TensorCache:
     """The tensors of the last call; the next one takes over what it has in common with it."""
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ from tvm_eff.models.factorization import FactorizedLayer, Formula, standard_twin
 from tvm_eff.models.network import Network
 from tvm_eff.models.program import Program, trace
 from tvm_eff.models.registry import ModelSpec, create, names, outline, spec
-from tvm_eff.models.source import load
+from tvm_eff.models.source import load, of_module, of_program
 
 __all__ = [
     "Cost",
@@ -19,6 +19,8 @@ __all__ = [
     "create",
     "load",
     "names",
+    "of_module",
+    "of_program",
     "outline",
     "spec",
     "standard_twin",

@@ -76,6 +76,57 @@ def load(
     return network
 
 
+def of_module(
+    module: nn.Module,
+    specs: Sequence[TensorSpec] = (),
+    input_shapes: Sequence[Sequence[int]] = (),
+    input_dtypes: Sequence[str] = (),
+    weights: str | Path | None = None,
+    name: str | None = None,
+) -> Network:
+    """Return a network of a module.
+
+    Parameters
+    ----------
+    module
+        The module, with its weights.
+    specs
+        Its inputs; or their shapes and dtypes apart, as for :func:`load`.
+    input_shapes, input_dtypes, weights
+        As for :func:`load`.
+    name
+        What it is called; its class' name by default.
+
+    Raises
+    ------
+    ModelError
+        Nothing is known of its inputs, or the weights do not fit it.
+    """
+    taken = tuple(specs) or _specs(input_shapes, input_dtypes)
+    called = _file_name(name or type(module).__name__)
+    if not taken:
+        raise ModelError(f"what does {called} take? give example inputs, or input_shapes")
+    if weights is not None:
+        load_weights(module, Path(weights))
+    require_finite(module, called)
+    return Network(called, module, taken)
+
+
+def of_program(exported: torch.export.ExportedProgram, name: str) -> Network:
+    """Return a network of a traced program; its inputs are those it was traced for.
+
+    Raises
+    ------
+    ModelError
+        It takes something other than tensors of fixed shapes.
+    """
+    return Network(_file_name(name), exported, _program_inputs(exported, name))
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^\w.-]", "_", name)
+
+
 def _of_the_zoo(
     name: str,
     seed: int,
@@ -105,7 +156,7 @@ def _own(model: str, specs: tuple[TensorSpec, ...], seed: int) -> Network:
         made = found if isinstance(found, nn.Module) else _make(found, model)
     if not isinstance(made, nn.Module):
         raise ModelError(f"{model} gives a {type(made).__name__}, not a torch.nn.Module")
-    return Network(re.sub(r"[^\w.-]", "_", attribute), made.eval(), specs)
+    return Network(_file_name(attribute), made.eval(), specs)
 
 
 def _module(place: str) -> ModuleType:
@@ -210,10 +261,12 @@ def _saved_program(path: Path, specs: tuple[TensorSpec, ...]) -> Network:
             f"{path} was exported for inputs of {_shapes(taken)}, not of {_shapes(specs)}; leave "
             "out --input-shape and --input-dtype, or export it again"
         )
-    return Network(re.sub(r"[^\w.-]", "_", path.stem), exported, taken)
+    return Network(_file_name(path.stem), exported, taken)
 
 
-def _program_inputs(exported: torch.export.ExportedProgram, path: Path) -> tuple[TensorSpec, ...]:
+def _program_inputs(
+    exported: torch.export.ExportedProgram, path: str | Path
+) -> tuple[TensorSpec, ...]:
     values = {node.name: node.meta.get("val") for node in exported.graph.nodes}
     found = []
     for name in exported.graph_signature.user_inputs:

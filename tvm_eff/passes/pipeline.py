@@ -1,18 +1,42 @@
-"""The order of the graph passes, from the imported network to fused kernels."""
+"""Every phase from the imported network to machine code, in order: the one page to read.
+
+==================  ==========================================================================
+phase               what it does
+==================  ==========================================================================
+``canonicalize``    batch norm, scales and transposed convolutions in the forms that fuse
+``layout``          activations channels-last, whole vectors of channels, perhaps float16
+``fold_weights``    whatever depends on parameters alone is computed now
+``fuse``            chains of convolutions, concatenation in place, then one PrimFunc a kernel
+(schedules)         :mod:`tvm_eff.tune` finds a schedule for each kernel, and
+                    :mod:`tvm_eff.deploy.library` applies the ones that won
+``pack_weights``    weights in the layouts that the schedules chose, bound as constants
+``lower_tir``       TVM's lowering of each PrimFunc, and our passes around it, then LLVM
+==================  ==========================================================================
+
+:func:`dumping` writes the module after each pass of every phase.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import tvm
+from tvm.ir.instrument import DumpIR
 from tvm.relax import transform
+from tvm.tirx.compilation_pipeline import get_tir_pipeline, register_tir_pipeline
 
 from tvm_eff.errors import UsageError, nearest
 from tvm_eff.passes.network import RelaxNetwork
 from tvm_eff.passes.relax.batch_norm import simplify_batch_norm
 from tvm_eff.passes.relax.broadcasts import separate_broadcasts
 from tvm_eff.passes.relax.channels_last import channels_last
-from tvm_eff.passes.relax.concatenation import fuse_places, place_concatenated
+from tvm_eff.passes.relax.concatenation import fuse_places, join_concatenated, place_concatenated
 from tvm_eff.passes.relax.depthwise_chains import chain_depthwise
 from tvm_eff.passes.relax.depthwise_multiplier import split_depthwise_multiplier
 from tvm_eff.passes.relax.fold_scale import fold_scale
@@ -21,38 +45,93 @@ from tvm_eff.passes.relax.narrow_indices import narrow_indices
 from tvm_eff.passes.relax.pad_channels import pad_channels
 from tvm_eff.passes.relax.parameters import evaluate_parameters
 from tvm_eff.passes.relax.transposed_convolution import rewrite_transposed_convolution
+from tvm_eff.passes.tir.bool_casts import select_numbers
+from tvm_eff.passes.tir.pointer_alignment import accept_any_address
+from tvm_eff.passes.tir.predicate_removal import drop_guards
+from tvm_eff.passes.tir.stack_allocation import keep_on_stack
+from tvm_eff.passes.tir.weight_prefetch import prefetch_weights
 from tvm_eff.targets import Target
 
 DTYPES = ("float32", "float16")
 """What a network's activations and weights can be stored as."""
 
+CPU_PIPELINE, OPENCL_PIPELINE = "tvm_eff_cpu", "tvm_eff_opencl"
+"""Names under which TVM finds the lowering of PrimFuncs, for processors and for OpenCL."""
 
-def require_dtype(target: Target, dtype: str) -> None:
-    """Refuse a dtype that networks cannot be lowered to for a target.
+Passes = Sequence[tvm.transform.Pass]
 
-    Raises
-    ------
-    UsageError
-        It is none of :data:`DTYPES`, or the target does not compute in it.
+
+def canonicalize() -> Passes:
+    """Return the passes that write operators in the forms that later phases match."""
+    return [
+        simplify_batch_norm,
+        transform.DecomposeOpsForInference(),
+        # An imported pooling is a tuple with its indices, which would hide the
+        # layout from the passes behind.
+        transform.CanonicalizeBindings(),
+        transform.DeadCodeElimination(),
+        fold_scale,
+        rewrite_transposed_convolution,
+        split_depthwise_multiplier,
+    ]
+
+
+def layout(target: Target, dtype: str) -> Passes:
+    """Return the passes that decide how activations and weights are stored."""
+    return [
+        channels_last,
+        transform.CanonicalizeBindings(),
+        transform.DeadCodeElimination(),
+        pad_channels(target.lanes),
+        *([half_precision] if dtype == "float16" else []),
+    ]
+
+
+def fuse(target: Target) -> Passes:
+    """Return the passes that make kernels of operators."""
+    return [
+        # What was computed from constants for parameters alone is still here.
+        transform.DeadCodeElimination(),
+        chain_depthwise(target),
+        place_concatenated,
+        transform.LegalizeOps(),
+        transform.AnnotateTIROpPattern(),
+        transform.FoldConstant(),
+        separate_broadcasts,
+        fuse_places,
+        transform.FuseOps(),
+        transform.FuseTIR(),
+        # A reshape that nothing was fused with is another view of the same memory.
+        transform.RewriteDataflowReshape(),
+        transform.DeadCodeElimination(),
+        transform.AttachAttrLayoutFreeBuffers(),
+        narrow_indices(),
+    ]
+
+
+def lower_tir_cpu() -> Passes:
+    """Return the lowering of processors' PrimFuncs."""
+    lower, *_ = get_tir_pipeline("default")
+    return [lower, keep_on_stack, accept_any_address]
+
+
+def lower_tir_opencl() -> Passes:
+    """Return the lowering of a GPU's PrimFuncs and of what launches them.
+
+    What the host allocates is the GPU's memory, which must not be on the host's stack.
     """
-    if dtype not in DTYPES:
-        raise UsageError(f"unknown dtype '{dtype}'{nearest(dtype, DTYPES)}")
-    if dtype == "float32":
-        return
-    if target.gpu is None:
-        raise UsageError(
-            f"{target.name} runs networks on the processor, in float32 only; "
-            f"leave {dtype} out, or name a target with a GPU, such as rk3399-mali"
-        )
-    if not target.gpu.float16:
-        raise UsageError(
-            f"the GPU of {target.name} does not compute in {dtype}: {target.path} says "
-            "so under [gpu]; use float32"
-        )
+    lower, *_ = get_tir_pipeline("default")
+    return [select_numbers, lower, drop_guards]
+
+
+# LLVM finds common expressions and loops that do nothing as well: the code has as many
+# instructions, or hardly more, and takes a tenth less time to build (docs/tvm-0.27.md).
+CPU_DISABLED_PASSES = ("tirx.RemoveNoOp",)
+CPU_CONFIG = {"tirx.disable_cse_tir": True}
 
 
 def lower(network: RelaxNetwork, target: Target, dtype: str = "float32") -> RelaxNetwork:
-    """Rewrite a network into calls of fused kernels.
+    """Rewrite a network into calls of fused kernels: all phases up to ``fuse``.
 
     Activations become channels-last, output channels whole vectors of the target,
     whatever depends on parameters alone is computed now, and operators are fused.
@@ -80,47 +159,140 @@ def lower(network: RelaxNetwork, target: Target, dtype: str = "float32") -> Rela
         The target does not compute in `dtype`.
     """
     require_dtype(target, dtype)
-    mod = _run(
-        network.mod,
-        simplify_batch_norm,
-        transform.DecomposeOpsForInference(),
-        # An imported pooling is a tuple with its indices, which would hide the
-        # layout from the passes behind.
-        transform.CanonicalizeBindings(),
-        transform.DeadCodeElimination(),
-        fold_scale,
-        rewrite_transposed_convolution,
-        split_depthwise_multiplier,
-        channels_last,
-        transform.CanonicalizeBindings(),
-        transform.DeadCodeElimination(),
-        pad_channels(target.lanes),
-        *([half_precision] if dtype == "float16" else []),
-        transform.LiftTransformParams(),
-    )
-    mod, params = evaluate_parameters(mod, network.params)
-    mod = _run(
-        mod,
-        # What was computed from constants for parameters alone is still here.
-        transform.DeadCodeElimination(),
-        chain_depthwise(target),
-        place_concatenated,
-        transform.LegalizeOps(),
-        transform.AnnotateTIROpPattern(),
-        transform.FoldConstant(),
-        separate_broadcasts,
-        fuse_places,
-        transform.FuseOps(),
-        transform.FuseTIR(),
-        # A reshape that nothing was fused with is another view of the same memory.
-        transform.RewriteDataflowReshape(),
-        transform.DeadCodeElimination(),
-        transform.AttachAttrLayoutFreeBuffers(),
-        narrow_indices(),
-    )
-    return replace(network, mod=mod, params=params)
+    before = [*canonicalize(), *layout(target, dtype), transform.LiftTransformParams()]
+    mod, params = evaluate_parameters(_run(network.mod, before), network.params)
+    return replace(network, mod=_run(mod, fuse(target)), params=params)
 
 
-def _run(mod: tvm.IRModule, *passes: tvm.transform.Pass) -> tvm.IRModule:
-    with tvm.transform.PassContext(opt_level=3):
+def pack_weights(mod: tvm.IRModule, params: Sequence[np.ndarray]) -> tvm.IRModule:
+    """Pack the weights as the applied schedules want them, and bind them as constants.
+
+    Parameters
+    ----------
+    mod
+        A lowered network whose kernels are scheduled.
+    params
+        Its parameters, in the order ``main`` takes them.
+
+    Returns
+    -------
+    tvm.IRModule
+        A module whose ``main`` takes the network's inputs alone.
+    """
+    split = [transform.SplitLayoutRewritePreproc()]
+    mod = _run(join_concatenated(_run(mod, split)), [transform.LiftTransformParams()])
+    mod, packed = evaluate_parameters(mod, params)
+    # By variable: two lifted parameters may have the same name.
+    variables = mod["main"].params[len(mod["main"].params) - len(packed) :]
+    values = [tvm.runtime.tensor(each) for each in packed]
+    bind = transform.BindParams("main", dict(zip(variables, values, strict=True)))
+    return _run(mod, [bind, transform.DeadCodeElimination(["main"])])
+
+
+def tir_pipeline(target: Target) -> str:
+    """Return the name under which TVM finds the lowering of a target's PrimFuncs."""
+    return CPU_PIPELINE if target.gpu is None else OPENCL_PIPELINE
+
+
+def tir_context(
+    target: Target, config: Mapping[str, bool] | None = None
+) -> tvm.transform.PassContext:
+    """Return the options that a target's PrimFuncs are lowered with, and `config` besides."""
+    if target.gpu is not None:
+        return pass_context(config=config)
+    return pass_context(
+        disabled_pass=list(CPU_DISABLED_PASSES), config={**CPU_CONFIG, **(config or {})}
+    )
+
+
+def tir_description(opencl: bool) -> list[str]:
+    """Return what PrimFuncs are lowered with, in words that change when it does."""
+    passes = lower_tir_opencl() if opencl else lower_tir_cpu()
+    names = ["prefetch_weights", *(str(each.info.name) for each in passes)]
+    if opencl:
+        return names
+    return [*names, *(f"not {name}" for name in CPU_DISABLED_PASSES), str(sorted(CPU_CONFIG))]
+
+
+def prepare_tir(mod: tvm.IRModule) -> tvm.IRModule:
+    """Return scheduled PrimFuncs ready for :func:`tir_pipeline`."""
+    return prefetch_weights(mod)
+
+
+_dump: ContextVar[DumpIR | None] = ContextVar("dump", default=None)
+
+
+@contextmanager
+def dumping(folder: Path | None) -> Iterator[None]:
+    """Write the module after each pass into `folder`, numbered; do nothing if it is None.
+
+    Raises
+    ------
+    UsageError
+        The folder holds something already, or cannot be written.
+    """
+    if folder is None:
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        occupied = any(folder.iterdir())
+    except OSError as error:
+        raise UsageError(
+            f"cannot write the IR to {folder}: {error.strerror}; name another --dump-ir FOLDER"
+        ) from error
+    if occupied:
+        raise UsageError(f"{folder} is not empty; name a new folder: --dump-ir FOLDER")
+    token = _dump.set(DumpIR(folder))
+    try:
+        yield
+    finally:
+        _dump.reset(token)
+
+
+def pass_context(**options: Any) -> tvm.transform.PassContext:
+    """Return a context of the optimization level that all phases run at."""
+    dump = _dump.get()
+    instruments = [] if dump is None else [dump]
+    return tvm.transform.PassContext(opt_level=3, instruments=instruments, **options)
+
+
+def require_dtype(target: Target, dtype: str) -> None:
+    """Refuse a dtype that networks cannot be lowered to for a target.
+
+    Raises
+    ------
+    UsageError
+        It is none of :data:`DTYPES`, or the target does not compute in it.
+    """
+    if dtype not in DTYPES:
+        raise UsageError(f"unknown dtype '{dtype}'{nearest(dtype, DTYPES)}")
+    if dtype == "float32":
+        return
+    if target.gpu is None:
+        raise UsageError(
+            f"{target.name} runs networks on the processor, in float32 only; "
+            f"leave {dtype} out, or name a target with a GPU, such as rk3399-mali"
+        )
+    if not target.gpu.float16:
+        raise UsageError(
+            f"the GPU of {target.name} does not compute in {dtype}: {target.path} says "
+            "so under [gpu]; use float32"
+        )
+
+
+def _run(mod: tvm.IRModule, passes: Passes) -> tvm.IRModule:
+    with pass_context():
         return tvm.transform.Sequential(list(passes))(mod)
+
+
+def _register(name: str, passes: Callable[[], Passes]) -> None:
+    def pipeline() -> tuple[object, object, object]:
+        _, finish_host, finish_device = get_tir_pipeline("default")
+        return tvm.ir.transform.Sequential(list(passes())), finish_host, finish_device
+
+    register_tir_pipeline(name, pipeline)
+
+
+_register(CPU_PIPELINE, lower_tir_cpu)
+_register(OPENCL_PIPELINE, lower_tir_opencl)

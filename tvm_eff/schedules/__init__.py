@@ -3,11 +3,14 @@
 from tvm_eff.schedules.packing import Packing, pack_inputs
 from tvm_eff.schedules.registry import (
     UNSCHEDULED,
+    alternative,
     alternatives,
     apply,
     candidates,
+    is_known,
     packings,
     rewritten,
+    rule_version,
 )
 from tvm_eff.schedules.rule import Alternative, Candidate
 
@@ -16,10 +19,13 @@ __all__ = [
     "Alternative",
     "Candidate",
     "Packing",
+    "alternative",
     "alternatives",
     "apply",
     "candidates",
+    "is_known",
     "pack_inputs",
     "packings",
     "rewritten",
+    "rule_version",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import tvm_ffi
 from tvm.s_tir import Schedule
 from tvm.tirx import PrimFunc
 
@@ -145,10 +146,38 @@ def packings(func: PrimFunc, candidate: Candidate) -> list[Packing]:
     return [] if candidate == UNSCHEDULED else _rule(candidate).packings(func, candidate)
 
 
+def is_known(candidate: Candidate) -> bool:
+    """Whether there is a rule that applies `candidate`."""
+    return candidate == UNSCHEDULED or _find(candidate) is not None
+
+
+def rule_version(candidate: Candidate) -> int:
+    """Return the version of the rule that applies `candidate`, which says what code it makes.
+
+    Raises
+    ------
+    SpaceError
+        No rule has the candidate's name.
+    """
+    return 1 if candidate == UNSCHEDULED else getattr(_rule(candidate), "version", 1)
+
+
+def alternative(func: PrimFunc, candidate: Candidate) -> Alternative | None:
+    """Return what stands in the place of `func` where `candidate` schedules another function."""
+    scheduled = rewritten(func, candidate)
+    if scheduled is func:
+        return None
+    found = (each for each in alternatives(func) if tvm_ffi.structural_equal(each.func, scheduled))
+    return next(found, None)
+
+
+def _find(candidate: Candidate) -> Rule | None:
+    rules = (*RULES, *BESIDE, *gpu.RULES, *gpu.BESIDE)
+    return next((rule for rule in rules if rule.name == candidate.rule), None)
+
+
 def _rule(candidate: Candidate) -> Rule:
-    rule = next(
-        (r for r in (*RULES, *BESIDE, *gpu.RULES, *gpu.BESIDE) if r.name == candidate.rule), None
-    )
+    rule = _find(candidate)
     if rule is None:
         raise SpaceError(
             f"no rule is called '{candidate.rule}'; the record is from another version"

@@ -50,6 +50,11 @@ class Hardware:
         """How many float32 values a vector register holds."""
         return self.vector_bytes // FLOAT32_BYTES
 
+    @property
+    def peak_fma_per_second(self) -> float:
+        """Vector multiply-adds that all cores do in a second at the top clock."""
+        return self.fma_per_cycle * self.clock_ghz * 1e9 * self.cores
+
 
 @dataclass(frozen=True)
 class Gpu:
@@ -97,6 +102,11 @@ class Gpu:
     def lanes(self) -> int:
         """How many float32 values it loads at once."""
         return self.vector_bytes // FLOAT32_BYTES
+
+    @property
+    def peak_fma_per_second(self) -> float:
+        """Vector multiply-adds that all cores do in a second at the top clock."""
+        return self.fma_per_cycle / self.lanes * self.clock_ghz * 1e9 * self.cores
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from tvm_eff.tune.builder import preload
 from tvm_eff.tune.options import Progress, TuneOptions
 from tvm_eff.tune.records.store import Record, RecordStore
-from tvm_eff.tune.session import TaskResult, tune
+from tvm_eff.tune.session import TaskResult, tune, winners
 from tvm_eff.tune.task import Task, extract
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "extract",
     "preload",
     "tune",
+    "winners",
 ]

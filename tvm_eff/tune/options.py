@@ -29,6 +29,9 @@ class TuneOptions:
     until_roofline
         A kernel that has reached this share of the device's peak of multiply-adds gets
         no more candidates than its first few. No limit by default.
+    measure
+        Whether anything is measured; without it schedules come from what is on record, of
+        whatever machine, and from the order of the design space.
     """
 
     trials: int | None = None
@@ -36,22 +39,26 @@ class TuneOptions:
     build_timeout: float = 60.0
     budget: float = math.inf
     until_roofline: float = math.inf
+    measure: bool = True
 
 
 class Progress(Protocol):
-    """Hears what a session does."""
+    """Records events of a session."""
 
-    def started(self, total: int, to_measure: int) -> None:
-        """A session with `total` candidates starts; `to_measure` of them are new."""
+    def started(self, total: int, to_measure: int, rechecked: int) -> None:
+        """A session with `total` candidates starts, of which `to_measure` are new.
+
+        `rechecked` of those are the best of another machine's records, or of other code's.
+        """
 
     def measured(self, task: Task, record: Record, best: Record | None) -> None:
         """One candidate was measured, or failed."""
 
 
 class Silent:
-    """Progress nobody hears."""
+    """Ignores all events."""
 
-    def started(self, total: int, to_measure: int) -> None:
+    def started(self, total: int, to_measure: int, rechecked: int) -> None:
         """Do nothing."""
 
     def measured(self, task: Task, record: Record, best: Record | None) -> None:

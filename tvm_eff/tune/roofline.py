@@ -1,15 +1,14 @@
-"""The least a kernel can cost: its multiply-adds, if nothing else took any time."""
+"""The roofline bound of a kernel: its multiply-adds at the device's peak."""
 
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass, field
 
 from tvm_eff.device import Device
 from tvm_eff.errors import BuildError, ExecutionError
 from tvm_eff.schedules import analysis
-from tvm_eff.targets import Gpu, Hardware, Target
+from tvm_eff.targets import Target
 from tvm_eff.tune.peak import measure_peak
 from tvm_eff.tune.task import Task
 
@@ -17,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Floor:
+class RooflineBound:
     """A lower bound of one call of a kernel that multiplies each input by each weight.
 
     Attributes
@@ -41,33 +40,20 @@ class Floor:
         return self._known[task.name]
 
 
-def floor_of(target: Target, device: Device) -> Floor:
-    """Return the floor on a device, by the peak that is measured on it if it measures seconds.
+def roofline_bound(target: Target, device: Device) -> RooflineBound:
+    """Return the bound on a device, by the peak that is measured on it if it measures seconds.
 
     Raises
     ------
     DeviceError
         The device is gone.
     """
-    hardware = target.hardware
-    if target.gpu is not None:
-        # What stands in for a board has another peak.
-        return Floor(
-            target.lanes, _gpu_peak(target.gpu) if device.fingerprint.kind == "rpc" else math.inf
-        )
-    if device.unit == "instructions":
-        return Floor(hardware.lanes, 1.0)
+    known = device.known_peak(target)
+    if known is not None:
+        return RooflineBound(target.lanes, known)
     try:
         rate = measure_peak(target, device)
     except (BuildError, ExecutionError) as error:
         logger.warning("the peak is the target file's, as it cannot be measured: %s", error)
-        rate = _stated_peak(hardware)
-    return Floor(hardware.lanes, rate)
-
-
-def _gpu_peak(gpu: Gpu) -> float:
-    return gpu.fma_per_cycle / gpu.lanes * gpu.clock_ghz * 1e9 * gpu.cores
-
-
-def _stated_peak(hardware: Hardware) -> float:
-    return hardware.fma_per_cycle * hardware.clock_ghz * 1e9 * hardware.cores
+        rate = target.hardware.peak_fma_per_second
+    return RooflineBound(target.lanes, rate)

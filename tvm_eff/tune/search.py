@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import tvm
 
-from tvm_eff import __version__, schedules
+from tvm_eff import schedules
 from tvm_eff.device import Device
 from tvm_eff.errors import BuildError, ExecutionError
 from tvm_eff.schedules import Candidate, Packing
@@ -24,7 +24,7 @@ from tvm_eff.tune.options import Progress
 from tvm_eff.tune.records.store import Record, RecordStore
 from tvm_eff.tune.runner import measure
 from tvm_eff.tune.task import Task
-from tvm_eff.tune.task_scheduler import Allocation, Share
+from tvm_eff.tune.task_scheduler import Batch, TaskScheduler
 
 LARGE_BATCH = 32
 """Candidates built together where building and measuring must take turns."""
@@ -37,7 +37,7 @@ KEPT = 1.1
 
 
 @dataclass(frozen=True)
-class _Pending:
+class _Submission:
     """A candidate that is being built, and the reference it will be checked with."""
 
     task: Task
@@ -81,13 +81,27 @@ class Search:
     inputs: dict[str, list[np.ndarray]] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
-    def run(self, allocation: Allocation, end: float) -> None:
-        """Build ahead while the device measures, unless building would disturb it."""
-        disturbs = self.device.unit == "seconds" and self.device.fingerprint.kind == "local"
+    def run(
+        self, scheduler: TaskScheduler, end: float, *, initial_trials_always: bool = True
+    ) -> None:
+        """Build ahead while the device measures, unless building would disturb it.
+
+        Parameters
+        ----------
+        scheduler
+            Deals out the candidates.
+        end
+            When to start no more, in the time of ``time.monotonic``.
+        initial_trials_always
+            Whether every task gets its first candidates nevertheless.
+        """
+        disturbs = self.device.disturbed_by_builds
         ahead, size = (1, LARGE_BATCH) if disturbs else (2, 1)
-        batches: list[list[_Pending]] = []
+        batches: list[list[_Submission]] = []
         while True:
-            while len(batches) < ahead and (batch := self._next_batch(allocation, end, size)):
+            while len(batches) < ahead and (
+                batch := self._next_batch(scheduler, end, size, initial_trials_always)
+            ):
                 batches.append(batch)
             if not batches:
                 return
@@ -111,34 +125,38 @@ class Search:
         job = worker.BuildJob(module, candidate, self.target, library)
         return library, self.builder.submit(worker.build, job)
 
-    def _next_batch(self, allocation: Allocation, end: float, size: int) -> list[_Pending]:
+    def _next_batch(
+        self, scheduler: TaskScheduler, end: float, size: int, initial_trials_always: bool
+    ) -> list[_Submission]:
         """Start building at least `size` candidates, if there are as many left."""
-        batch: list[_Pending] = []
-        while len(batch) < size and (time.monotonic() < end or not allocation.complete):
-            share = allocation.next()
-            if share is None:
+        submitted: list[_Submission] = []
+        while len(submitted) < size and (
+            time.monotonic() < end or (initial_trials_always and not scheduler.warmed_up)
+        ):
+            batch = scheduler.next_batch()
+            if batch is None:
                 break
-            batch += self._submit(share)
-        # Together, as what candidates of one kernel share stays on the device.
-        return sorted(batch, key=lambda each: each.task.name)
+            submitted += self._submit(batch)
+        # By task: what the candidates of one kernel have in common stays on the device.
+        return sorted(submitted, key=lambda each: each.task.name)
 
-    def _submit(self, share: Share) -> list[_Pending]:
-        task = share.task
+    def _submit(self, batch: Batch) -> list[_Submission]:
+        task = batch.task
         module = tvm.ir.save_json(task.module)
         if task.name not in self.references:
             self.references[task.name] = self.builder.submit(
                 worker.reference, module, task.inputs, task.outputs, timeout=REFERENCE_TIMEOUT
             )
         reference = self.references[task.name]
-        started = [(each, *self.build(task, module, each)) for each in share.candidates]
+        started = [(each, *self.build(task, module, each)) for each in batch.candidates]
         return [
-            _Pending(
+            _Submission(
                 task, candidate, schedules.packings(task.func, candidate), library, job, reference
             )
             for candidate, library, job in started
         ]
 
-    def _measure_batch(self, batch: Sequence[_Pending]) -> None:
+    def _measure_batch(self, batch: Sequence[_Submission]) -> None:
         for each in batch:
             record = self._measure(each)
             self.records.add(record)
@@ -149,15 +167,15 @@ class Search:
                 each.library.unlink(missing_ok=True)
             self.progress.measured(each.task, record, best)
 
-    def _measure(self, pending: _Pending) -> Record:
-        task, candidate = pending.task, pending.candidate
+    def _measure(self, submission: _Submission) -> Record:
+        task, candidate = submission.task, submission.candidate
         values: tuple[float, ...] = ()
         error, failure = None, None
         # Without a reference nothing can be checked: that ends the session.
-        expected = pending.reference.result()
+        expected = submission.reference.result()
         try:
-            library = pending.built.result()
-            packed = schedules.pack_inputs(pending.packings, self.inputs_of(task))
+            library = submission.built.result()
+            packed = schedules.pack_inputs(submission.packings, self.inputs_of(task))
             known = self.records.best(task.workload)
             best = math.inf if known is None else known.value
             measurement, error = measure(self.device, task, library, packed, expected, best)
@@ -172,6 +190,6 @@ class Search:
             values=values,
             failure=failure,
             error=error,
-            device=self.device.fingerprint.as_dict(),
-            versions={"tvm_eff": __version__, "tvm": tvm.__version__},
+            machine=self.device.identity,
+            generation=self.records.generation(candidate),
         )

@@ -1,7 +1,8 @@
 """A tuning session: build, measure, check and record the candidates of every task.
 
 What the records already hold is not measured again, so a session that was
-interrupted goes on where it stopped, and a second one has nothing to do.
+interrupted goes on where it stopped, and a second one has nothing to do. Where another
+machine, or other code, was tuned, the best few candidates of each task are measured here.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tvm_eff import schedules
@@ -22,12 +23,13 @@ from tvm_eff.targets import Target
 from tvm_eff.tune.builder import Builder
 from tvm_eff.tune.cost_model import CostModel
 from tvm_eff.tune.options import Progress, Silent, TuneOptions
+from tvm_eff.tune.records.database import Winner
 from tvm_eff.tune.records.store import Record, RecordStore
-from tvm_eff.tune.roofline import floor_of
+from tvm_eff.tune.roofline import roofline_bound
 from tvm_eff.tune.search import Search
 from tvm_eff.tune.task import Task
-from tvm_eff.tune.task_scheduler import FIRST, Allocation, Missing
-from tvm_eff.tune.tie_break import Remeasurer
+from tvm_eff.tune.task_scheduler import INITIAL_TRIALS, PendingTask, TaskScheduler
+from tvm_eff.tune.tie_break import TieBreaker
 
 TRIALS = 16
 """Candidates of a kernel by default, where what is measured is what counts."""
@@ -35,6 +37,12 @@ TRIALS = 16
 TRIALS_BRIEF = 8
 """The same where loop order hardly changes a value, as with instructions, or where another
 device stands in for a GPU, for which its times say little."""
+
+RECHECKED = 3
+"""Priors of a kernel that are measured here, where it was tuned elsewhere or with other code."""
+
+RECHECK_SECONDS = 20.0
+"""How long that may take for a network, in all."""
 
 ROOM = 1 << 20
 """Bytes that must be free for records: those of a large network."""
@@ -48,19 +56,41 @@ class TaskResult:
     ----------
     task
         The task.
-    before
-        The kernel as imported.
+    candidate
+        What to build it with: the fastest candidate that is right.
     best
-        The fastest candidate that is right, the kernel as imported included.
+        Its record; None if nothing was measured, which only a session without measurements
+        leaves so.
+    before
+        The kernel as imported; None if that was not measured.
+    is_prior
+        Whether the record of the candidate is of another machine or other code.
     measured, failed
         Candidates on record, and how many of them failed.
     """
 
     task: Task
-    before: Record
-    best: Record
+    candidate: Candidate
+    best: Record | None
+    before: Record | None
+    is_prior: bool
     measured: int
     failed: int
+
+    @property
+    def value(self) -> float:
+        """What one call costs; NaN if it was not measured."""
+        return math.nan if self.best is None else self.best.value
+
+    @property
+    def value_before(self) -> float:
+        """What one call of the kernel as imported costs; NaN if it was not measured."""
+        return math.nan if self.before is None else self.before.value
+
+
+def winners(results: Iterable[TaskResult]) -> dict[str, Candidate]:
+    """Return the candidates that a library is built with, by their kernels' workloads."""
+    return {each.task.workload: each.candidate for each in results}
 
 
 def tune(
@@ -82,11 +112,11 @@ def tune(
     device
         Where they are measured; it must be open.
     records
-        What was measured before, and where to write.
+        What was measured before, and where to write; of the device's machine.
     options
         How much to try.
     progress
-        Hears of every candidate.
+        Told of every candidate.
 
     Raises
     ------
@@ -97,47 +127,74 @@ def tune(
     """
     options, progress = options or TuneOptions(), progress or Silent()
     trials = options.trials or _default_trials(device)
-    records.measured_on(device.fingerprint)
-    plan = {
-        task.name: [schedules.UNSCHEDULED, *schedules.candidates(task.func, target)]
-        for task in tasks
-    }
-    most = {name: min(len(candidates), 1 + trials) for name, candidates in plan.items()}
-    missing = [_missing(task, plan[task.name], most[task.name], records) for task in tasks]
-    to_measure = sum(each.count for each in missing)
-    progress.started(sum(most.values()), to_measure)
+    plans = {task.name: _plan(task, target) for task in tasks}
+    limits = {name: min(len(plan), 1 + trials) for name, plan in plans.items()}
+    pending = [_pending(task, plans[task.name], limits[task.name], records) for task in tasks]
+    if not options.measure:
+        pending = []
+    to_measure = sum(each.count for each in pending)
+    rechecked = sum(each.count for each in pending if each.recheck)
+    progress.started(sum(limits.values()), to_measure, rechecked)
     if to_measure:
         _require_room(records.folder)
-        end = time.monotonic() + options.budget
-        allocation = Allocation(
-            missing,
-            best=lambda task: _value(records.best(task.workload)),
-            floor=floor_of(target, device),
-            enough=options.until_roofline,
-            rank=CostModel(tasks, plan, records).rank,
-        )
-        with (
-            tempfile.TemporaryDirectory(prefix="tvm_eff-") as folder,
-            Builder(options.workers, options.build_timeout) as builder,
-        ):
-            search = Search(target, device, records, builder, Path(folder), progress)
-            search.run(allocation, end)
-            if device.unit == "seconds":
-                remeasurer = Remeasurer(target, device, records, search)
-                for task in tasks:
-                    remeasurer.settle(task, plan[task.name])
-    results = [_result(task, plan[task.name], records) for task in tasks]
-    for result in results:
-        # What a crash keeps from being committed here is by the next session.
-        _commit(result.task, result.best, target, records)
+        _measure(tasks, plans, pending, target, device, records, options, progress)
+    results = [_result(task, plans[task.name], records, options) for task in tasks]
+    records.write_winners(
+        Winner(each.task, each.candidate, each.best.value)
+        for each in results
+        if each.best is not None and each.best.failure is None
+    )
     return results
 
 
+def _plan(task: Task, target: Target) -> list[Candidate]:
+    return [schedules.UNSCHEDULED, *schedules.candidates(task.func, target)]
+
+
 def _default_trials(device: Device) -> int:
-    if device.unit == "instructions":
-        return TRIALS_BRIEF
-    stands_in = device.opencl_device is not None and device.opencl_device.is_cpu
-    return TRIALS_BRIEF if stands_in else TRIALS
+    return TRIALS_BRIEF if device.repeatable or device.stands_in else TRIALS
+
+
+def _measure(
+    tasks: Sequence[Task],
+    plans: dict[str, list[Candidate]],
+    pending: Sequence[PendingTask],
+    target: Target,
+    device: Device,
+    records: RecordStore,
+    options: TuneOptions,
+    progress: Progress,
+) -> None:
+    """Measure what is pending: priors within their time, then the rest."""
+    begun = time.monotonic()
+    bound = roofline_bound(target, device)
+    rank = CostModel(tasks, plans, records).rank
+    recheck = [each for each in pending if each.recheck]
+    explore = [each for each in pending if not each.recheck]
+
+    def scheduler(chosen: Sequence[PendingTask]) -> TaskScheduler:
+        return TaskScheduler(
+            chosen,
+            best=lambda task: _value(records.best(task.workload)),
+            bound=bound,
+            until_roofline=options.until_roofline,
+            rank=rank,
+        )
+
+    with (
+        tempfile.TemporaryDirectory(prefix="tvm_eff-") as folder,
+        Builder(options.workers, options.build_timeout) as builder,
+    ):
+        search = Search(target, device, records, builder, Path(folder), progress)
+        if recheck:
+            seconds = min(options.budget, RECHECK_SECONDS)
+            search.run(scheduler(recheck), begun + seconds, initial_trials_always=False)
+        if explore:
+            search.run(scheduler(explore), begun + options.budget)
+        if not device.repeatable:
+            tie_breaker = TieBreaker(target, device, records, search)
+            for task in tasks:
+                tie_breaker.break_ties(task, plans[task.name])
 
 
 def _require_room(folder: Path) -> None:
@@ -154,39 +211,53 @@ def _require_room(folder: Path) -> None:
         ) from error
 
 
-def _commit(task: Task, record: Record, target: Target, records: RecordStore) -> None:
-    if record.failure is not None:
-        return
-    scheduled = replace(task, func=schedules.rewritten(task.func, record.candidate))
-    # Also if it is worse: what won before was measured again, and was not as fast as it seemed.
-    if record.value != records.committed(scheduled):
-        records.commit(scheduled, record, schedules.apply(task.func, record.candidate, target))
-
-
 def _value(record: Record | None) -> float:
     return math.inf if record is None else record.value
 
 
-def _missing(task: Task, plan: Sequence[Candidate], most: int, records: RecordStore) -> Missing:
-    """Return what is left of at most `most` measurements of a kernel.
+def _pending(
+    task: Task, plan: Sequence[Candidate], limit: int, records: RecordStore
+) -> PendingTask:
+    """Return what is left of at most `limit` measurements of a kernel.
 
-    The first of the plan are measured in any case, as a space that was changed may begin with
-    others. What another machine kept comes next, as it may be the fastest here too.
+    Where as many are known from elsewhere, or from other code, the best of them are measured
+    here and no others. The first of the plan are measured in any case unless they are known,
+    as a design space that was changed may begin with others.
     """
-    left = records.missing(task.workload, plan, most)
-    first, known = set(plan[: min(most, FIRST)]), records.known(task.workload)
-    left.sort(key=lambda each: (each not in first, each not in known))
-    count = most - (len(plan) - len(left))
-    return Missing(task, left, max(len(first.intersection(left)), count))
+    explored, known = records.explored(task.workload, plan), records.known(task.workload, plan)
+    first = [each for each in plan[: min(limit, INITIAL_TRIALS)] if each not in known]
+    ranked = [each.candidate for each in records.priors(task.workload)]
+    priors = [each for each in ranked if each in set(plan)]
+    if priors and len(explored) < limit <= len(known) + len(first):
+        chosen = [each for each in [*priors[:RECHECKED], *first] if each not in explored]
+        return PendingTask(task, chosen, len(chosen), recheck=True)
+    left = [each for each in plan if each not in explored]
+    order = {candidate: number for number, candidate in enumerate(priors)}
+    left.sort(key=lambda each: (each not in first, order.get(each, len(order))))
+    return PendingTask(task, left, max(len(first), limit - len(explored)))
 
 
-def _result(task: Task, plan: Sequence[Candidate], records: RecordStore) -> TaskResult:
-    before, best = records.find(task.workload, schedules.UNSCHEDULED), records.best(task.workload)
+def _result(
+    task: Task, plan: Sequence[Candidate], records: RecordStore, options: TuneOptions
+) -> TaskResult:
     found = [r for c in plan if (r := records.find(task.workload, c)) is not None]
-    if before is None or best is None:
+    best, before = records.best(task.workload), records.find(task.workload, schedules.UNSCHEDULED)
+    if before is None:
+        elsewhere = records.priors(task.workload)
+        before = next((r for r in elsewhere if r.candidate == schedules.UNSCHEDULED), None)
+    if best is None and options.measure:
         reasons = {r.failure for r in found if r.failure} or {"nothing was measured"}
         raise ExecutionError(
             f"no candidate of the kernel {task.name} works on {records.folder.parent.name}: "
             + "; ".join(sorted(reasons))
         )
-    return TaskResult(task, before, best, len(found), sum(r.failure is not None for r in found))
+    return TaskResult(
+        task=task,
+        # Unmeasured, the first of the plan is the most promising one.
+        candidate=plan[min(1, len(plan) - 1)] if best is None else best.candidate,
+        best=best,
+        before=before,
+        is_prior=best is not None and records.is_prior(best),
+        measured=len(found),
+        failed=sum(r.failure is not None for r in found),
+    )

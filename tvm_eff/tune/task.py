@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -97,8 +97,8 @@ def _kind(work: analysis.Contraction) -> str:
     return f"{'depthwise' if work.depthwise else 'conv'} {kernel}"
 
 
-def extract(mod: tvm.IRModule) -> list[Task]:
-    """Return the distinct kernels that ``main`` of `mod` calls, the most work first.
+def kernels(mod: tvm.IRModule) -> dict[str, Task]:
+    """Return the kernels that ``main`` of `mod` calls, by their names.
 
     Kernels with dynamic shapes are left out: they cannot be measured. So are those that
     only put a concatenation together: no library has them.
@@ -107,17 +107,22 @@ def extract(mod: tvm.IRModule) -> list[Task]:
 
     def visit(node: object) -> None:
         if isinstance(node, relax.Call) and node.op.same_as(tvm.ir.Op.get("relax.call_tir")):
-            calls[node.args[0].name_hint] += 1
+            calls[str(node.args[0].name_hint)] += 1
 
     relax.analysis.post_order_visit(mod["main"], visit)
+    return {
+        name: Task(name, mod[name], count)
+        for name, count in calls.items()
+        if _is_static(mod[name]) and TOGETHER not in (mod[name].attrs or {})
+    }
+
+
+def extract(mod: tvm.IRModule) -> list[Task]:
+    """Return the distinct kernels among :func:`kernels`, the most work first."""
     found: dict[str, Task] = {}
-    for name, count in calls.items():
-        func = mod[name]
-        if not _is_static(func) or TOGETHER in (func.attrs or {}):
-            continue
-        task = Task(name, func, count)
+    for task in kernels(mod).values():
         seen = found.get(task.workload)
-        found[task.workload] = Task(seen.name, seen.func, seen.calls + count) if seen else task
+        found[task.workload] = replace(seen, calls=seen.calls + task.calls) if seen else task
     return sorted(found.values(), key=lambda task: -task.operations * task.calls)
 
 

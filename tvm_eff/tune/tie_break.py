@@ -36,7 +36,7 @@ _ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
-class Remeasurer:
+class TieBreaker:
     """Measures again what came out close to the best of its kernel.
 
     Attributes
@@ -56,7 +56,7 @@ class Remeasurer:
     records: RecordStore
     search: Search
 
-    def settle(self, task: Task, plan: Sequence[Candidate]) -> None:
+    def break_ties(self, task: Task, plan: Sequence[Candidate]) -> None:
         """Compare until the best of a kernel has been compared with what is close to it."""
         for _ in range(_ATTEMPTS):
             close = self._close(task, plan)
@@ -69,10 +69,8 @@ class Remeasurer:
                 return
 
     def _close(self, task: Task, plan: Sequence[Candidate]) -> list[Record]:
-        here = self.device.fingerprint.as_dict()
         found = [r for c in plan if (r := self.records.find(task.workload, c)) and not r.failure]
-        ours = [record for record in found if record.device == here]
-        ordered = sorted(ours, key=lambda record: record.value)[:MOST]
+        ordered = sorted(found, key=lambda record: record.value)[:MOST]
         return [each for each in ordered if each.value <= CLOSE * ordered[0].value]
 
     def _compare(self, task: Task, close: Sequence[Record]) -> None:

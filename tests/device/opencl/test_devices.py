@@ -68,13 +68,13 @@ def test_first_device_that_has_what_is_needed() -> None:
     with LocalOpenCLDevice(["cl_khr_fp16"]) as device:
         assert device.opencl_device is not None
         assert device.opencl_device.has_float16
-        assert "Intel" in device.fingerprint.where
+        assert "Intel" in device.where
 
 
 def test_closed_device() -> None:
     device = LocalOpenCLDevice(driver="pocl")
     with pytest.raises(DeviceError, match="not open"):
-        _ = device.fingerprint
+        _ = device.identity
 
 
 def test_work_group_too_large(device: LocalOpenCLDevice, library: Path, tmp_path: Path) -> None:
@@ -100,8 +100,8 @@ def test_call_and_compare(device: LocalOpenCLDevice, library: Path) -> None:
     contenders = [Contender(library, [X]), Contender(library, [X])]
     both = device.compare(contenders, "main", [SHAPE], rounds=2, min_repeat_ms=1.0)
     assert [len(each.values) for each in both] == [2, 2]
-    assert device.fingerprint.kind == "local"
-    assert "this machine" in device.fingerprint.where
+    assert device.stands_in
+    assert "this machine" in device.where
 
 
 def test_network(device: LocalOpenCLDevice, tmp_path: Path) -> None:
@@ -154,8 +154,8 @@ def test_board(library: Path, caches: dict[str, str], tmp_path: Path) -> None:
         assert (doubled == 2 * X).all()
         assert measured is not None
         assert board.opencl_device is not None
-        assert board.fingerprint.cpu == board.opencl_device.name
-        assert board.fingerprint.where == f"rpc 127.0.0.1:{port}"
+        assert board.opencl_device.name in board.identity.gpu
+        assert board.where == f"rpc 127.0.0.1:{port}"
 
 
 def test_board_without_the_plugin(caches: dict[str, str], tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tvm_eff import passes, schedules, targets
 from tvm_eff.cli import bench, tune
 from tvm_eff.codegen.opencl_source import source_of
 from tvm_eff.errors import BundleError
-from tvm_eff.passes.tir import predicate_removal
+from tvm_eff.passes.pipeline import OPENCL_PIPELINE
 from tvm_eff.targets import Target
 from tvm_eff.tune.task import Task, extract
 
@@ -116,8 +116,6 @@ def test_board_gets_the_kernels_that_ran_here(dtype: str) -> None:
 def _source(task: Task, target: Target) -> str:
     sch = schedules.apply(task.func, schedules.candidates(task.func, target)[0], target)
     mod = tvm.s_tir.transform.RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(sch.mod)
-    source = source_of(
-        tvm.tirx.build(mod, target=target.tvm_target(), pipeline=predicate_removal.PIPELINE)
-    )
+    source = source_of(tvm.tirx.build(mod, target=target.tvm_target(), pipeline=OPENCL_PIPELINE))
     assert "__kernel" in source
     return source

@@ -101,9 +101,9 @@ def error_of(model: nn.Module, network: RelaxNetwork, folder: Path) -> float:
     library = folder / "model.so"
     tasks = tune.extract(network.mod)
     with LocalDevice() as device:
-        records = tune.RecordStore(folder, HOST, "seconds")
-        tune.tune(tasks, HOST, device, records, tune.TuneOptions(trials=2))
-        build_library(network, tasks, records.database, HOST, library)
+        records = tune.RecordStore(folder, HOST, "seconds", device.identity)
+        found = tune.tune(tasks, HOST, device, records, tune.TuneOptions(trials=2))
+        build_library(network, tune.winners(found), HOST, library)
         x = np.random.default_rng(0).standard_normal(SHAPE).astype("float32")
         with torch.no_grad():
             expected = model(torch.from_numpy(x)).numpy()

@@ -17,7 +17,7 @@ from networks import NETWORKS, made
 from torch import nn
 from tvm import relax, tirx
 
-from tvm_eff import frontend, models, passes, targets, tune
+from tvm_eff import frontend, models, passes, targets
 from tvm_eff.deploy.library import build_library
 from tvm_eff.device import LocalDevice
 from tvm_eff.errors import UsageError
@@ -45,7 +45,7 @@ def run(
 ) -> list[np.ndarray]:
     """Run a network's kernels unscheduled on this machine's processor."""
     library = folder / "model.so"
-    build_library(network, tune.extract(network.mod), None, HOST, library)
+    build_library(network, None, HOST, library)
     outputs, _ = device.run(library, [x.numpy() for x in inputs])
     return list(outputs)
 

@@ -14,6 +14,7 @@ from tvm.s_tir import Schedule
 from tvm_eff import targets
 from tvm_eff.codegen import build_kernel
 from tvm_eff.device import LocalOpenCLDevice
+from tvm_eff.passes.pipeline import OPENCL_PIPELINE
 from tvm_eff.passes.tir import predicate_removal
 from tvm_eff.tensors import TensorSpec
 
@@ -73,9 +74,7 @@ def source_of(sch: Schedule, pipeline: str) -> str:
 
 def test_partial_tile_keeps_the_conditions_of_loads_and_stores() -> None:
     sch = product(partial_tile)
-    plain, without = (
-        source_of(sch, each).count("if (") for each in ("default", predicate_removal.PIPELINE)
-    )
+    plain, without = (source_of(sch, each).count("if (") for each in ("default", OPENCL_PIPELINE))
     # Two rows are not whole: their sums are set to zero and added to; loaded, and stored.
     assert plain - without == 4
     assert without == 4
@@ -83,7 +82,7 @@ def test_partial_tile_keeps_the_conditions_of_loads_and_stores() -> None:
 
 def test_a_sum_that_is_only_partly_conditional_is_left_alone() -> None:
     sch = product(partial_sum)
-    assert source_of(sch, predicate_removal.PIPELINE) == source_of(sch, "default")
+    assert source_of(sch, OPENCL_PIPELINE) == source_of(sch, "default")
 
 
 @pytest.mark.parametrize("schedule", [partial_tile, partial_sum])
@@ -114,9 +113,7 @@ def test_a_load_that_the_condition_protects_stays_under_it() -> None:
         sch.decompose_reduction(main, k)
 
     sch = product(schedule)
-    plain, without = (
-        source_of(sch, each).count("if (") for each in ("default", predicate_removal.PIPELINE)
-    )
+    plain, without = (source_of(sch, each).count("if (") for each in ("default", OPENCL_PIPELINE))
     # Only setting the two sums to zero needs no condition.
     assert plain - without == 2
 

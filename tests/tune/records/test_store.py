@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import subprocess
 import sys
 import tempfile
@@ -14,62 +15,58 @@ from pathlib import Path
 import pytest
 import tvm
 from kernels import HOST, small_convolution, tasks_of
+from records import HERE, add, measured, opened
 from torch import nn
 from tvm.s_tir import meta_schedule as ms
 
 from tvm_eff import schedules, targets
+from tvm_eff.device import MachineIdentity
 from tvm_eff.errors import RecordError
-from tvm_eff.schedules import Candidate
+from tvm_eff.passes import pipeline
+from tvm_eff.schedules import UNSCHEDULED, Candidate
 from tvm_eff.tune import Record, RecordStore
+from tvm_eff.tune.records import generation
+from tvm_eff.tune.records.database import WINNERS, Winner
+from tvm_eff.tune.records.measurements import encode_definition
 from tvm_eff.tune.records.store import MEASUREMENTS, RECORDS, WORKLOADS
 
-FILES = (MEASUREMENTS, WORKLOADS, RECORDS)
+DATABASE = (WORKLOADS, RECORDS, WINNERS)
 RASP4 = targets.load("rasp4")
-
-
-def opened(folder: Path) -> RecordStore:
-    return RecordStore(folder, HOST, "seconds")
-
-
-def measured(number: int, value: float = 1e-3, failure: str | None = None) -> Record:
-    return Record(
-        workload=small_convolution().workload,
-        task="small_convolution",
-        candidate=Candidate.of("register_tile", {"rows": number, "order": 0}),
-        unit="seconds",
-        values=() if failure else (value, value * 1.1, value * 0.9),
-        failure=failure,
-        error=None if failure else 1e-7,
-        device={"kind": "local", "where": "a test"},
-        versions={"tvm": "0.27"},
-    )
-
-
-def commit(store: RecordStore, number: int, value: float) -> Record:
-    """Add a real candidate as measured and commit its schedule."""
-    task = small_convolution()
-    candidate = schedules.candidates(task.func, HOST)[number]
-    record = replace(measured(0, value), candidate=candidate)
-    store.add(record)
-    store.commit(task, record, schedules.apply(task.func, candidate, HOST))
-    return record
+TASK = small_convolution()
+PLAN = schedules.candidates(TASK.func, HOST)
+FAILED = measured(TASK, PLAN[7], failure="it crashed")
 
 
 @pytest.fixture
 def filled(tmp_path: Path) -> RecordStore:
-    """A store with three measurements, two of them winners in their time."""
+    """A store with three measurements, the second of which is the best."""
     store = opened(tmp_path)
-    commit(store, 0, 2e-3)
-    commit(store, 1, 1e-3)
-    store.add(measured(7, failure="it crashed"))
-    return store
+    return add(store, measured(TASK, PLAN[0], 2e-3), measured(TASK, PLAN[1], 1e-3), FAILED)
 
 
-@pytest.mark.parametrize("name", FILES)
+def lines_of(store: RecordStore) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (store.folder / MEASUREMENTS).read_text().splitlines()]
+
+
+def rewrite(store: RecordStore, lines: list[dict[str, object]]) -> None:
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (store.folder / MEASUREMENTS).write_text(text)
+
+
+def assert_complete(store: RecordStore) -> None:
+    assert store.find(TASK.workload, FAILED.candidate) == FAILED
+    best = store.best(TASK.workload)
+    assert best is not None and (best.candidate, best.value) == (PLAN[1], 1e-3)
+    assert not store.is_prior(best)
+
+
+# What a crash or a stray hand leaves.
+
+
 def test_torn_last_line_is_dropped(
-    name: str, filled: RecordStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    filled: RecordStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = filled.folder / name
+    path = filled.folder / MEASUREMENTS
     whole = path.read_bytes()
     path.write_bytes(whole + whole.splitlines()[-1][:-9])
     with caplog.at_level(logging.WARNING):
@@ -78,17 +75,27 @@ def test_torn_last_line_is_dropped(
     assert path.read_bytes() == whole
     assert_complete(store)
     # The next append starts a line of its own.
-    commit(store, 2, 5e-4)
-    store.add(measured(8))
-    assert opened(tmp_path).find(measured(8).workload, measured(8).candidate) == measured(8)
-    assert opened(tmp_path).committed(small_convolution()) == 5e-4
+    added = measured(TASK, PLAN[8], 5.0)
+    store.add(added)
+    assert opened(tmp_path).find(TASK.workload, PLAN[8]) == added
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_last_line_without_its_newline_is_kept(
-    name: str, filled: RecordStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_line_behind_another_sessions_torn_one_is_not_lost(
+    filled: RecordStore, tmp_path: Path
 ) -> None:
-    path = filled.folder / name
+    path = filled.folder / MEASUREMENTS
+    with path.open("ab") as file:
+        file.write(b'{"kind": "measurement", "tar')
+    added = measured(TASK, PLAN[8], 5.0)
+    filled.add(added)
+    assert_complete(opened(tmp_path))
+    assert opened(tmp_path).find(TASK.workload, PLAN[8]) == added
+
+
+def test_last_line_without_its_newline_is_kept(
+    filled: RecordStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = filled.folder / MEASUREMENTS
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
     assert_complete(opened(tmp_path))
@@ -96,79 +103,72 @@ def test_last_line_without_its_newline_is_kept(
     assert caplog.text == ""
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_empty_or_missing_file(name: str, tmp_path: Path) -> None:
-    opened(tmp_path)
-    path = next(tmp_path.glob("*/seconds")) / name
-    path.write_bytes(b"")
-    assert opened(tmp_path).committed(small_convolution()) == float("inf")
-    path.unlink()
-    assert opened(tmp_path).best(small_convolution().workload) is None
+@pytest.mark.parametrize("content", [b"", None])
+def test_empty_or_missing_file(content: bytes | None, tmp_path: Path) -> None:
+    path = opened(tmp_path).folder / MEASUREMENTS
+    if content is not None:
+        path.write_bytes(content)
+    assert opened(tmp_path).best(TASK.workload) is None
 
 
-@pytest.mark.parametrize("garbage", [b"\x00\xff\xfe", b"{'a': 1}", b"", b"half a line"])
-@pytest.mark.parametrize("name", FILES)
-def test_garbage_in_the_middle(
-    name: str, garbage: bytes, filled: RecordStore, tmp_path: Path
-) -> None:
-    path = filled.folder / name
+@pytest.mark.parametrize("garbage", [b"\x00\xff\xfe", b"{'a': 1}", b"", b"half a line", b"{}\r{}"])
+def test_garbage_in_the_middle(garbage: bytes, filled: RecordStore, tmp_path: Path) -> None:
+    path = filled.folder / MEASUREMENTS
     first, *rest = path.read_bytes().splitlines(keepends=True)
-    damaged = b"".join([first, garbage + b"\n", *(rest or [first])])
+    damaged = b"".join([first, garbage + b"\n", *rest])
     path.write_bytes(damaged)
     with pytest.raises(RecordError, match=f"{path}, line 2: not JSON; remove the line"):
         opened(tmp_path)
     assert path.read_bytes() == damaged
 
 
-@pytest.mark.parametrize("line", ["{}", "[]", "5", '"text"', "[1, 2, 3]", "null", '[0, {"a": 1}]'])
-@pytest.mark.parametrize("name", FILES)
-def test_json_that_is_no_record(name: str, line: str, filled: RecordStore, tmp_path: Path) -> None:
-    with (filled.folder / name).open("a") as file:
+@pytest.mark.parametrize("line", ["{}", "[]", "5", '"text"', "[1, 2, 3]", "null", '{"kind": 5}'])
+def test_json_that_is_no_record(line: str, filled: RecordStore, tmp_path: Path) -> None:
+    with (filled.folder / MEASUREMENTS).open("a") as file:
         file.write(line + "\n")
-    with pytest.raises(RecordError, match=f"{filled.folder / name}, line .*: not a .*remove"):
+    with pytest.raises(RecordError, match=r"line 6: not a measurement .*remove the line"):
         opened(tmp_path)
 
 
-def change(line: dict[str, object], **fields: object) -> dict[str, object]:
-    return {**line, **fields}
-
-
 @pytest.mark.parametrize(
-    "damage",
+    "edit",
     [
-        lambda line: change(line, target="rasp4"),
-        lambda line: change(line, unit="instructions"),
-        lambda line: change(line, unit="furlongs"),
-        lambda line: change(line, temperature=60),
-        lambda line: change(line, workload=5),
-        lambda line: change(line, task=None),
-        lambda line: change(line, values="0.001"),
-        lambda line: change(line, values=[]),
-        lambda line: change(line, values=["0.001"]),
-        lambda line: change(line, values=None),
-        lambda line: change(line, values=[float("nan")]),
-        lambda line: change(line, values=[-1.0]),
-        lambda line: change(line, failure=5),
-        lambda line: change(line, error="small"),
-        lambda line: change(line, device="a board"),
-        lambda line: change(line, versions={"tvm": 0.27}),
-        lambda line: change(line, candidate="register_tile"),
-        lambda line: change(line, candidate={"rows": 7}),
-        lambda line: change(line, candidate={"rule": "register_tile", "rows": "7"}),
-        lambda line: change(line, candidate={"rule": 5, "rows": 7}),
-        lambda line: {key: value for key, value in line.items() if key != "target"},
-        lambda line: {key: value for key, value in line.items() if key != "workload"},
-        lambda line: {key: value for key, value in line.items() if key != "candidate"},
+        lambda line: {**line, "values": [1e-9]},
+        lambda line: {**line, "candidate": {**line["candidate"], "rows": 1}},
+        lambda line: {**line, "workload": "17"},
+        lambda line: {**line, "target": "rasp4"},
+        lambda line: {**line, "temperature": 60},
+        lambda line: {**line, "check": "00000000"},
+        lambda line: {key: value for key, value in line.items() if key != "check"},
+        lambda line: {key: value for key, value in line.items() if key != "machine"},
     ],
 )
-def test_measurement_that_cannot_be_meant(
-    damage: Callable[[dict[str, object]], object], filled: RecordStore, tmp_path: Path
+def test_record_that_was_edited_by_hand(
+    edit: Callable[[dict[str, object]], dict[str, object]], filled: RecordStore, tmp_path: Path
 ) -> None:
+    lines = lines_of(filled)
+    number = next(n for n, line in enumerate(lines) if line["kind"] == "measurement")
+    lines[number] = edit(lines[number])
+    rewrite(filled, lines)
     path = filled.folder / MEASUREMENTS
-    lines = path.read_text().splitlines()
-    lines[1] = json.dumps(damage(json.loads(lines[1])))
-    path.write_text("\n".join(lines) + "\n")
-    with pytest.raises(RecordError, match=f"{path}, line 2: not a measurement"):
+    with pytest.raises(RecordError, match=f"{path}, line {number + 1}: .*changed since it was wri"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("field", ["stepping", "features", "threads"])
+def test_machine_that_was_edited_by_hand(field: str, filled: RecordStore, tmp_path: Path) -> None:
+    lines = lines_of(filled)
+    machine = next(line for line in lines if line["kind"] == "machine")
+    machine[field] = 4 if field == "threads" else "another"
+    rewrite(filled, lines)
+    with pytest.raises(RecordError, match=r"line 1: .*changed since it was written"):
+        opened(tmp_path)
+
+
+def test_unknown_kind_names_the_nearest(filled: RecordStore, tmp_path: Path) -> None:
+    with (filled.folder / MEASUREMENTS).open("a") as file:
+        file.write('{"kind": "measurment"}\n')
+    with pytest.raises(RecordError, match="unknown kind 'measurment'; did you mean 'measurement'"):
         opened(tmp_path)
 
 
@@ -180,16 +180,9 @@ def test_records_of_another_target(filled: RecordStore, tmp_path: Path) -> None:
 
 
 def test_units_and_targets_are_kept_apart(filled: RecordStore, tmp_path: Path) -> None:
-    workload = small_convolution().workload
-    assert opened(tmp_path).best(workload) is not None
-    assert RecordStore(tmp_path, HOST, "instructions").best(workload) is None
-    assert RecordStore(tmp_path, RASP4, "seconds").best(workload) is None
-
-
-def test_winners_without_their_workload(filled: RecordStore, tmp_path: Path) -> None:
-    (filled.folder / WORKLOADS).write_bytes(b"")
-    with pytest.raises(RecordError, match=f"{RECORDS}, line 1: .*{WORKLOADS} has no workload 0"):
-        opened(tmp_path)
+    assert opened(tmp_path).best(TASK.workload) is not None
+    assert opened(tmp_path, unit="instructions").best(TASK.workload) is None
+    assert RecordStore(tmp_path, RASP4, "seconds").best(TASK.workload) is None
 
 
 @pytest.mark.parametrize("at", ["", "seconds"])
@@ -202,104 +195,244 @@ def test_folder_that_cannot_be_made(at: str, tmp_path: Path) -> None:
     assert in_the_way.read_text() == "a file"
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_folder_in_the_place_of_a_file(name: str, tmp_path: Path) -> None:
-    folder = tmp_path / HOST.log_name / "seconds" / name
+def test_folder_in_the_place_of_a_file(tmp_path: Path) -> None:
+    folder = tmp_path / HOST.log_name / "seconds" / MEASUREMENTS
     folder.mkdir(parents=True)
     with pytest.raises(RecordError, match=str(folder)):
         opened(tmp_path)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is full")
-@pytest.mark.parametrize("name", [MEASUREMENTS, RECORDS])
-def test_full_disk(name: str, tmp_path: Path) -> None:
+def test_full_disk(tmp_path: Path) -> None:
     store = opened(tmp_path)
-    (store.folder / name).unlink(missing_ok=True)
-    (store.folder / name).symlink_to("/dev/full")
-    with pytest.raises(RecordError, match=f"cannot write .*{name}: No space left.*nothing.*lost"):
-        commit(store, 0, 1e-3)
-    # With room again, the same is written, and once.
-    (store.folder / name).unlink()
+    path = store.folder / MEASUREMENTS
+    path.symlink_to("/dev/full")
+    with pytest.raises(RecordError, match=f"cannot write {path}: No space left.*nothing.*lost"):
+        store.add(FAILED)
+    # With room again, the same is written.
+    path.unlink()
+    opened(tmp_path).add(FAILED)
+    assert opened(tmp_path).find(TASK.workload, FAILED.candidate) == FAILED
+
+
+# What a value holds for.
+
+
+def test_same_name_other_stepping_is_a_prior(filled: RecordStore, tmp_path: Path) -> None:
+    store = opened(tmp_path, replace(HERE, stepping="4"))
+    best = store.best(TASK.workload)
+    assert best is not None and best.candidate == PLAN[1]
+    assert store.is_prior(best)
+    assert store.find(TASK.workload, PLAN[1]) is None
+    assert store.explored(TASK.workload, PLAN) == set()
+    assert store.known(TASK.workload, PLAN) == {PLAN[0], PLAN[1], PLAN[7]}
+    # What is measured here decides, however much slower it is.
+    own = measured(TASK, PLAN[0], 9.0, machine=replace(HERE, stepping="4"))
+    store.add(own)
+    assert store.best(TASK.workload) == own
+    assert not store.is_prior(own)
+
+
+def test_values_of_another_version_of_tvm_are_priors(
+    filled: RecordStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tvm, "__version__", "0.28.0")
     store = opened(tmp_path)
-    commit(store, 0, 1e-3)
-    assert opened(tmp_path).committed(small_convolution()) == 1e-3
+    best = store.best(TASK.workload)
+    assert best is not None and store.is_prior(best)
 
 
-def test_temporary_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_of_another_list_of_passes_are_priors(
+    filled: RecordStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes = [*pipeline.lower_tir_cpu(), tvm.tirx.transform.StmtSimplify()]
+    monkeypatch.setattr(pipeline, "lower_tir_cpu", lambda: passes)
+    generation.generation_of.__globals__["_passes"].cache_clear()
+    try:
+        store = opened(tmp_path)
+        best = store.best(TASK.workload)
+        assert best is not None and store.is_prior(best)
+    finally:
+        generation.generation_of.__globals__["_passes"].cache_clear()
+
+
+def test_values_of_another_version_of_the_rule_are_priors(
+    filled: RecordStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rule = next(each for each in schedules.registry.RULES if each.name == PLAN[1].rule)
+    monkeypatch.setattr(type(rule), "version", 2, raising=False)
+    assert opened(tmp_path).find(TASK.workload, PLAN[1]) is None
+
+
+def test_records_of_a_rule_that_is_gone_are_priors(tmp_path: Path) -> None:
+    gone = Candidate("gone", (("rows", 3),))
+    store = add(opened(tmp_path), measured(TASK, gone, 1e-3), measured(TASK, PLAN[0], 2e-3))
+    for each in (store, opened(tmp_path)):
+        best = each.best(TASK.workload)
+        assert best is not None and best.candidate == PLAN[0]
+
+
+def test_priors_come_from_the_machine_that_is_most_like_this_one(tmp_path: Path) -> None:
+    near, far = replace(HERE, stepping="4"), MachineIdentity("Linux aarch64", "Another")
+    store = add(
+        opened(tmp_path, None),
+        *(measured(TASK, PLAN[n], 1e-6 * (9 - n), machine=far) for n in range(4)),
+        measured(TASK, PLAN[5], 2.0, machine=near),
+        measured(TASK, PLAN[6], 1.0, machine=near),
+    )
+    assert store.best(TASK.workload) is not None
+    ranked = [each.candidate for each in opened(tmp_path).priors(TASK.workload)]
+    assert ranked == [PLAN[6], PLAN[3], PLAN[5], PLAN[2], PLAN[1], PLAN[0]]
+
+
+def test_instructions_are_the_same_on_every_machine(tmp_path: Path) -> None:
+    board = MachineIdentity("qemu-user aarch64", "cortex-a72", threads=1)
+    store = opened(tmp_path, board, "instructions")
+    store.add(measured(TASK, PLAN[0], 5.0, machine=board, unit="instructions"))
+    best = opened(tmp_path, board, "instructions").best(TASK.workload)
+    assert best is not None and not opened(tmp_path, board, "instructions").is_prior(best)
+
+
+def test_records_of_the_first_format_are_priors(tmp_path: Path) -> None:
+    candidate = {"rule": PLAN[2].rule, **PLAN[2].as_dict()}
+    common = {"target": HOST.log_name, "workload": TASK.workload, "unit": "seconds"}
+    device = {"kind": "local", "where": "this machine (A, 2 threads)", "tvm": "0.27"}
+    lines = [
+        {"source": "1", "device": device, "versions": {"tvm": "0.27.0.post1"}},
+        {**common, "task": "t", "candidate": candidate, "values": [1e-3], "source": "1"},
+        {**common, "pruned": ["12345678"]},
+    ]
     store = opened(tmp_path)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
-    with pytest.raises(RecordError, match=r"cannot write to the temporary folder .*/gone.*TMPDIR"):
-        commit(store, 0, 1e-3)
-    # The measurement is there; its schedule can be committed later.
-    assert opened(tmp_path).best(small_convolution().workload) is not None
-    assert opened(tmp_path).committed(small_convolution()) == float("inf")
+    rewrite(store, lines)
+    store = opened(tmp_path)
+    best = store.best(TASK.workload)
+    assert best is not None and store.is_prior(best)
+    assert best.machine.name == "this machine (A, 2 threads)"
+    # A session goes on behind them.
+    own = measured(TASK, PLAN[3], 5.0)
+    store.add(own)
+    assert opened(tmp_path).best(TASK.workload) == own
 
 
-def test_what_was_added_is_found(filled: RecordStore, tmp_path: Path) -> None:
-    for store in (filled, opened(tmp_path)):
-        assert_complete(store)
-        unknown = Candidate.of("register_tile", {"rows": 99})
-        assert store.find(small_convolution().workload, unknown) is None
-        assert store.find("another workload", measured(7).candidate) is None
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"source": "1", "device": {}, "versions": {}, "more": 1},
+        {"source": "1", "device": {}},
+        {"source": 1, "device": {}, "versions": {}},
+        {"target": HOST.log_name, "unit": "seconds", "workload": "1", "pruned": "abc"},
+        {"target": HOST.log_name, "unit": "instructions", "workload": "1", "pruned": []},
+        {"target": HOST.log_name, "unit": "seconds", "workload": "1", "source": "unknown"},
+    ],
+)
+def test_line_of_the_first_format_that_cannot_be_meant(
+    line: dict[str, object], tmp_path: Path
+) -> None:
+    store = opened(tmp_path)
+    rewrite(store, [line])
+    with pytest.raises(RecordError, match="line 1: not a measurement"):
+        opened(tmp_path)
 
 
-def assert_complete(store: RecordStore) -> None:
-    task = small_convolution()
-    failure = measured(7, failure="it crashed")
-    assert store.find(task.workload, failure.candidate) == failure
-    best = store.best(task.workload)
-    assert best is not None
-    assert best.candidate == schedules.candidates(task.func, HOST)[1]
-    assert best.value == best.values[0] == 1e-3
-    assert store.committed(task) == 1e-3
+def test_what_was_measured_again_replaces_what_was_before(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    for value in (1.0, 3.0):
+        store.add(measured(TASK, PLAN[0], value))
+    store.add(measured(TASK, PLAN[1], 2.0))
+    for each in (store, opened(tmp_path)):
+        best = each.best(TASK.workload)
+        assert best is not None and best.candidate == PLAN[1]
 
 
 def test_a_failure_is_never_best(tmp_path: Path) -> None:
     store = opened(tmp_path)
-    store.add(measured(1, failure="wrong result"))
-    assert store.best(small_convolution().workload) is None
-    store.add(measured(2, 5.0))
-    best = opened(tmp_path).best(small_convolution().workload)
-    assert best == measured(2, 5.0)
+    store.add(FAILED)
+    assert store.best(TASK.workload) is None
+    added = measured(TASK, PLAN[2], 5.0)
+    store.add(added)
+    assert opened(tmp_path).best(TASK.workload) == added
 
 
-def test_the_slower_of_two_winners_is_not_used(tmp_path: Path) -> None:
-    store = opened(tmp_path)
-    fast = commit(store, 3, 1e-3)
-    commit(store, 4, 2e-3)
-    for each in (store, opened(tmp_path)):
-        assert each.committed(small_convolution()) == 1e-3
-        found = each.database.query_tuning_record(
-            small_convolution().module, HOST.tvm_target(), "main"
-        )
-        scheduled = schedules.apply(small_convolution().func, fast.candidate, HOST)
-        assert str(found.trace) == str(scheduled.trace)
+def test_a_machine_is_described_once(filled: RecordStore) -> None:
+    kinds = [line["kind"] for line in lines_of(filled)]
+    assert kinds == ["machine", "generation", "measurement", "measurement", "measurement"]
+    assert lines_of(filled)[0] == encode_definition(HERE)
+
+
+# MetaSchedule's database.
+
+
+def winner(candidate: Candidate, value: float) -> Winner:
+    return Winner(TASK, candidate, value)
 
 
 def test_stock_metaschedule_reads_the_winners(filled: RecordStore) -> None:
+    filled.write_winners([winner(PLAN[0], 2e-3)])
+    filled.write_winners([winner(PLAN[1], 1e-3)])
     stock = ms.database.JSONDatabase(
         str(filled.folder / WORKLOADS), str(filled.folder / RECORDS), allow_missing=False
     )
-    assert len(stock) == 2
-    task = small_convolution()
-    assert stock.has_workload(task.module)
-    found = stock.query_tuning_record(task.module, HOST.tvm_target(), "main")
+    assert len(stock) == 1
+    assert stock.has_workload(TASK.module)
+    found = stock.query_tuning_record(TASK.module, HOST.tvm_target(), "main")
     assert [float(each) for each in found.run_secs] == [1e-3]
-    wanted = schedules.apply(task.func, schedules.candidates(task.func, HOST)[1], HOST)
+    wanted = schedules.apply(TASK.func, PLAN[1], HOST)
     assert str(found.trace) == str(wanted.trace)
+
+
+def test_winners_that_are_there_are_not_written_again(filled: RecordStore) -> None:
+    filled.write_winners([winner(PLAN[1], 1e-3)])
+    before = {name: (filled.folder / name).stat().st_mtime_ns for name in DATABASE}
+    filled.write_winners([winner(PLAN[1], 1e-3)])
+    assert {name: (filled.folder / name).stat().st_mtime_ns for name in DATABASE} == before
+
+
+@pytest.mark.parametrize("name", [WORKLOADS, RECORDS])
+def test_lost_file_of_the_database_is_written_again(name: str, filled: RecordStore) -> None:
+    filled.write_winners([winner(PLAN[1], 1e-3)])
+    (filled.folder / name).unlink()
+    if name == WORKLOADS:
+        (filled.folder / RECORDS).unlink()
+    filled.write_winners([winner(PLAN[1], 1e-3)])
+    assert all((filled.folder / each).is_file() for each in DATABASE)
+
+
+@pytest.mark.parametrize("name", [WORKLOADS, RECORDS])
+@pytest.mark.parametrize("line", ["{}", "[]", "5", "half a li"])
+def test_damaged_database_names_the_line(name: str, line: str, filled: RecordStore) -> None:
+    filled.write_winners([winner(PLAN[0], 2e-3)])
+    with (filled.folder / name).open("a") as file:
+        file.write(line + "\n")
+    path = re.escape(str(filled.folder / name))
+    with pytest.raises(RecordError, match=f"{path}, line 2: not a .*made from the measurements"):
+        filled.write_winners([winner(PLAN[1], 1e-3)])
+
+
+def test_damaged_names_of_winners(filled: RecordStore) -> None:
+    (filled.folder / WINNERS).write_text("[")
+    with pytest.raises(RecordError, match=f"{filled.folder / WINNERS}.*remove it"):
+        filled.write_winners([winner(PLAN[1], 1e-3)])
+
+
+def test_temporary_folder_that_is_gone(
+    filled: RecordStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(RecordError, match=r"cannot write to the temporary folder .*/gone.*TMPDIR"):
+        filled.write_winners([winner(PLAN[1], 1e-3)])
 
 
 WRITER = """
 import sys
 sys.path[:0] = {path!r}
 from pathlib import Path
-from test_records import commit_one_of
-commit_one_of(Path(sys.argv[1]), int(sys.argv[2]))
+from test_store import add_winners_of
+add_winners_of(Path(sys.argv[1]), int(sys.argv[2]))
 """
 
 
-def commit_one_of(folder: Path, number: int) -> None:
-    """Commit, with a store opened before anybody wrote, winners of a network of one's own."""
+def add_winners_of(folder: Path, number: int) -> None:
+    """Write, with a store opened before anybody wrote, winners of a network of one's own."""
     store = opened(folder)
     print("ready", flush=True)
     sys.stdin.readline()
@@ -307,14 +440,13 @@ def commit_one_of(folder: Path, number: int) -> None:
         model = nn.ReLU() if number else nn.Sigmoid()
         (task,) = tasks_of(model, (1, channels, 7))
         (candidate,) = schedules.candidates(task.func, HOST)
-        record = replace(measured(0), workload=task.workload, candidate=candidate)
-        store.add(record)
-        store.commit(task, record, schedules.apply(task.func, candidate, HOST))
+        store.add(measured(task, candidate, 1e-3))
+        store.write_winners([Winner(task, candidate, 1e-3)])
 
 
 def test_two_sessions_at_once(tmp_path: Path) -> None:
     # Winners name their workload by its line: each session must see the other's lines.
-    code = WRITER.format(path=sys.path)
+    code = WRITER.format(path=[str(Path(__file__).parent), *sys.path])
     writers = [
         subprocess.Popen(
             [sys.executable, "-c", code, tmp_path, str(number)],
@@ -331,11 +463,21 @@ def test_two_sessions_at_once(tmp_path: Path) -> None:
         assert writer.returncode == 0
 
     store = opened(tmp_path)
+    stock = ms.database.JSONDatabase(str(store.folder / WORKLOADS), str(store.folder / RECORDS))
     for channels in range(1, 3):
         for model in (nn.ReLU(), nn.Sigmoid()):
             (task,) = tasks_of(model, (1, channels, 7))
             assert store.best(task.workload) is not None
-            scheduled = store.database.query_schedule(task.module, HOST.tvm_target(), "main")
+            scheduled = stock.query_schedule(task.module, HOST.tvm_target(), "main")
             (candidate,) = schedules.candidates(task.func, HOST)
             wanted = schedules.apply(task.func, candidate, HOST)
             tvm.ir.assert_structural_equal(scheduled.mod, wanted.mod)
+
+
+def test_what_was_added_is_found(filled: RecordStore, tmp_path: Path) -> None:
+    for store in (filled, opened(tmp_path)):
+        assert_complete(store)
+        assert store.find(TASK.workload, UNSCHEDULED) is None
+        assert store.find("another workload", PLAN[7]) is None
+        record = store.find(TASK.workload, PLAN[0])
+        assert isinstance(record, Record) and record.machine == HERE

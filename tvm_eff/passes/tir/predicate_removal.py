@@ -14,12 +14,6 @@ from typing import Any
 import tvm
 import tvm_ffi
 from tvm import tirx
-from tvm.tirx.compilation_pipeline import get_tir_pipeline, register_tir_pipeline
-
-from tvm_eff.passes.tir.bool_casts import select_numbers
-
-PIPELINE = "tvm_eff_gpu"
-"""The name of TVM's default pipeline with this pass behind it."""
 
 REGISTERS = "local"
 
@@ -158,12 +152,3 @@ def _element(store: tirx.BufferStore) -> tuple[Any, str]:
 
 def _holds(condition: Any, around: tuple[Any, ...]) -> bool:
     return any(tvm_ffi.structural_equal(condition, each) for each in around)
-
-
-def _pipeline() -> tuple[object, object, object]:
-    lower, finish_host, finish_device = get_tir_pipeline("default")
-    lower = tvm.ir.transform.Sequential([select_numbers, lower, drop_guards])
-    return lower, finish_host, finish_device
-
-
-register_tir_pipeline(PIPELINE, _pipeline)

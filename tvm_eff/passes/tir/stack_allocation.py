@@ -12,12 +12,6 @@ import math
 
 import tvm
 from tvm import tirx
-from tvm.tirx.compilation_pipeline import get_tir_pipeline, register_tir_pipeline
-
-from tvm_eff.passes.tir.pointer_alignment import accept_any_address
-
-PIPELINE = "tvm_eff"
-"""The name of TVM's default pipeline with this pass and that of addresses behind it."""
 
 MOST_BYTES = 32 * 1024
 
@@ -64,12 +58,3 @@ def _marked(stmt: tirx.AllocBuffer) -> tirx.Stmt:
     if size > MOST_BYTES:
         return stmt
     return tirx.AllocBuffer(buffer, {**dict(stmt.annotations), _LEFT_ALONE: tirx.IntImm("bool", 1)})
-
-
-def _pipeline() -> tuple[object, object, object]:
-    lower, finish_host, finish_device = get_tir_pipeline("default")
-    lower = tvm.ir.transform.Sequential([lower, keep_on_stack, accept_any_address])
-    return lower, finish_host, finish_device
-
-
-register_tir_pipeline(PIPELINE, _pipeline)

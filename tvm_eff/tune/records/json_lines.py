@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
+
+import filelock
 
 from tvm_eff.errors import RecordError
 
@@ -16,21 +17,21 @@ Parsed = TypeVar("Parsed")
 
 logger = logging.getLogger(__name__)
 
+_ADVICE = "remove the line, or move the file away to start afresh"
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
+
+LOCK = ".lock"
+"""The file of a folder's lock; it stays."""
+
+
+def locked(folder: Path) -> filelock.BaseFileLock:
     """Keep other processes from the files of `folder`, as far as they ask for the lock too."""
-    import fcntl  # not on Windows, where this module is imported but not used
-
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    return filelock.FileLock(folder / LOCK)
 
 
-def read(path: Path, what: str, parse: Callable[[Any], Parsed]) -> list[Parsed]:
+def read(
+    path: Path, what: str, parse: Callable[[Any], Parsed], advice: str = _ADVICE
+) -> list[Parsed]:
     """Parse every line of a file; there are none where there is no file.
 
     Parameters
@@ -41,6 +42,8 @@ def read(path: Path, what: str, parse: Callable[[Any], Parsed]) -> list[Parsed]:
         What a line must be, for the message.
     parse
         Makes a record of a line's JSON, or raises.
+    advice
+        What to do about a line that cannot be parsed.
 
     Raises
     ------
@@ -48,15 +51,12 @@ def read(path: Path, what: str, parse: Callable[[Any], Parsed]) -> list[Parsed]:
         The file cannot be read, or a line cannot be parsed; the message says which.
     """
     parsed = []
-    for number, line in enumerate(_content(path).splitlines(), start=1):
+    for number, line in enumerate(_lines(_content(path)), start=1):
         try:
             parsed.append(parse(json.loads(line)))
         except Exception as error:  # TVM's parsers raise types of their own
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise RecordError(
-                f"{path}, line {number}: not {what} ({reason}); remove the line, "
-                "or move the file away to start afresh"
-            ) from error
+            raise RecordError(f"{path}, line {number}: not {what} ({reason}); {advice}") from error
     return parsed
 
 
@@ -71,12 +71,9 @@ def repair(path: Path) -> None:
     content = _content(path)
     complete = content[: content.rfind(b"\n") + 1]
     torn = content[len(complete) :]
-    for number, line in enumerate(complete.splitlines(), start=1):
+    for number, line in enumerate(_lines(complete), start=1):
         if not _is_json(line):
-            raise RecordError(
-                f"{path}, line {number}: not JSON; remove the line, "
-                "or move the file away to start afresh"
-            )
+            raise RecordError(f"{path}, line {number}: not JSON; {_ADVICE}")
     if not torn:
         return
     if _is_json(torn):
@@ -88,18 +85,20 @@ def repair(path: Path) -> None:
             file.truncate(len(complete))
             os.fsync(file.fileno())
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
 
 
-def append(path: Path, line: Any) -> None:
-    """Append one line, which has reached the disk on return.
+def append(path: Path, *lines: Any) -> None:
+    """Append lines, which have reached the disk on return, behind a tail that is repaired.
 
     Raises
     ------
     RecordError
         It cannot be written: no right, no room.
     """
-    _append(path, encode([line]))
+    if not _ends_well(path):
+        repair(path)
+    _append(path, encode(lines))
 
 
 def encode(lines: Iterable[Any]) -> bytes:
@@ -131,10 +130,28 @@ def _append(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
 
 
-def _unwritable(path: Path, error: OSError) -> RecordError:
+def _ends_well(path: Path) -> bool:
+    """Whether a file ends with a whole line; another session may have been cut short."""
+    try:
+        with path.open("rb") as file:
+            if file.seek(0, os.SEEK_END) == 0:
+                return True
+            file.seek(-1, os.SEEK_END)
+            return file.read() == b"\n"
+    except OSError:  # there is none, or writing says what is wrong
+        return True
+
+
+def _lines(content: bytes) -> list[bytes]:
+    # Not splitlines, which would also end a line at a carriage return.
+    return content.removesuffix(b"\n").split(b"\n") if content else []
+
+
+def unwritable(path: Path, error: OSError) -> RecordError:
+    """Return the error that says that a file of records cannot be written."""
     return RecordError(
         f"cannot write {path}: {error.strerror}; make room or give the right to write, and run the "
         "same command again: nothing that was measured before is lost"

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from tvm_eff.device import Unit
+from tvm_eff import paths
+from tvm_eff.device import MachineIdentity, Unit
 from tvm_eff.errors import RecordError
 from tvm_eff.schedules import UNSCHEDULED
 from tvm_eff.tune.records import json_lines, measurements
-from tvm_eff.tune.records.database import RECORDS, WORKLOADS
+from tvm_eff.tune.records.database import RECORDS, WINNERS, WORKLOADS
 from tvm_eff.tune.records.measurements import MEASUREMENTS, Measurements
 from tvm_eff.tune.records.record import Record, digest
 
-FILES = (MEASUREMENTS, WORKLOADS, RECORDS)
+FILES = (MEASUREMENTS, WORKLOADS, RECORDS, WINNERS)
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Folder:
         Workloads, the candidates on record, and those that were measured and not kept.
     size
         Bytes of all files that hold records.
-    devices
+    machines
         Where the values come from, in words.
     """
 
@@ -44,7 +44,7 @@ class Folder:
     candidates: int
     pruned: int
     size: int
-    devices: tuple[str, ...]
+    machines: tuple[str, ...]
 
 
 def survey(logs: Path) -> list[Folder]:
@@ -100,16 +100,17 @@ def prune(logs: Path, log_name: str, output: Path, keep: int) -> list[Folder]:
     return [_prune(logs / log_name / unit, output / log_name / unit, keep) for unit in units]
 
 
-def kept(measurements: Measurements, keep: int) -> Measurements:
-    """Return the best `keep` of each workload and machine; the rest as digests."""
-    groups: dict[tuple[str, ...], dict[object, Record]] = {}
-    for record in measurements.records:
-        group = groups.setdefault((record.workload, *record.machine), {})
+def kept(found: Measurements, keep: int) -> Measurements:
+    """Return the best `keep` of each workload, machine and code; the rest as digests."""
+    groups: dict[tuple[object, ...], dict[object, Record]] = {}
+    for record in found.records:
+        # Not the rule's version: candidates of different rules are ranked together.
+        group = groups.setdefault((record.workload, record.machine, record.generation.tvm), {})
         known = group.get(record.candidate)
         if known is None or record.value < known.value:
             group[record.candidate] = record
     records = [each for group in groups.values() for each in _best(group.values(), keep)]
-    return Measurements(records, _pruned(measurements, records))
+    return Measurements(records, _pruned(found, records))
 
 
 def _best(records: Iterable[Record], keep: int) -> list[Record]:
@@ -120,29 +121,35 @@ def _best(records: Iterable[Record], keep: int) -> list[Record]:
     return before + scheduled[:keep]
 
 
-def _pruned(measurements: Measurements, records: Iterable[Record]) -> dict[str, set[str]]:
+def _pruned(
+    found: Measurements, records: Iterable[Record]
+) -> dict[tuple[str, MachineIdentity], set[str]]:
     """What some machine has measured and does not keep, though another one may."""
-    pruned = {workload: set(digests) for workload, digests in measurements.pruned.items()}
+    pruned = {key: set(digests) for key, digests in found.pruned.items()}
     stay = {(record.workload, record.machine, record.candidate) for record in records}
-    for record in measurements.records:
+    for record in found.records:
         if (record.workload, record.machine, record.candidate) not in stay:
-            pruned.setdefault(record.workload, set()).add(digest(record.candidate))
+            key = (record.workload, record.machine)
+            pruned.setdefault(key, set()).add(digest(record.candidate))
     return pruned
 
 
 def _prune(source: Path, output: Path, keep: int) -> Folder:
-    merged = _read(source)
     try:
         output.mkdir(parents=True, exist_ok=True)
-        with json_lines.locked(output):
+        with ExitStack() as locks:
+            # In one order, as another process may prune the other way round.
+            for folder in sorted({source.resolve(), output.resolve()}):
+                locks.enter_context(json_lines.locked(folder))
+            merged = _read(source)
             if output.resolve() != source.resolve():
                 shipped = _read(output)
                 merged.records += shipped.records
-                for workload, digests in shipped.pruned.items():
-                    merged.pruned.setdefault(workload, set()).update(digests)
+                for key, digests in shipped.pruned.items():
+                    merged.pruned.setdefault(key, set()).update(digests)
             lines = measurements.encode_all(source.parent.name, _unit(source), kept(merged, keep))
-            _replace(output / MEASUREMENTS, json_lines.encode(lines))
-            for name in (WORKLOADS, RECORDS):
+            paths.write_atomic(output / MEASUREMENTS, json_lines.encode(lines))
+            for name in (WORKLOADS, RECORDS, WINNERS):
                 (output / name).unlink(missing_ok=True)
     except OSError as error:
         raise RecordError(
@@ -152,21 +159,10 @@ def _prune(source: Path, output: Path, keep: int) -> Folder:
     return _summary(output)
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file that is there as a whole or not at all."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix="prune-") as folder:
-        written = Path(folder) / path.name
-        with written.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        written.replace(path)
-
-
 def _read(folder: Path) -> Measurements:
     found = measurements.read(folder / MEASUREMENTS, folder.parent.name, _unit(folder))
     # What was measured again is what counts, also where it came out slower.
-    last = {(r.workload, r.machine, r.candidate): r for r in found.records}
+    last = {(r.workload, r.machine, r.generation, r.candidate): r for r in found.records}
     return Measurements(list(last.values()), found.pruned)
 
 
@@ -177,7 +173,6 @@ def _unit(folder: Path) -> Unit:
 def _summary(folder: Path) -> Folder:
     found = _read(folder)
     files = [folder / name for name in FILES]
-    places = {record.device.get("where", "?") for record in found.records}
     return Folder(
         target=folder.parent.name,
         unit=_unit(folder),
@@ -185,5 +180,9 @@ def _summary(folder: Path) -> Folder:
         candidates=len(found.records),
         pruned=sum(map(len, found.pruned.values())),
         size=sum(path.stat().st_size for path in files if path.exists()),
-        devices=tuple(sorted(place.replace("this machine", "a machine") for place in places)),
+        machines=tuple(sorted({_words(record.machine) for record in found.records})),
     )
+
+
+def _words(machine: MachineIdentity) -> str:
+    return machine.words.replace("this machine", "a machine")

@@ -1,17 +1,18 @@
-"""Tuning records on disk: what was measured, and the schedules that won.
+"""Tuning records on disk: what was measured, where, and with which code.
 
 A target's folder holds one folder a unit, since seconds and instructions are
 never ranked together. In each:
 
 ``measurements.jsonl``
-    One line for each candidate measured, failures with their reason: the
-    workload, the candidate, the unit, the values, the error against the
-    reference, the device, the versions. It is what a resumed session reads, and
+    One line for each candidate measured, failures with their reason: see
+    :mod:`tvm_eff.tune.records.measurements`. It is what a resumed session reads, and
     all that ships: see ``prune.py``.
 ``database_workload.json``, ``database_tuning_record.json``
     The winners, in MetaSchedule's own JSON database format; MetaSchedule's field
-    ``run_secs`` holds the value in the folder's unit. Written again from the
-    measurements where they are missing.
+    ``run_secs`` holds the value in the folder's unit. Made from the measurements.
+
+A value holds for one machine and one generation of code. Any other value is a prior: it
+says which candidates to measure first, and stands in only where nothing may be measured.
 
 Lines are only ever appended, and reach the disk before the next candidate is
 measured. A last line that a crash cut short is dropped with a warning; any other
@@ -20,25 +21,29 @@ line that cannot be read is an error that names file and line.
 
 from __future__ import annotations
 
-import math
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tvm.s_tir import Schedule
 from tvm.s_tir import meta_schedule as ms
 
-from tvm_eff.device import Fingerprint, Unit
+from tvm_eff import schedules
+from tvm_eff.device import Device, MachineIdentity, Unit
 from tvm_eff.errors import RecordError
 from tvm_eff.schedules import Candidate
 from tvm_eff.targets import Target
 from tvm_eff.tune.records import database, json_lines, measurements
-from tvm_eff.tune.records.database import RECORDS, WORKLOADS
+from tvm_eff.tune.records.database import RECORDS, WORKLOADS, Winner
+from tvm_eff.tune.records.generation import Generation, generation_of
 from tvm_eff.tune.records.measurements import MEASUREMENTS
-from tvm_eff.tune.records.record import Machine, Record, digest, machine
+from tvm_eff.tune.records.record import Record, digest
 from tvm_eff.tune.task import Task
 
 __all__ = ["MEASUREMENTS", "RECORDS", "WORKLOADS", "Record", "RecordStore"]
+
+Found = dict[Candidate, Record]
+Origin = tuple[MachineIdentity, Generation]
 
 
 class RecordStore:
@@ -52,6 +57,8 @@ class RecordStore:
         The target.
     unit
         The unit of its values.
+    machine
+        The machine whose values count; without it all are priors.
 
     Raises
     ------
@@ -59,82 +66,98 @@ class RecordStore:
         A file cannot be read or written, or holds something else than its records.
     """
 
-    def __init__(self, folder: Path, target: Target, unit: Unit) -> None:
+    def __init__(
+        self, folder: Path, target: Target, unit: Unit, machine: MachineIdentity | None = None
+    ) -> None:
         self.folder = folder / target.log_name / unit
         self._target = target
         self._unit = unit
-        self._machine: Machine | None = None
+        self._machine = machine
+        self._generations: dict[str, Generation] = {}
         _make_writable(self.folder)
         with json_lines.locked(self.folder):
-            for name in (MEASUREMENTS, WORKLOADS, RECORDS):
-                json_lines.repair(self.folder / name)
+            json_lines.repair(self.folder / MEASUREMENTS)
             found = measurements.read(self.folder / MEASUREMENTS, target.log_name, unit)
-            self._winners = database.read(self.folder)
-        self._pruned = found.pruned
-        self._records: dict[str, dict[Machine, dict[Candidate, Record]]] = {}
+        self._defined = found.defined
+        self._own: dict[str, Found] = {}
+        self._others: dict[str, dict[Origin, Found]] = {}
+        self._pruned: dict[str, dict[MachineIdentity, set[str]]] = {}
+        for (workload, where), digests in found.pruned.items():
+            self._pruned.setdefault(workload, {})[where] = digests
         for record in found.records:
             self._remember(record)
 
-    def measured_on(self, device: Fingerprint) -> None:
-        """Prefer what was measured on `device` to what other machines measured."""
-        self._machine = machine(device.as_dict(), self._unit)
+    @classmethod
+    def of(cls, folder: Path, target: Target, device: Device) -> RecordStore:
+        """Return the records of a target as a device sees them, which must be open.
+
+        Raises
+        ------
+        RecordError
+            As for the class.
+        """
+        return cls(folder, target, device.unit, device.identity)
 
     def find(self, workload: str, candidate: Candidate) -> Record | None:
-        """Return what was measured of a candidate, or None.
-
-        Like :meth:`best`, it looks at one machine's measurements.
-        """
-        return self._comparable(workload).get(candidate)
+        """Return what was measured of a candidate on this machine with today's code, or None."""
+        return self._own.get(workload, {}).get(candidate)
 
     def best(self, workload: str) -> Record | None:
         """Return the fastest candidate that computes the right result, or None.
 
-        Values of different machines are never compared. Those of another machine count
-        only where this one (see :meth:`measured_on`) has measured nothing that works.
+        Where this machine has measured nothing that works, it is the most promising prior:
+        see :meth:`is_prior`.
         """
-        return min(self.usable(workload), key=lambda record: record.value, default=None)
+        own = _usable(self._own.get(workload, {}).values())
+        if own:
+            return min(own, key=lambda record: record.value)
+        return next(iter(self.priors(workload)), None)
+
+    def is_prior(self, record: Record) -> bool:
+        """Whether a record is of another machine, or of other code."""
+        return self.find(record.workload, record.candidate) != record
 
     def usable(self, workload: str) -> list[Record]:
-        """Return what :meth:`best` is the best of: candidates that work, of one machine."""
-        return _usable(self._comparable(workload))
+        """Return candidates that work and whose values may be compared with one another.
 
-    def known(self, workload: str) -> set[Candidate]:
-        """Return the candidates of a kernel that were measured and kept, here or elsewhere."""
-        machines = self._records.get(workload, {})
-        return {candidate for found in machines.values() for candidate in found}
-
-    def missing(
-        self, workload: str, plan: Sequence[Candidate], enough: int | None = None
-    ) -> list[Candidate]:
-        """Return which candidates of `plan` are to be measured.
-
-        There are none if each was measured, here or elsewhere, or was pruned. If there is
-        something to measure here, what another machine measured is measured as well, so
-        that there is something to compare it with. All are, if what is fastest elsewhere is
-        no candidate here: it was made for another number of cores, say.
-
-        Parameters
-        ----------
-        workload
-            The kernel.
-        plan
-            Its candidates, the most promising first.
-        enough
-            With as many measured elsewhere, nothing is to be measured here.
+        They are this machine's, or those of the machine most like it that has any.
         """
-        machines, pruned = self._records.get(workload, {}), self._pruned.get(workload, set())
-        known = self.known(workload)
-        own = known if self._machine is None else set(machines.get(self._machine, ()))
-        elsewhere = None if own else self.best(workload)
-        if elsewhere is not None and elsewhere.candidate not in plan:
-            return list(plan)
-        # What one machine has pruned another one may have kept: it counts where neither is this.
-        kept = set() if own else known
-        left = [each for each in plan if each in kept or digest(each) not in pruned]
-        unknown = [each for each in left if each not in known]
-        if not own and len(plan) - len(unknown) >= (len(plan) if enough is None else enough):
-            return []
-        return [each for each in left if each not in own]
+        own = _usable(self._own.get(workload, {}).values())
+        return own or next(filter(None, map(_usable, self._ordered(workload))), [])
+
+    def priors(self, workload: str) -> list[Record]:
+        """Return what works elsewhere, or worked with other code, the most promising first.
+
+        Values of different machines are never compared: the best of each come first, those of
+        the machine most like this one before the others.
+        """
+        ranked = (
+            sorted(_usable(found), key=lambda record: record.value)
+            for found in self._ordered(workload)
+        )
+        merged = itertools.chain.from_iterable(itertools.zip_longest(*ranked))
+        first: Found = {}
+        for record in merged:
+            if record is not None:
+                first.setdefault(record.candidate, record)
+        return list(first.values())
+
+    def explored(self, workload: str, plan: Sequence[Candidate]) -> set[Candidate]:
+        """Return which candidates of `plan` this machine has measured with today's code.
+
+        Those that were measured and pruned count whatever the code was.
+        """
+        own = self._own.get(workload, {})
+        digests = self._pruned_here(workload)
+        return {each for each in plan if each in own or digest(each) in digests}
+
+    def known(self, workload: str, plan: Sequence[Candidate]) -> set[Candidate]:
+        """Return which candidates of `plan` were measured, by any machine and with any code."""
+        others = self._others.get(workload, {})
+        kept = {candidate for found in others.values() for candidate in found}
+        pruned = set().union(*self._pruned.get(workload, {}).values())
+        elsewhere = {each for each in plan if each in kept or digest(each) in pruned}
+        return elsewhere | self.explored(workload, plan)
 
     def add(self, record: Record) -> None:
         """Append what was measured.
@@ -144,69 +167,89 @@ class RecordStore:
         RecordError
             It cannot be written: no right, no room.
         """
+        definitions = [
+            measurements.encode_definition(each)
+            for each in (record.machine, record.generation)
+            if each.digest not in self._defined
+        ]
         line = measurements.encode(self._target.log_name, record)
         with json_lines.locked(self.folder):
-            json_lines.append(self.folder / MEASUREMENTS, line)
+            json_lines.append(self.folder / MEASUREMENTS, *definitions, line)
+        self._defined |= {record.machine.digest, record.generation.digest}
         self._remember(record)
 
-    def commit(self, task: Task, record: Record, sch: Schedule) -> None:
-        """Append the schedule of a winner to the MetaSchedule database.
+    def generation(self, candidate: Candidate) -> Generation:
+        """Return what makes the code of a candidate now."""
+        if candidate.rule not in self._generations:
+            self._generations[candidate.rule] = generation_of(candidate, self._target)
+        return self._generations[candidate.rule]
+
+    def write_winners(self, winners: Iterable[Winner]) -> None:
+        """Write the schedules of winners to MetaSchedule's database, where they are not there yet.
 
         Raises
         ------
         RecordError
-            It cannot be written.
+            The database is damaged or cannot be written.
         """
-        winner = ms.database.TuningRecord(
-            sch.trace,
-            ms.database.Workload(task.module),
-            run_secs=[record.value],
-            target=self._target.tvm_target(),
-            args_info=ms.arg_info.ArgInfo.from_prim_func(task.func),
-        )
-        database.append(self.folder, winner)
-        self._winners.setdefault(task.workload, []).append(winner)
+        there = database.named(self.folder)
+        complete = all((self.folder / each).is_file() for each in (WORKLOADS, RECORDS))
+        changed = [
+            winner
+            for winner in winners
+            if not complete or not _is_named(there.get(winner.task.workload), winner)
+        ]
+        if changed:
+            records = [(winner, self._tuning_record(winner)) for winner in changed]
+            database.merge(self.folder, records)
 
-    def committed(self, task: Task) -> float:
-        """Return the best value the database holds for a task; infinite if none."""
-        winners = self._comparable_winners(task.workload)
-        return min((database.value(each) for each in winners), default=math.inf)
-
-    @property
-    def database(self) -> ms.Database:
-        """The winners, as MetaSchedule's database; what is added to it stays in memory."""
-        winners = [each for name in self._winners for each in self._comparable_winners(name)]
-        return database.in_memory(winners)
+    def _tuning_record(self, winner: Winner) -> ms.database.TuningRecord:
+        task, candidate = winner.task, winner.candidate
+        scheduled = Task(task.name, schedules.rewritten(task.func, candidate), task.calls)
+        sch = schedules.apply(task.func, candidate, self._target)
+        return database.tuning_record(scheduled, sch, winner.value, self._target)
 
     def _remember(self, record: Record) -> None:
-        machines = self._records.setdefault(record.workload, {})
-        machines.setdefault(record.machine, {})[record.candidate] = record
+        if record.machine == self._machine and self._is_current(record):
+            self._own.setdefault(record.workload, {})[record.candidate] = record
+            return
+        origins = self._others.setdefault(record.workload, {})
+        origin = (record.machine, record.generation)
+        origins.setdefault(origin, {})[record.candidate] = record
 
-    def _comparable(self, workload: str) -> dict[Candidate, Record]:
-        """Return the measurements of one machine: this one, or the one that has most."""
-        machines = self._records.get(workload, {})
-        own = machines.get(self._machine, {}) if self._machine is not None else {}
-        if _usable(own):
-            return own
-        return max(machines.values(), key=lambda found: len(_usable(found)), default={})
+    def _is_current(self, record: Record) -> bool:
+        known = schedules.is_known(record.candidate)
+        return known and record.generation == self.generation(record.candidate)
 
-    def _comparable_winners(self, workload: str) -> list[ms.database.TuningRecord]:
-        """Return the winners that :meth:`best` knows: another machine's would hide them.
+    def _ordered(self, workload: str) -> list[Iterable[Record]]:
+        """What others measured, a group a machine and generation of TVM, the most like us first."""
+        groups: dict[tuple[MachineIdentity, str], list[Record]] = {}
+        for (machine, generation), found in self._others.get(workload, {}).items():
+            groups.setdefault((machine, generation.tvm), []).extend(found.values())
 
-        A winner may schedule another function than the kernel that was measured: such a
-        function has no measurements of its own, and its value is among all others'.
-        """
-        measured = [workload] if workload in self._records else self._records
-        known = [r.value for each in measured for r in _usable(self._comparable(each))]
-        return [
-            winner
-            for winner in self._winners.get(workload, [])
-            if any(math.isclose(database.value(winner), each) for each in known)
-        ]
+        def distance(group: tuple[MachineIdentity, str]) -> tuple[int, int, str]:
+            machine = group[0]
+            unlike = 0 if self._machine is None else len(machine.differences(self._machine))
+            return unlike, -len(groups[group]), machine.digest
+
+        return [groups[each] for each in sorted(groups, key=distance)]
+
+    def _pruned_here(self, workload: str) -> set[str]:
+        if self._machine is None:
+            return set()
+        return self._pruned.get(workload, {}).get(self._machine, set())
 
 
-def _usable(found: dict[Candidate, Record]) -> list[Record]:
-    return [record for record in found.values() if record.failure is None]
+def _is_named(there: dict[str, object] | None, winner: Winner) -> bool:
+    if there is None:
+        return False
+    return {key: value for key, value in there.items() if key != "scheduled"} == database.name(
+        winner
+    )
+
+
+def _usable(found: Iterable[Record]) -> list[Record]:
+    return [record for record in found if record.failure is None]
 
 
 def _make_writable(folder: Path) -> None:

@@ -1,0 +1,59 @@
+"""What a compilation found: kernels, costs, and where they were measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm_eff.device import Measurement
+from tvm_eff.targets import Target
+from tvm_eff.tune import TaskResult
+
+
+@dataclass(frozen=True)
+class CompileReport:
+    """What came out beside the bundle.
+
+    Attributes
+    ----------
+    target
+        What it was built for.
+    dtype
+        What it computes in.
+    tasks
+        What was found for each kernel.
+    where
+        The device of all figures, in words.
+    ran_elsewhere
+        Whether that device is no board of the target's, nor emulates one.
+    measurement
+        What an inference costs.
+    measured, failed
+        Candidates measured now, and how many of them failed.
+    seconds
+        How long everything took.
+    """
+
+    target: Target
+    dtype: str
+    tasks: list[TaskResult]
+    where: str
+    ran_elsewhere: bool
+    measurement: Measurement
+    measured: int
+    failed: int
+    seconds: float
+
+    @property
+    def kernels_before(self) -> float:
+        """What all kernels cost unscheduled, in the measurement's unit; NaN if not measured."""
+        return sum(each.value_before * each.task.calls for each in self.tasks)
+
+    @property
+    def kernels_after(self) -> float:
+        """What all kernels cost now, in the measurement's unit; NaN if one was not measured."""
+        return sum(each.value * each.task.calls for each in self.tasks)
+
+    @property
+    def priors(self) -> list[TaskResult]:
+        """The kernels whose values are another machine's or other code's."""
+        return [each for each in self.tasks if each.is_prior]

@@ -1,0 +1,140 @@
+"""What a compilation tells while it runs, and how a terminal shows it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
+
+from typing_extensions import Self
+
+from tvm_eff import tune
+from tvm_eff.tune.options import Silent
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from tvm_eff.tune import Record, Task
+
+
+class Progress(tune.Progress, Protocol):
+    """Records events of a compilation."""
+
+    def step(self, what: str) -> None:
+        """A step begins."""
+
+    def advanced(self, what: str, done: int, count: int) -> None:
+        """`done` of `count` parts of something long are done."""
+
+
+class NoProgress(Silent):
+    """Ignores all events."""
+
+    def step(self, what: str) -> None:
+        """Do nothing."""
+
+    def advanced(self, what: str, done: int, count: int) -> None:
+        """Do nothing."""
+
+
+class RichProgress:
+    """Shows the step that runs, and a bar of the candidates measured, on standard error.
+
+    Use it with ``with``. Where there is no terminal, a line is printed for each step and
+    each kernel.
+
+    Parameters
+    ----------
+    on_event
+        Called at every event; it may raise to end the work.
+
+    Attributes
+    ----------
+    measured_now, failed_now
+        Candidates measured in this run, and how many of them failed.
+    """
+
+    def __init__(self, on_event: Callable[[], None] = lambda: None) -> None:
+        from rich.console import Console
+        from rich.logging import RichHandler
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+        )
+        from rich.progress import Progress as Bars
+
+        self.measured_now = 0
+        self.failed_now = 0
+        self._on_event = on_event
+        self._console = Console(stderr=True)
+        self._handler = RichHandler(console=self._console, show_time=False, show_path=False)
+        self._bar = Bars(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._candidates: TaskID | None = None
+        self._kernel: str | None = None
+        self._long: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        logging.getLogger("tvm_eff").addHandler(self._handler)
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+        logging.getLogger("tvm_eff").removeHandler(self._handler)
+
+    def step(self, what: str) -> None:
+        """Print the step that begins."""
+        self._on_event()
+        self._console.print(f"[bold]{what}[/bold]", highlight=False)
+
+    def advanced(self, what: str, done: int, count: int) -> None:
+        """Move the bar of something long; say that it begins where there is no terminal."""
+        if what not in self._long:
+            self._print(f"{what}, once for this machine: {count} parts")
+            self._long[what] = self._bar.add_task(what, total=count)
+        self._bar.update(self._long[what], completed=done, visible=done < count)
+
+    def started(self, total: int, to_measure: int, rechecked: int) -> None:
+        """Print how much is to be measured and start the bar."""
+        known = total - to_measure
+        if rechecked == to_measure > 0:
+            self._print(
+                f"tuned on another machine or with other code: the best {to_measure} candidates "
+                "of its records are measured here"
+            )
+        else:
+            self._print(f"{total} candidates, {known} of them on record, {to_measure} to measure")
+        if to_measure:
+            self._candidates = self._bar.add_task("measuring", total=to_measure)
+
+    def measured(self, task: Task, record: Record, best: Record | None) -> None:
+        """Count one candidate; print a line when a kernel is the first of its name."""
+        self._on_event()
+        self.measured_now += 1
+        self.failed_now += record.failure is not None
+        if self._candidates is not None:
+            self._bar.update(self._candidates, advance=1, description=task.label)
+        if not self._console.is_terminal and task.name != self._kernel:
+            self._print(f"measuring {task.label}")
+        self._kernel = task.name
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, highlight=False)
