@@ -11,6 +11,7 @@ from typing import Any, Literal
 from tvm_eff.deploy import _strict
 from tvm_eff.errors import BundleError
 from tvm_eff.targets import OpenCLRequirements
+from tvm_eff.targets.architectures import name_in
 
 FORMAT = 3
 """Version of the bundle's format; a reader refuses the versions it does not know."""
@@ -73,7 +74,7 @@ class MadeFor:
     @property
     def arch(self) -> str:
         """The processor's architecture: aarch64, arm or x86_64."""
-        return self.triple.partition("-")[0]
+        return name_in(self.triple)
 
 
 @dataclass(frozen=True)

@@ -136,16 +136,19 @@ def _gpu(table: Table) -> Gpu:
 
 def _toolchain(table: Table, platform: Platform) -> Toolchain:
     triple = table.choice("triple", (platform.zig,))
-    glibc = table.version("glibc") if "-linux-" in triple else table.text("glibc", empty=True)
+    glibc = (
+        table.version("glibc") if platform.system == "Linux" else table.text("glibc", empty=True)
+    )
     table.finish()
     return Toolchain(triple, glibc)
 
 
 def _emulator(table: Table, platform: Platform) -> Emulator:
-    if not platform.emulator_cpus:
+    cpus = platform.architecture.emulated_cpus if platform.system == "Linux" else ()
+    if not cpus:
         table.refuse_whole("only 64-bit and 32-bit Arm boards with Linux are emulated")
-    arch = table.choice("arch", (platform.arch,))
-    cpu = table.choice("cpu", platform.emulator_cpus)
+    arch = table.choice("arch", (platform.architecture.name,))
+    cpu = table.choice("cpu", cpus)
     table.finish()
     return Emulator(arch, cpu)
 

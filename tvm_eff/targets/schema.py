@@ -8,6 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from tvm_eff.targets.architectures import ARCHITECTURES, Architecture, name_in
+
 if TYPE_CHECKING:
     from tvm.target import Target as TvmTarget
 
@@ -177,10 +179,12 @@ class Target:
         """The folder of its records; a host's is named after its vector unit."""
         if not self.detected or self.gpu is not None:
             return self.name
-        units = {64: "avx512", 32: "avx2", 16: "sse"}
-        is_x86 = self.toolchain.triple.startswith("x86_64")
-        unit = units[self.hardware.vector_bytes] if is_x86 else "neon"
-        return f"{self.name}-{unit}"
+        return f"{self.name}-{self.architecture.vector_unit_of(self.hardware.vector_bytes).name}"
+
+    @property
+    def architecture(self) -> Architecture:
+        """The architecture of its processor."""
+        return ARCHITECTURES[name_in(self.toolchain.triple)]
 
     @property
     def lanes(self) -> int:
@@ -190,7 +194,7 @@ class Target:
     @property
     def private_caches(self) -> bool:
         """Whether what another core has just written has to come from its second cache."""
-        return self.gpu is None and self.toolchain.triple.startswith("x86_64")
+        return self.gpu is None and self.architecture.private_caches
 
     def tvm_target(self) -> TvmTarget:
         """Return it as TVM's own target.
