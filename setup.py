@@ -50,6 +50,8 @@ setup(
         "cloudpickle>=3.0",
         "filelock>=3.13",
         "matplotlib>=3.8",
+        # Before, an integer too large for a float ended in a SystemError.
+        "msgspec>=0.22",
         "pebble>=5.0",
         "platformdirs>=4.0",
         # An OpenCL device in software, for GPU targets without a board.

@@ -59,8 +59,8 @@ def _image() -> emulator_image.Image:
     return emulator_image.guest_image(
         f"llvm-mca-{_RELEASE}-{here.debian}",
         [f"llvm-{_RELEASE}"],
-        next(name for name, each in emulator_image.ARCHITECTURES.items() if each == here),
-        [_PROGRAM, f"lib/{here.folder}/libc.so.6"],
+        here.name,
+        [_PROGRAM, f"lib/{here.gnu}/libc.so.6"],
         _drop_other_programs,
     )
 
@@ -68,9 +68,9 @@ def _image() -> emulator_image.Image:
 def _command() -> tuple[str, ...]:
     """Return the start of the command line: the program with its own loader and libraries."""
     here, image = emulator_image.host(), _image().path
-    libraries = [image / part / here.folder for part in ("lib", "usr/lib")]
+    libraries = [image / part / here.gnu for part in ("lib", "usr/lib")]
     return (
-        *(str(image / "lib" / here.folder / here.loader), "--inhibit-cache", "--library-path"),
+        *(str(image / "lib" / here.gnu / here.loader), "--inhibit-cache", "--library-path"),
         *(":".join(map(str, libraries)), str(image / _PROGRAM)),
     )
 

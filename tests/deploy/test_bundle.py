@@ -75,6 +75,22 @@ def test_truncated_manifest(maker: Maker, tmp_path: Path) -> None:
         bundle.read(tmp_path / "b")
 
 
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"format": 3, "format": 3}', "the key 'format' stands twice"),
+        (b"[]", "the content is \\[\\]; expected an object"),
+        (b"\xff", "damaged: 'utf-8' codec can't decode"),
+    ],
+)
+def test_damaged_manifest(maker: Maker, tmp_path: Path, content: bytes, expected: str) -> None:
+    maker.write(tmp_path / "b")
+    (tmp_path / "b" / "manifest.json").write_bytes(content)
+    with pytest.raises(BundleError, match=rf"manifest\.json.*{expected}.*build or copy the bundle"):
+        bundle.read(tmp_path / "b")
+
+
 def test_later_format(maker: Maker, tmp_path: Path) -> None:
     maker.write(tmp_path / "b")
     edit_manifest(tmp_path / "b", lambda data: data.update(format=4, what_comes=[]))
@@ -109,7 +125,7 @@ def test_earlier_format(
 def test_a_damaged_manifest_of_an_earlier_format(maker: Maker, tmp_path: Path) -> None:
     maker.write(tmp_path / "b")
     edit_manifest(tmp_path / "b", lambda data: (as_format_1(data), data.update(validation=3)))
-    with pytest.raises(BundleError, match="validation is 3; expected an object"):
+    with pytest.raises(BundleError, match="'validation' is 3; expected an object"):
         bundle.read(tmp_path / "b")
 
 
@@ -123,10 +139,16 @@ def test_a_damaged_manifest_of_an_earlier_format(maker: Maker, tmp_path: Path) -
         (lambda data: data["inputs"][0].update(shape=[2, "3"]), r"'inputs\[0\].shape\[1\]' is '3'"),
         (lambda data: data["inputs"][0].update(shape=[2, True]), "is True; expected an integer"),
         (lambda data: data.update(outputs={}), "'outputs' is {}; expected a list"),
-        (lambda data: data.update(validation=None), "validation is None; expected an object"),
+        (lambda data: data.update(validation=None), "'validation' is None; expected an object"),
         (lambda data: data["validation"].update(tolerance=float("nan")), "a finite number"),
         (lambda data: data["validation"].pop("dtype"), "the key 'validation.dtype' is missing"),
         (lambda data: data["validation"].update(same_class=1), "is 1; expected true or false"),
+        (lambda data: data["target"].update(tvm={"mcpu": 1.5}), "'target.tvm.mcpu' is 1.5"),
+        (lambda data: data["files"].update({"model.so": 1}), "'files.model.so' is 1; expected a s"),
+        (
+            lambda data: data["inputs"][0].update(shape=[2**63]),
+            r"shape\[0\]' is 9223372036854775808",
+        ),
         (lambda data: data["target"].update(opencl={}), "'target.opencl.version' is missing"),
         (
             lambda data: data["measurement"].update(unit="ms"),
@@ -201,6 +223,10 @@ def test_what_is_written_is_read(maker: Maker, tmp_path: Path) -> None:
     target = found.manifest.target
     assert (target.name, target.log_name, target.arch) == ("rasp4", "rasp4", "aarch64")
     assert target.tvm == targets.load("rasp4").tvm
+    with pytest.raises(TypeError):
+        target.tvm["mcpu"] = "generic"  # type: ignore[index]
+    with pytest.raises(TypeError):
+        found.manifest.files["model.so"] = ""  # type: ignore[index]
     assert target.emulator is not None
     assert found.manifest.measurement == MEASURED
     assert found.size == sum(map(len, files_of(found.folder).values()))

@@ -53,11 +53,20 @@ def board_file(tmp_path: Path, *edits: tuple[str, str], name: str = "rasp4") -> 
         ('name = "rasp4"', 'name = "../rasp4"', "a name of letters"),
         ('description = "', 'description = 1 # "', "a string"),
         ('kind = "llvm"', 'kind = "lvm"', "did you mean 'llvm'"),
-        ('mattr = ["+neon"]', 'mattr = ["neon"]', "with their sign"),
+        ('mattr = ["+neon"]', 'mattr = ["neon"]', "'tvm.mattr[0]' is 'neon'"),
         ('mattr = ["+neon"]', 'mattr = "+neon"', "with their sign"),
         ('mtriple = "aarch64-linux-gnu"', 'mtriple = "arch64-linux"', "did you mean 'aarch64-"),
         ('\ntriple = "aarch64-linux-gnu"', '\ntriple = "x86_64-linux-gnu"', "'toolchain.triple'"),
         ('glibc = "2.31"', "glibc = 2.31", "a version in quotes"),
+        ('glibc = "2.31"', 'glibc = ""', "'toolchain.glibc' is empty"),
+        ('glibc = "2.31"', 'glibc = """2.31\n"""', "a version in quotes"),
+        ('description = "', 'description = 2026-11-22 # "', "expected a string"),
+        ('description = "', 'detect = "yes"\ndescription = "', "expected true or false"),
+        (
+            "cores = 4",
+            f"cores = 0x{'f' * 9999}",
+            "is an integer of 39996 bits; expected an integer",
+        ),
         ('arch = "aarch64"', 'arch = "arm"', "'emulator.arch'"),
         ('cpu = "cortex-a72"\n\n[rpc]', 'cpu = "cortex-a27"\n\n[rpc]', "did you mean 'cortex-a7"),
         ("[emulator]", "[emulator", "not valid TOML"),
@@ -75,6 +84,13 @@ def test_table_that_is_no_table(tmp_path: Path) -> None:
     path = tmp_path / "board.toml"
     path.write_text('name = "x"\ndescription = "x"\ntvm = 3\n', encoding="utf-8")
     with pytest.raises(TargetError, match=r"'tvm' is 3; expected a table, written \[tvm\]"):
+        targets.load(path)
+
+
+def test_file_nested_too_deeply(tmp_path: Path) -> None:
+    path = tmp_path / "board.toml"
+    path.write_text(f"name = {'[' * 50_000}", encoding="utf-8")
+    with pytest.raises(TargetError, match=r"board\.toml is not valid TOML: .*(recursion|nested)"):
         targets.load(path)
 
 

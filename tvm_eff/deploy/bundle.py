@@ -19,7 +19,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -208,7 +207,7 @@ def write(
         inputs_anywhere=target.gpu is None,
         target=_made_for(target, opencl),
         versions=_versions(),
-        files=MappingProxyType({}),
+        files={},
         validation=validation,
         measurement=measurement,
     )
@@ -217,7 +216,7 @@ def write(
             shutil.copyfile(library, part / LIBRARY)
             golden_file.write(part / GOLDEN, golden)
             hashes = {name: _sha256(part / name) for name in (LIBRARY, GOLDEN)}
-            complete = replace(described, files=MappingProxyType(hashes))
+            complete = replace(described, files=hashes)
             (part / MANIFEST).write_text(complete.text(), encoding="utf-8")
         if archive:
             _write_archive(folder)

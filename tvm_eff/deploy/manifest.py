@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
-from tvm_eff.deploy import _strict
+import msgspec
+
+from tvm_eff import strict
 from tvm_eff.errors import BundleError
+from tvm_eff.strict import Count, Finite
 from tvm_eff.targets import OpenCLRequirements
+from tvm_eff.targets.architectures import name_in
 
 FORMAT = 3
 """Version of the bundle's format; a reader refuses the versions it does not know."""
 
 _READ = (1, 2, 3)
+_ADVICE = "build or copy the bundle again"
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,7 @@ class TensorInfo:
     """Name, shape and dtype of one input or output."""
 
     name: str
-    shape: tuple[int, ...]
+    shape: tuple[Count, ...]
     dtype: str
 
     def __str__(self) -> str:
@@ -63,17 +69,21 @@ class MadeFor:
     name: str
     log_name: str
     is_host: bool
-    tvm: Mapping[str, Any] = field(hash=False)
+    tvm: Mapping[str, str | Count | tuple[str, ...]] = field(hash=False)
     cpu_features: tuple[str, ...]
     triple: str
     glibc: str
     emulator: EmulatorInfo | None
     opencl: OpenCLRequirements | None = None
 
+    def __post_init__(self) -> None:
+        # Read from a file it is a dictionary, which somebody could change.
+        object.__setattr__(self, "tvm", MappingProxyType(dict(self.tvm)))
+
     @property
     def arch(self) -> str:
         """The processor's architecture: aarch64, arm or x86_64."""
-        return self.triple.partition("-")[0]
+        return name_in(self.triple)
 
 
 @dataclass(frozen=True)
@@ -107,9 +117,9 @@ class Validation:
         asked, as for float32, or the outputs are no class scores.
     """
 
-    tolerance: float
-    largest_error: float
-    inputs: int
+    tolerance: Finite
+    largest_error: Finite
+    inputs: Count
     where: str
     dtype: str = "float32"
     same_class: bool | None = None
@@ -132,7 +142,7 @@ class MeasuredCost:
     """
 
     unit: Literal["seconds", "instructions"]
-    values: tuple[float, ...]
+    values: tuple[Finite, ...]
     where: str
     date: str
 
@@ -178,9 +188,13 @@ class Manifest:
     validation: Validation
     measurement: MeasuredCost | None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "files", MappingProxyType(dict(self.files)))
+
     def text(self) -> str:
         """Return it as the text of its file."""
-        return json.dumps(_plain(self), indent=2, allow_nan=False) + "\n"
+        plain = msgspec.to_builtins(self, enc_hook=dict)  # asked about mapping proxies only
+        return json.dumps(plain, indent=2, allow_nan=False) + "\n"
 
 
 def read(path: Path) -> Manifest:
@@ -192,13 +206,12 @@ def read(path: Path) -> Manifest:
         The file cannot be read, is damaged, or has a format that is not known.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except OSError as error:
         raise BundleError(
             f"cannot read {path}: {error.strerror}; build the bundle again"
         ) from error
-    except ValueError as error:
-        raise BundleError(f"{path} is damaged: {error}; build or copy the bundle again") from error
+    data = strict.decode_json(content, where=path, error=BundleError, advice=_ADVICE)
     version = data.get("format") if isinstance(data, dict) else None
     if type(version) is int and version not in _READ:
         raise BundleError(
@@ -206,10 +219,10 @@ def read(path: Path) -> Manifest:
             f"{_READ[0]} to {_READ[-1]}; "
             "build the bundle again, or use the tvm_eff it was built with"
         )
-    try:
-        return _strict.parse(Manifest, _upgraded(data) if version in (1, 2) else data)
-    except _strict.Mismatch as error:
-        raise BundleError(f"{path} is not a valid manifest: {error}; build it again") from error
+    data = _upgraded(data) if version in (1, 2) else data
+    return strict.convert(
+        data, Manifest, where=path, error=BundleError, advice=_ADVICE, complete=True
+    )
 
 
 def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
@@ -223,13 +236,3 @@ def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
     }
     old = {key: data[key] for key in added if isinstance(data.get(key), dict)}
     return {**data, **{key: {**added[key], **part} for key, part in old.items()}}
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value):
-        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
-    if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(each) for each in value]
-    return value

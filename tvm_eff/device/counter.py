@@ -61,7 +61,7 @@ class Counter:
 def plugin_library(source: Path | None = None) -> Path:
     """Return the plugin, compiled for this machine if need be; `source` is that of another."""
     source = source or paths.data_folder("runtime") / "qemu_plugin" / "count.c"
-    triple = host().zig
+    triple = host().linux.zig
     digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
     with paths.locked_cache_entry(f"emulator/{source.stem}-{triple}-{digest}.so") as path:
         if not path.exists():

@@ -15,10 +15,10 @@ from tvm_eff.device.server_process import ServerProcess
 from tvm_eff.device.spawned_server import SpawnedServerDevice
 from tvm_eff.errors import UsageError, nearest
 from tvm_eff.targets import Target
+from tvm_eff.targets.architectures import ARCHITECTURES
 
 _LONG = 20_000_000
 _COUNTS = 3
-_CPUS = {"aarch64": "cortex-a72", "arm": "max"}
 
 
 class EmulatedDevice(SpawnedServerDevice):
@@ -49,11 +49,11 @@ class EmulatedDevice(SpawnedServerDevice):
         on_progress: Callable[[int, int], None] | None = None,
         counter: Callable[[Path], Counter] = Counter,
     ) -> None:
-        if arch not in _CPUS:
-            raise UsageError(f"'{arch}' cannot be emulated{nearest(arch, _CPUS)}")
+        if arch not in emulator_image.GUESTS:
+            raise UsageError(f"'{arch}' cannot be emulated{nearest(arch, emulator_image.GUESTS)}")
         super().__init__(timeout)
         self._arch = arch
-        self._cpu = cpu or _CPUS[arch]
+        self._cpu = cpu or ARCHITECTURES[arch].default_cpu
         self._counter: Counter | None = None
         self._on_progress = on_progress
         self._make_counter = counter

@@ -19,36 +19,14 @@ from pathlib import Path
 from tvm_eff import paths
 from tvm_eff.device import debian
 from tvm_eff.errors import SetupError
+from tvm_eff.targets import architectures
+from tvm_eff.targets.architectures import ARCHITECTURES, Architecture
 
 _SUITE = "bookworm"  # qemu 7.2: the one Debian builds for users with plugins
 _FORMAT = 1
 # What no guest reads of what packages put into usr/share.
 _SHARED = ("doc", "man", "info", "locale", "lintian", "zoneinfo")
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """What one architecture is called by those who name it."""
-
-    qemu: str
-    debian: str
-    folder: str
-    loader: str
-    zig: str
-
-
-ARCHITECTURES = {
-    "aarch64": Architecture(
-        "qemu-aarch64", "arm64", "aarch64-linux-gnu", "ld-linux-aarch64.so.1", "aarch64-linux-gnu"
-    ),
-    "arm": Architecture(
-        "qemu-arm", "armhf", "arm-linux-gnueabihf", "ld-linux-armhf.so.3", "arm-linux-gnueabihf"
-    ),
-    "x86_64": Architecture(
-        "qemu-x86_64", "amd64", "x86_64-linux-gnu", "ld-linux-x86-64.so.2", "x86_64-linux-gnu"
-    ),
-}
-GUESTS = ("aarch64", "arm")
+GUESTS = tuple(each.name for each in ARCHITECTURES.values() if each.emulated_cpus)
 
 
 @dataclass(frozen=True)
@@ -80,13 +58,14 @@ def host() -> Architecture:
             f"the emulated board needs Linux, and this is {platform.system()}: compiling works "
             "here, and a real board can be measured with --rpc HOST:PORT"
         )
-    machine = platform.machine()
-    if machine not in ("x86_64", "aarch64"):
-        raise SetupError(
-            f"the emulated board needs an x86_64 or aarch64 machine, and this is {machine}: "
-            "compiling works here, and a real board can be measured with --rpc HOST:PORT"
-        )
-    return ARCHITECTURES[machine]
+    here = architectures.of_machine(platform.machine())
+    if here is not None and here.linux.runs_tvm:
+        return here
+    hosts = " or ".join(each.name for each in ARCHITECTURES.values() if each.linux.runs_tvm)
+    raise SetupError(
+        f"the emulated board needs a machine of {hosts}, and this is {platform.machine()}: "
+        "compiling works here, and a real board can be measured with --rpc HOST:PORT"
+    )
 
 
 @functools.cache
@@ -104,7 +83,7 @@ def qemu() -> Image:
         f"qemu-{here.debian}",
         ["qemu-user"],
         here,
-        [*binaries, f"lib/{here.folder}/{here.loader}", f"lib/{here.folder}/libc.so.6"],
+        [*binaries, f"lib/{here.gnu}/{here.loader}", f"lib/{here.gnu}/libc.so.6"],
         lambda folder: _drop_other_emulators(folder, binaries),
     )
 
@@ -124,7 +103,7 @@ def guest_root(arch: str) -> Image:
         f"root-{guest.debian}",
         ["libc6"],
         guest,
-        [f"lib/{guest.folder}/{guest.loader}", f"lib/{guest.folder}/libc.so.6"],
+        [f"lib/{guest.gnu}/{guest.loader}", f"lib/{guest.gnu}/libc.so.6"],
         _hide_host_libraries,
     )
 
@@ -172,9 +151,9 @@ def emulator_command(arch: str, root: Path | None = None) -> list[str | Path]:
     root folder unless another is named.
     """
     here, folder = host(), qemu().path
-    libraries = [folder / part / here.folder for part in ("lib", "usr/lib")]
+    libraries = [folder / part / here.gnu for part in ("lib", "usr/lib")]
     return [
-        folder / "lib" / here.folder / here.loader,
+        folder / "lib" / here.gnu / here.loader,
         "--inhibit-cache",
         "--library-path",
         ":".join(map(str, libraries)),

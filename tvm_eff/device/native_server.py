@@ -23,15 +23,15 @@ from pathlib import Path
 from tvm_eff import paths
 from tvm_eff.codegen import toolchain
 from tvm_eff.errors import Error, SetupError, UsageError, nearest
+from tvm_eff.targets import architectures
 
 OLDEST_GLIBC = "2.31"
 
-# The names that targets use, and what `uname -m` says on a 32-bit board; the values are zig's.
+# zig's triples by the names that targets use, and by what `uname -m` says on a board.
 ARCHITECTURES = {
-    "aarch64": "aarch64-linux-gnu",
-    "arm": "arm-linux-gnueabihf",
-    "armv7l": "arm-linux-gnueabihf",
-    "x86_64": "x86_64-linux-gnu",
+    name: each.linux.zig
+    for each in architectures.ARCHITECTURES.values()
+    for name in (each.name, each.linux.machine)
 }
 
 Progress = Callable[[int, int], None]

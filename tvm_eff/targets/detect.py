@@ -4,51 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 
 from tvm_eff.errors import TargetError
-
-# The machines that TVM's packages exist for.
-_TRIPLES = {
-    ("Linux", "x86_64"): "x86_64-linux-gnu",
-    ("Linux", "aarch64"): "aarch64-linux-gnu",
-    ("Darwin", "arm64"): "aarch64-apple-darwin",
-}
-
-
-class _Level(NamedTuple):
-    """A vector unit of x86, and what LLVM calls a processor that has it."""
-
-    vector_bytes: int
-    registers: int
-    mcpu: str
-    flags: tuple[str, ...]
-
-
-# A virtual machine may hide instructions that its processor's name implies, so the
-# CPU is described by the flags it shows; they bear the same names in LLVM.
-_V3 = ("avx2", "fma", "bmi2", "f16c")
-_X86_LEVELS = (
-    _Level(64, 32, "x86-64-v4", (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")),
-    _Level(32, 16, "x86-64-v3", _V3),
-    _Level(16, 16, "x86-64", ("sse2",)),
-)
-# Worth having, and spelt otherwise in LLVM.
-_X86_EXTRAS = {"avx512_vnni": "avx512vnni", "avx512_bf16": "avx512bf16"}
-# "CPU part" of /proc/cpuinfo, from the Main ID Register in Arm's reference manuals.
-_ARM_PARTS = {
-    "0xd03": "cortex-a53",
-    "0xd05": "cortex-a55",
-    "0xd07": "cortex-a57",
-    "0xd08": "cortex-a72",
-    "0xd0b": "cortex-a76",
-    "0xd0c": "neoverse-n1",
-    "0xd40": "neoverse-v1",
-    "0xd49": "neoverse-n2",
-}
+from tvm_eff.targets import architectures
+from tvm_eff.targets.architectures import Platform, VectorUnit
 
 
 def detect() -> dict[str, dict[str, Any]]:
@@ -59,29 +23,29 @@ def detect() -> dict[str, dict[str, Any]]:
     TargetError
         The operating system or processor is not one that is supported.
     """
-    system, machine = platform.system(), platform.machine()
-    triple = _TRIPLES.get((system, machine))
-    if triple is None:
-        raise TargetError(
-            f"the target 'host' cannot describe {system} on {machine}: expected Linux on x86_64 or "
-            "aarch64, or macOS on arm64; tune for a board instead, such as --target rasp4"
-        )
-    vector_bytes, registers, attributes = _x86() if machine == "x86_64" else _aarch64(system)
+    here = _platform()
+    shown = processor_features()
+    unit = _vector_unit(here, shown)
     l1d_kib, l2_kib = _caches()
     hardware = {
-        "vector_bytes": vector_bytes,
-        "vector_registers": registers,
+        "vector_bytes": unit.vector_bytes,
+        "vector_registers": unit.registers,
         "clock_ghz": _clock_ghz(),
         "cores": usable_cores(),
         "l1d_kib": l1d_kib,
         "l2_kib": l2_kib,
     }
-    zig = "aarch64-macos" if system == "Darwin" else triple
     return {
-        "tvm": {"kind": "llvm", "mtriple": triple, **attributes},
+        "tvm": {"kind": "llvm", "mtriple": here.llvm, **_processor(here, unit, shown)},
         "hardware": hardware,
-        "toolchain": {"triple": zig, "glibc": _glibc() if system == "Linux" else ""},
+        "toolchain": {"triple": here.zig, "glibc": _glibc() if here.system == "Linux" else ""},
     }
+
+
+def processor_features() -> frozenset[str]:
+    """Return what Linux says of the first processor; nothing where that is not known."""
+    known = architectures.ARCHITECTURES.get(architectures.of_this_process())
+    return frozenset(_cpuinfo(known.cpuinfo_key).split()) if known else frozenset()
 
 
 def usable_cores() -> int:
@@ -95,6 +59,42 @@ def usable_cores() -> int:
     return cores
 
 
+def _platform() -> Platform:
+    """Return the platform of this machine."""
+    system, machine = platform.system(), platform.machine()
+    known = [each for each in architectures.PLATFORMS.values() if each.runs_tvm]
+    for each in known:
+        if (each.system, each.machine) == (system, machine):
+            return each
+    expected = " or ".join(f"{each.system} on {each.machine}" for each in known)
+    raise TargetError(
+        f"the target 'host' cannot describe {system} on {machine}: expected {expected}; "
+        "tune for a board instead, such as --target rasp4"
+    )
+
+
+def _vector_unit(here: Platform, shown: Collection[str]) -> VectorUnit:
+    unit = here.architecture.vector_unit(shown)
+    if unit is not None:
+        return unit
+    least = here.architecture.vector_units[-1].features[0]
+    raise TargetError(
+        f"cannot tell what this processor can do: /proc/cpuinfo shows no {least.upper()}; "
+        "mount /proc, or tune for a board instead, such as --target rasp4"
+    )
+
+
+def _processor(here: Platform, unit: VectorUnit, shown: Collection[str]) -> dict[str, Any]:
+    """Return what LLVM is told of the processor."""
+    architecture = here.architecture
+    extras = (extra for extra in unit.extras if architecture.shows(extra, shown))
+    part = architecture.cpu_parts.get(_cpuinfo("CPU part").lower())
+    return {
+        "mcpu": part or here.mcpu or unit.mcpu,
+        "mattr": [*(f"+{name}" for name in (*unit.features, *extras)), *unit.tuning],
+    }
+
+
 def _glibc() -> str:
     libc, version = platform.libc_ver()
     if libc != "glibc":
@@ -103,29 +103,6 @@ def _glibc() -> str:
             "this one has another C library (Alpine?): use Debian or Ubuntu, also in a container"
         )
     return version
-
-
-def _x86() -> tuple[int, int, dict[str, Any]]:
-    flags = frozenset(_cpuinfo("flags").split())
-    level = next((level for level in _X86_LEVELS if flags.issuperset(level.flags)), None)
-    if level is None:
-        raise TargetError(
-            "cannot tell what this processor can do: /proc/cpuinfo shows no SSE2; "
-            "mount /proc, or tune for a board instead, such as --target rasp4"
-        )
-    features = [f"+{name}" for name in level.flags]
-    if level.vector_bytes == 64:
-        features += [f"+{llvm}" for flag, llvm in _X86_EXTRAS.items() if flag in flags]
-        # LLVM tunes this mcpu for 256-bit vectors where the width is its own choice.
-        features.append("-prefer-256-bit")
-    return level.vector_bytes, level.registers, {"mcpu": level.mcpu, "mattr": features}
-
-
-def _aarch64(system: str) -> tuple[int, int, dict[str, Any]]:
-    if system == "Darwin":
-        return 16, 32, {"mcpu": "apple-m1", "mattr": ["+neon"]}
-    part = _cpuinfo("CPU part").lower()
-    return 16, 32, {"mcpu": _ARM_PARTS.get(part, "generic"), "mattr": ["+neon"]}
 
 
 def _cpuinfo(key: str) -> str:

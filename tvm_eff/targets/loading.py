@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
-from tvm_eff import paths
+from tvm_eff import paths, strict
 from tvm_eff.errors import TargetError, nearest
-from tvm_eff.targets import detect
+from tvm_eff.targets import reading
 from tvm_eff.targets.architectures import PLATFORMS, Platform
-from tvm_eff.targets.reading import Table, read_toml
-from tvm_eff.targets.schema import Emulator, Gpu, Hardware, Rpc, Target, Toolchain
+from tvm_eff.targets.schema import Emulator, Target, Toolchain
 
 
 def names() -> list[str]:
@@ -61,96 +58,46 @@ def launched_from_here(target: Target) -> Target:
 
 
 def _parse(path: Path) -> Target:
-    top = Table(read_toml(path), path)
-    detected = top.flag("detect", default=False)
-    if detected:
-        top = top.filled_with(detect.detect())
-    parts = {key: top.table(key) for key in ("tvm", "hardware", "toolchain", "rpc")}
-    emulated, gpu = top.optional_table("emulator"), top.optional_table("gpu")
-    name, description = top.name("name"), top.text("description")
-    top.finish()
-
-    hardware = _hardware(parts["hardware"])
-    attributes = _tvm(parts["tvm"], hardware.cores)
-    platform = PLATFORMS[attributes["mtriple"]]
+    file = reading.read(path)
+    _require_one_of(path, "tvm.mtriple", file.tvm["mtriple"], tuple(PLATFORMS))
+    platform = PLATFORMS[file.tvm["mtriple"]]
+    _check_toolchain(path, file.toolchain, platform)
+    if file.emulator is not None:
+        _check_emulator(path, file.emulator, platform)
     return Target(
-        name=name,
-        description=description,
+        name=file.name,
+        description=file.description,
         path=path,
-        tvm=attributes,
-        hardware=hardware,
-        toolchain=_toolchain(parts["toolchain"], platform),
-        emulator=None if emulated is None else _emulator(emulated, platform),
-        rpc=_rpc(parts["rpc"]),
-        gpu=None if gpu is None else _gpu(gpu),
-        detected=detected,
+        tvm=MappingProxyType({**file.tvm, "num-cores": file.hardware.cores}),
+        hardware=file.hardware,
+        toolchain=file.toolchain,
+        emulator=file.emulator,
+        rpc=file.rpc,
+        gpu=file.gpu,
+        detected=file.detect,
     )
 
 
-def _tvm(table: Table, cores: int) -> Mapping[str, Any]:
-    attributes: dict[str, Any] = {
-        "kind": table.choice("kind", ("llvm",)),
-        "mtriple": table.choice("mtriple", tuple(PLATFORMS)),
-        "mcpu": table.text("mcpu"),
-    }
-    if table.has("mattr"):
-        attributes["mattr"] = table.features("mattr")
-    if table.has("mfloat-abi"):
-        attributes["mfloat-abi"] = table.choice("mfloat-abi", ("hard", "soft"))
-    table.finish()
-    return MappingProxyType({**attributes, "num-cores": cores})
+def _check_toolchain(path: Path, toolchain: Toolchain, platform: Platform) -> None:
+    _require_one_of(path, "toolchain.triple", toolchain.triple, (platform.zig,))
+    if platform.system == "Linux" and not toolchain.glibc:
+        raise TargetError(
+            f"{path}: 'toolchain.glibc' is empty; expected the oldest glibc that libraries must "
+            'run on, such as "2.31"'
+        )
 
 
-def _hardware(table: Table) -> Hardware:
-    hardware = Hardware(
-        vector_bytes=table.power_of_two("vector_bytes", 8, 256),
-        vector_registers=table.integer("vector_registers", 8, 256),
-        fma_per_cycle=table.integer("fma_per_cycle", 1, 8),
-        issue_width=table.integer("issue_width", 1, 16),
-        clock_ghz=table.number("clock_ghz", 0.1, 10.0),
-        cores=table.integer("cores", 1, 1024),
-        l1d_kib=table.integer("l1d_kib", 1, 1 << 20),
-        l2_kib=table.integer("l2_kib", 1, 1 << 20),
-    )
-    table.finish()
-    return hardware
+def _check_emulator(path: Path, emulator: Emulator, platform: Platform) -> None:
+    architecture = platform.architecture
+    if platform.system != "Linux" or not architecture.emulated_cpus:
+        raise TargetError(
+            f"{path}: leave [emulator] out: only 64-bit and 32-bit Arm boards with Linux are "
+            "emulated"
+        )
+    _require_one_of(path, "emulator.arch", emulator.arch, (architecture.name,))
+    _require_one_of(path, "emulator.cpu", emulator.cpu, architecture.emulated_cpus)
 
 
-def _gpu(table: Table) -> Gpu:
-    gpu = Gpu(
-        device=table.choice("device", ("mali", "any")),
-        opencl=table.version("opencl"),
-        float16=table.flag("float16", default=False),
-        vector_bytes=table.power_of_two("vector_bytes", 4, 64),
-        registers=table.integer("registers", 16, 1024),
-        work_group=table.integer("work_group", 16, 4096),
-        local_memory_kib=table.integer("local_memory_kib", 1, 1 << 10),
-        cores=table.integer("cores", 1, 1024),
-        fma_per_cycle=table.integer("fma_per_cycle", 1, 4096),
-        clock_ghz=table.number("clock_ghz", 0.1, 10.0),
-        l2_kib=table.integer("l2_kib", 1, 1 << 20),
-    )
-    table.finish()
-    return gpu
-
-
-def _toolchain(table: Table, platform: Platform) -> Toolchain:
-    triple = table.choice("triple", (platform.zig,))
-    glibc = table.version("glibc") if "-linux-" in triple else table.text("glibc", empty=True)
-    table.finish()
-    return Toolchain(triple, glibc)
-
-
-def _emulator(table: Table, platform: Platform) -> Emulator:
-    if not platform.emulator_cpus:
-        table.refuse_whole("only 64-bit and 32-bit Arm boards with Linux are emulated")
-    arch = table.choice("arch", (platform.arch,))
-    cpu = table.choice("cpu", platform.emulator_cpus)
-    table.finish()
-    return Emulator(arch, cpu)
-
-
-def _rpc(table: Table) -> Rpc:
-    rpc = Rpc(key=table.name("key"), port=table.integer("port", 1, 65535))
-    table.finish()
-    return rpc
+def _require_one_of(path: Path, key: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise TargetError(f"{path}: {strict.none_of(key, value, allowed)}")

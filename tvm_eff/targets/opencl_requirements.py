@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tvm_eff.strict import Count
+
 
 @dataclass(frozen=True)
 class OpenCLRequirements:
@@ -23,5 +25,5 @@ class OpenCLRequirements:
 
     version: str
     extensions: tuple[str, ...]
-    work_group: int
-    local_memory: int
+    work_group: Count
+    local_memory: Count

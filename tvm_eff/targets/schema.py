@@ -6,12 +6,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from msgspec import Meta
+
+from tvm_eff.targets.architectures import ARCHITECTURES, Architecture, name_in
 
 if TYPE_CHECKING:
     from tvm.target import Target as TvmTarget
 
 FLOAT32_BYTES = 4
+
+_A_VERSION = 'a version in quotes, such as "2.31"'
+
+Text = Annotated[str, Meta(pattern=r"\S", description="a string that is not empty")]
+Name = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]*\Z",
+        description="a name of letters, digits, '.', '_' and '-', such as \"rasp4\"",
+    ),
+]
+Version = Annotated[str, Meta(pattern=r"\A\d+\.\d+\Z", description=_A_VERSION)]
+Clock = Annotated[float, Meta(ge=0.1, le=10.0)]
+Cores = Annotated[int, Meta(ge=1, le=1024)]
+CacheKib = Annotated[int, Meta(ge=1, le=1 << 20)]
 
 
 @dataclass(frozen=True)
@@ -36,14 +55,16 @@ class Hardware:
         Data cache of a core, and the next level as one core sees it.
     """
 
-    vector_bytes: int
-    vector_registers: int
-    fma_per_cycle: int
-    issue_width: int
-    clock_ghz: float
-    cores: int
-    l1d_kib: int
-    l2_kib: int
+    vector_bytes: Annotated[
+        Literal[8, 16, 32, 64, 128, 256], Meta(description="a power of two from 8 to 256")
+    ]
+    vector_registers: Annotated[int, Meta(ge=8, le=256)]
+    fma_per_cycle: Annotated[int, Meta(ge=1, le=8)]
+    issue_width: Annotated[int, Meta(ge=1, le=16)]
+    clock_ghz: Clock
+    cores: Cores
+    l1d_kib: CacheKib
+    l2_kib: CacheKib
 
     @property
     def lanes(self) -> int:
@@ -86,17 +107,19 @@ class Gpu:
         The cache that all cores share.
     """
 
-    device: str
-    opencl: str
-    float16: bool
-    vector_bytes: int
-    registers: int
-    work_group: int
-    local_memory_kib: int
-    cores: int
-    fma_per_cycle: int
-    clock_ghz: float
-    l2_kib: int
+    device: Literal["mali", "any"]
+    opencl: Version
+    float16: bool = field(default=False, kw_only=True)
+    vector_bytes: Annotated[
+        Literal[4, 8, 16, 32, 64], Meta(description="a power of two from 4 to 64")
+    ]
+    registers: Annotated[int, Meta(ge=16, le=1024)]
+    work_group: Annotated[int, Meta(ge=16, le=4096)]
+    local_memory_kib: Annotated[int, Meta(ge=1, le=1 << 10)]
+    cores: Cores
+    fma_per_cycle: Annotated[int, Meta(ge=1, le=4096)]
+    clock_ghz: Clock
+    l2_kib: CacheKib
 
     @property
     def lanes(self) -> int:
@@ -121,8 +144,8 @@ class Toolchain:
         The oldest glibc the libraries must run on; empty where there is none.
     """
 
-    triple: str
-    glibc: str
+    triple: Text
+    glibc: Annotated[str, Meta(pattern=r"\A(\d+\.\d+)?\Z", description=_A_VERSION)]
 
     @property
     def zig_triple(self) -> str:
@@ -134,16 +157,16 @@ class Toolchain:
 class Emulator:
     """The processor that qemu is to stand in for: its ``-cpu`` of one architecture."""
 
-    arch: str
-    cpu: str
+    arch: Text
+    cpu: Text
 
 
 @dataclass(frozen=True)
 class Rpc:
     """The key a board announces to a tracker, and the port of its RPC server."""
 
-    key: str
-    port: int
+    key: Name
+    port: Annotated[int, Meta(ge=1, le=65535)]
 
 
 @dataclass(frozen=True)
@@ -187,10 +210,12 @@ class Target:
         """The folder of its records; a host's is named after its vector unit."""
         if not self.detected or self.gpu is not None:
             return self.name
-        units = {64: "avx512", 32: "avx2", 16: "sse"}
-        is_x86 = self.toolchain.triple.startswith("x86_64")
-        unit = units[self.hardware.vector_bytes] if is_x86 else "neon"
-        return f"{self.name}-{unit}"
+        return f"{self.name}-{self.architecture.vector_unit_of(self.hardware.vector_bytes).name}"
+
+    @property
+    def architecture(self) -> Architecture:
+        """The architecture of its processor."""
+        return ARCHITECTURES[name_in(self.toolchain.triple)]
 
     @property
     def lanes(self) -> int:
@@ -200,7 +225,7 @@ class Target:
     @property
     def private_caches(self) -> bool:
         """Whether what another core has just written has to come from its second cache."""
-        return self.gpu is None and self.toolchain.triple.startswith("x86_64")
+        return self.gpu is None and self.architecture.private_caches
 
     def tvm_target(self) -> TvmTarget:
         """Return it as TVM's own target.

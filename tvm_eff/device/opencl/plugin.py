@@ -19,17 +19,14 @@ from pathlib import Path
 
 from tvm_eff import paths
 from tvm_eff.errors import BuildError, SetupError, UsageError, nearest
+from tvm_eff.targets import architectures
 from tvm_eff.targets.detect import usable_cores
 
 # TVM looks for a library of this name by itself.
 LIBRARY = "libtvm_runtime_opencl.so"
 
-# What `uname -m` says, and what GNU's cross-compilers start with.
-ARCHITECTURES = {
-    "aarch64": "aarch64-linux-gnu",
-    "armv7l": "arm-linux-gnueabihf",
-    "x86_64": "x86_64-linux-gnu",
-}
+# What GNU's cross-compilers start with, by what `uname -m` says.
+ARCHITECTURES = {each.linux.machine: each.gnu for each in architectures.ARCHITECTURES.values()}
 
 _FLAGS = ("-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-D_FILE_OFFSET_BITS=64")
 # Nothing of TVM is linked: the process that loads the library has it.
