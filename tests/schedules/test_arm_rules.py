@@ -44,7 +44,7 @@ def depthwise(height: int, width: int, *, batch: int = 1, channels: int = 8, **o
     return nn.Sequential(model, nn.ReLU()), (batch, channels, height, width)
 
 
-def shallow(height: int, width: int, *, depth: int = 3, batch: int = 1, **of: object) -> Case:
+def first_layer(height: int, width: int, *, depth: int = 3, batch: int = 1, **of: object) -> Case:
     model = nn.Conv2d(depth, 16, **of)  # type: ignore[arg-type]
     return nn.Sequential(model, nn.ReLU()), (batch, depth, height, width)
 
@@ -72,11 +72,11 @@ OFFERED: dict[str, tuple[str, Case]] = {
         "depthwise_in_place",
         depthwise(7, 12, kernel_size=(1, 5), padding=(0, 2), bias=False),
     ),
-    "shallow": ("shallow", shallow(18, 23, kernel_size=3, padding=1, stride=2)),
-    "shallow_of_two_images": ("shallow", shallow(9, 11, batch=2, kernel_size=3, padding=1)),
-    "shallow_without_padding": ("shallow", shallow(19, 19, kernel_size=7, stride=2)),
-    "shallow_of_one_channel": ("shallow", shallow(9, 11, depth=1, kernel_size=5, padding=2)),
-    "shallow_dilation": ("shallow", shallow(13, 13, kernel_size=3, dilation=2, bias=False)),
+    "shallow": ("shallow", first_layer(18, 23, kernel_size=3, padding=1, stride=2)),
+    "shallow_of_two_images": ("shallow", first_layer(9, 11, batch=2, kernel_size=3, padding=1)),
+    "shallow_without_padding": ("shallow", first_layer(19, 19, kernel_size=7, stride=2)),
+    "shallow_of_one_channel": ("shallow", first_layer(9, 11, depth=1, kernel_size=5, padding=2)),
+    "shallow_dilation": ("shallow", first_layer(13, 13, kernel_size=3, dilation=2, bias=False)),
     "even_matrices": ("strassen", (nn.Conv2d(128, 256, 1), (1, 128, 8, 8))),
     "odd_positions": ("strassen", (nn.Conv2d(128, 128, 1, bias=False), (1, 128, 7, 7))),
     "halves_that_are_no_blocks": (

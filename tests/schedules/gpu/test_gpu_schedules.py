@@ -258,7 +258,7 @@ def test_every_kernel_of_a_network_is_matched(model: str) -> None:
 
 def check_matched(tasks: list[Task]) -> None:
     """Check that each kernel has a schedule of its own family, of GPUs' alone."""
-    names = {rule.name for rule in (*gpu.RULES, *gpu.BESIDE)}
+    names = {rule.name for rule in (*gpu.RULES, *gpu.EXTRA_RULES)}
     for task in tasks:
         rules = {each.rule for each in schedules.candidates(task.func, MALI)}
         assert rules, task.name
