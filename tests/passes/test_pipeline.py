@@ -17,7 +17,7 @@ from tvm import relax
 from tvm_eff import models, tune
 from tvm_eff.deploy.library import build_library
 from tvm_eff.device import LocalDevice
-from tvm_eff.passes import RelaxNetwork, join_concatenated
+from tvm_eff.passes import RelaxNetwork, write_slices_in_place
 from tvm_eff.tensors import TOLERANCE, relative_error
 
 IMAGE = (1, 3, 224, 224)
@@ -43,7 +43,7 @@ def calls(network: RelaxNetwork) -> list[str]:
 
 def joined(network: RelaxNetwork) -> RelaxNetwork:
     """Return a network as its library has it, whose kernels concatenate in place."""
-    return replace(network, mod=join_concatenated(network.mod))
+    return replace(network, mod=write_slices_in_place(network.mod))
 
 
 def test_squeezenet_is_transposed_on_entry_and_exit_only(squeezenet: RelaxNetwork) -> None:

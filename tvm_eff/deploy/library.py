@@ -12,7 +12,7 @@ from tvm.s_tir import meta_schedule as ms
 from tvm_eff.codegen import build_module
 from tvm_eff.deploy.alternatives import use_fastest
 from tvm_eff.errors import BuildError
-from tvm_eff.passes import RelaxNetwork, join_concatenated
+from tvm_eff.passes import RelaxNetwork, write_slices_in_place
 from tvm_eff.passes.relax.parameters import evaluate_parameters
 from tvm_eff.targets import OpenCLRequirements, Target
 from tvm_eff.tune import Task
@@ -81,7 +81,7 @@ def _with_weights(mod: tvm.IRModule, params: list[np.ndarray]) -> tvm.IRModule:
     """Pack the weights as the schedules want them, and bind them as constants."""
     with tvm.transform.PassContext(opt_level=3):
         mod = transform.SplitLayoutRewritePreproc()(mod)
-        mod = transform.LiftTransformParams()(join_concatenated(mod))
+        mod = transform.LiftTransformParams()(write_slices_in_place(mod))
         mod, packed = evaluate_parameters(mod, params)
         # By variable: two lifted parameters may have the same name.
         variables = mod["main"].params[len(mod["main"].params) - len(packed) :]

@@ -12,7 +12,7 @@ from tvm_eff.passes.network import RelaxNetwork
 from tvm_eff.passes.relax.batch_norm import simplify_batch_norm
 from tvm_eff.passes.relax.broadcasts import separate_broadcasts
 from tvm_eff.passes.relax.channels_last import channels_last
-from tvm_eff.passes.relax.concatenation import fuse_places, place_concatenated
+from tvm_eff.passes.relax.concatenation import concatenate_in_place, fuse_slice_writes
 from tvm_eff.passes.relax.depthwise_chains import chain_depthwise
 from tvm_eff.passes.relax.depthwise_multiplier import split_depthwise_multiplier
 from tvm_eff.passes.relax.fold_scale import fold_scale
@@ -104,12 +104,12 @@ def lower(network: RelaxNetwork, target: Target, dtype: str = "float32") -> Rela
         # What was computed from constants for parameters alone is still here.
         transform.DeadCodeElimination(),
         chain_depthwise(target),
-        place_concatenated,
+        concatenate_in_place,
         transform.LegalizeOps(),
         transform.AnnotateTIROpPattern(),
         transform.FoldConstant(),
         separate_broadcasts,
-        fuse_places,
+        fuse_slice_writes,
         transform.FuseOps(),
         transform.FuseTIR(),
         # A reshape that nothing was fused with is another view of the same memory.

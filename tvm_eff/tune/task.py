@@ -11,7 +11,7 @@ import tvm
 from tvm import relax, tirx
 from tvm.s_tir import meta_schedule as ms
 
-from tvm_eff.passes.attributes import TOGETHER
+from tvm_eff.passes.attributes import ASSEMBLES_SLICES
 from tvm_eff.schedules import analysis
 from tvm_eff.tensors import TensorSpec
 
@@ -113,7 +113,7 @@ def extract(mod: tvm.IRModule) -> list[Task]:
     found: dict[str, Task] = {}
     for name, count in calls.items():
         func = mod[name]
-        if not _is_static(func) or TOGETHER in (func.attrs or {}):
+        if not _is_static(func) or ASSEMBLES_SLICES in (func.attrs or {}):
             continue
         task = Task(name, func, count)
         seen = found.get(task.workload)

@@ -13,8 +13,8 @@ from torch import nn
 from tvm_eff import tune
 from tvm_eff.deploy.library import build_library
 from tvm_eff.device import LocalDevice
-from tvm_eff.passes import RelaxNetwork, join_concatenated
-from tvm_eff.passes.attributes import TOGETHER
+from tvm_eff.passes import RelaxNetwork, write_slices_in_place
+from tvm_eff.passes.attributes import ASSEMBLES_SLICES
 from tvm_eff.tensors import relative_error
 
 SHAPE = (2, 8, 7, 9)
@@ -91,9 +91,9 @@ LEFT = {"reused": Reused(), "with_input": WithInput(), "twice": Twice()}
 
 
 def is_joined(network: RelaxNetwork) -> bool:
-    joined = join_concatenated(network.mod)
+    joined = write_slices_in_place(network.mod)
     functions = [joined[variable] for variable in joined.get_global_vars()]
-    assert not any(TOGETHER in (f.attrs or {}) for f in functions)
+    assert not any(ASSEMBLES_SLICES in (f.attrs or {}) for f in functions)
     return "call_tir_inplace" in str(joined["main"])
 
 

@@ -11,7 +11,7 @@ from kernels import HOST
 from tvm import te
 
 from tvm_eff.codegen import build_kernel
-from tvm_eff.passes.tir.stack_allocation import MOST_BYTES
+from tvm_eff.passes.tir.stack_allocation import MAX_BYTES
 from tvm_eff.targets import FLOAT32_BYTES
 
 ASKS_FOR_MEMORY = b"TVMBackendAllocWorkspace"
@@ -28,7 +28,7 @@ def built(elements: int, folder: Path) -> Path:
     return library
 
 
-@pytest.mark.parametrize("elements", [8, 1024 // FLOAT32_BYTES + 1, MOST_BYTES // FLOAT32_BYTES])
+@pytest.mark.parametrize("elements", [8, 1024 // FLOAT32_BYTES + 1, MAX_BYTES // FLOAT32_BYTES])
 def test_a_small_buffer_is_on_the_stack(elements: int, tmp_path: Path) -> None:
     library = built(elements, tmp_path)
     assert ASKS_FOR_MEMORY not in library.read_bytes()
@@ -39,5 +39,5 @@ def test_a_small_buffer_is_on_the_stack(elements: int, tmp_path: Path) -> None:
 
 
 def test_a_large_one_is_not(tmp_path: Path) -> None:
-    library = built(MOST_BYTES // FLOAT32_BYTES + 1, tmp_path)
+    library = built(MAX_BYTES // FLOAT32_BYTES + 1, tmp_path)
     assert ASKS_FOR_MEMORY in library.read_bytes()

@@ -106,8 +106,8 @@ def test_transformed_weights_are_asked_for_in_the_order_of_their_use(
     for candidate in tried:
         mod = schedules.apply(task.func, candidate, HOST).mod
         marks = re.findall(rf'"{PREFETCH}": \[(\d+), (\d+), (\d+)\]', mod.script())
-        blocks, columns, shares = (int(n) for n in marks[0])
-        assert shares == times_gone_through(candidate)
+        blocks, columns, passes = (int(n) for n in marks[0])
+        assert passes == times_gone_through(candidate)
         [weights] = schedules.packings(task.func, candidate)
         packed = weights.pack(np.zeros((outer, kernel, kernel, inner), "float32"))
         in_block = packed.nbytes // blocks // LINE_BYTES
@@ -115,9 +115,9 @@ def test_transformed_weights_are_asked_for_in_the_order_of_their_use(
         # What one register tile goes through.
         assert in_block == packed.shape[-2] * columns * FLOAT32_BYTES // LINE_BYTES
         asked = lines_asked_for(mod)
-        for share in range(shares):
+        for share in range(passes):
             # The last iteration over a block may ask for a line or two of the one after.
-            of_share = asked[share * len(asked) // shares : (share + 1) * len(asked) // shares]
+            of_share = asked[share * len(asked) // passes : (share + 1) * len(asked) // passes]
             in_order = list(dict.fromkeys(of_share))
             expected = list(range(in_block, blocks * in_block))
             assert in_order[: len(expected)] == expected, candidate
