@@ -23,8 +23,8 @@ def macs(model: nn.Module, *shape: int) -> int:
         weight = layer.weight
         assert isinstance(weight, torch.Tensor)
         # A transposed convolution spreads each of its inputs, others gather each output.
-        places = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output
-        total += places.numel() * weight[0].numel()
+        elements = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output
+        total += elements.numel() * weight[0].numel()
 
     hooks = [
         layer.register_forward_hook(count)

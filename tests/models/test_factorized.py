@@ -73,13 +73,13 @@ def test_a_projection_is_a_dense_one_without_the_rest(
 ) -> None:
     torch.manual_seed(0)
     projection, channels = TopologicalProjection(grid, window), prod(grid)
-    places = list(itertools.product(*map(range, grid)))
+    positions = list(itertools.product(*map(range, grid)))
     weight = torch.zeros(channels, channels)
-    for row, corner in enumerate(places):
+    for row, corner in enumerate(positions):
         # All that is at most a window away, forwards and around the edge.
         reads = [
             all((at - start) % size < part for at, start, part, size in zip(*each, strict=True))
-            for each in ((place, corner, window, grid) for place in places)
+            for each in ((position, corner, window, grid) for position in positions)
         ]
         assert sum(reads) == prod(window)
         weight[row, torch.tensor(reads)] = 1

@@ -154,17 +154,17 @@ def epilogue(sch: Schedule, block: Any) -> list[Any] | None:
     list of BlockRV or None
         None if `block` has other consumers: another reduction, or several outputs.
     """
-    behind: set[str] = set()
+    consumers: set[str] = set()
     pending = [block]
     while pending:
         for consumer in sch.get_consumers(pending.pop()):
             statement = sch.get(consumer)
             if is_reduction(statement):
                 return None
-            if str(statement.name_hint) not in behind:
-                behind.add(str(statement.name_hint))
+            if str(statement.name_hint) not in consumers:
+                consumers.add(str(statement.name_hint))
                 pending.append(consumer)
-    ordered = [b for b in blocks(sch) if str(sch.get(b).name_hint) in behind]
+    ordered = [b for b in blocks(sch) if str(sch.get(b).name_hint) in consumers]
     writers = [b for b in (block, *ordered) if writes_output(sch, b)]
     if len(writers) != 1 or not same_block(sch, writers[0], (block, *ordered)[-1]):
         return None

@@ -18,11 +18,11 @@ def inline_epilogue(sch: Schedule, block: Any) -> Any | None:
     BlockRV or None
         The block that writes the function's output, or None when `block` does.
     """
-    behind = epilogue(sch, block)
-    assert behind is not None, "the workload was matched when the candidate was made"
-    for middle in behind[:-1]:
-        sch.compute_inline(middle)
-    return behind[-1] if behind else None
+    consumers = epilogue(sch, block)
+    assert consumers is not None, "the workload was matched when the candidate was made"
+    for consumer in consumers[:-1]:
+        sch.compute_inline(consumer)
+    return consumers[-1] if consumers else None
 
 
 def inline_copies(sch: Schedule, block: Any) -> list[Any]:

@@ -180,7 +180,7 @@ class _Rewriter(PyExprMutator):
     def _cropped(self, data: relax.Expr, before: list[int], after: list[int]) -> relax.Expr:
         """Crop what no output reads: negative padding."""
         shape = shape_of(data)
-        assert shape is not None, "asked for before"
+        assert shape is not None, "weights and inputs have fixed shapes"
         cut = [i for i in range(len(before)) if before[i] < 0 or after[i] < 0]
         if not cut:
             return data
