@@ -1,4 +1,4 @@
-"""Strassen's algorithm: its sums are those of a matrix product, its weights the ones it wants."""
+"""Strassen's algorithm: its sums, its transformed weights and its schedule in row blocks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 import tvm
 from kernels import HOST, Bench, tasks_of
-from networks import Residual
+from network_modules import Residual
 from torch import nn
 from tvm_ffi import structural_equal
 
@@ -39,7 +39,7 @@ on_x86 = pytest.mark.skipif(
 ROW_BLOCKS = {
     "even": (nn.Conv2d(256, 512, 1), (1, 256, 8, 8)),
     "odd_positions": (nn.Conv2d(256, 256, 1, bias=False), (1, 256, 7, 7)),
-    "positions_that_cores_do_not_share": (nn.Conv2d(256, 256, 1), (1, 256, 6, 7)),
+    "positions_that_do_not_divide_among_cores": (nn.Conv2d(256, 256, 1), (1, 256, 6, 7)),
     "two_images": (nn.Sequential(nn.Conv2d(256, 256, 1), nn.ReLU()), (2, 256, 6, 6)),
     "three_odd_images": (nn.Sequential(nn.Conv2d(256, 256, 1), nn.ReLU6()), (3, 256, 5, 5)),
     "channels_that_are_no_blocks": (nn.Conv2d(260, 348, 1), (1, 260, 7, 8)),

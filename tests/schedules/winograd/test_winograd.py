@@ -1,4 +1,4 @@
-"""Winograd's algorithm: its transforms are exact, it is offered where it applies, it is near."""
+"""Winograd's algorithm: its transforms are exact, and the rule matches where it applies."""
 
 from __future__ import annotations
 
