@@ -1,4 +1,4 @@
-"""Small networks of every family, built for a GPU with a schedule of each kernel."""
+"""Small networks of every family, built for a GPU with every kernel scheduled."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from networks import randomize
+from network_modules import randomize
 from records import most_promising
 from torch import nn
 
@@ -57,5 +57,5 @@ def small(family: str, dtype: str, target: Target, library: Path) -> OpenCLRequi
     """Build a family's network for a GPU."""
     _, network = imported(family)
     needs = build(passes.lower(network, target, dtype), target, library)
-    assert needs is not None, "it is built for a GPU"
+    assert needs is not None, "libraries for GPUs have OpenCL requirements"
     return needs

@@ -1,4 +1,4 @@
-"""Kernels of small networks, and what it takes to build and run their candidates."""
+"""Kernels of small networks, and a bench that builds and runs their candidates."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ HOST = targets.load("host")
 
 
 def lowered(model: nn.Module, *shapes: Sequence[int], target: Target = HOST) -> RelaxNetwork:
-    """Return a network as fused kernels."""
+    """Return a network lowered to fused kernels."""
     examples = [torch.zeros(*shape) for shape in shapes]
     return passes.lower(frontend.import_model(model.eval(), examples), target)
 
 
 def tasks_of(model: nn.Module, *shapes: Sequence[int], target: Target = HOST) -> list[Task]:
-    """Return the kernels of a network, the most work first."""
+    """Return the kernels of a network, most operations first."""
     return tune.extract(lowered(model, *shapes, target=target).mod)
 
 
 @lru_cache(maxsize=1)
 def small_convolution() -> Task:
-    """Return a convolution with bias and ReLU that takes no time, and has one rule."""
+    """Return a fast convolution with bias and ReLU that only one rule matches."""
     model = nn.Sequential(nn.Conv2d(8, 16, 3, padding=1, stride=2), nn.ReLU())
     return next(t for t in tasks_of(model, (1, 8, 12, 12)) if analysis.contraction(t.func))
 
@@ -49,13 +49,13 @@ class Bench:
     Attributes
     ----------
     builder
-        Where they are built.
+        Builds the candidates.
     device
-        Where they run.
+        Runs them.
     target
-        What code is generated for; schedules may be another target's.
+        The target of code generation; schedules may be of another target.
     folder
-        Where the libraries go.
+        The folder of the libraries.
     """
 
     builder: Builder
@@ -95,7 +95,7 @@ class Bench:
 
 
 def _build_scheduled_for(job: BuildJob, scheduled_for: Target) -> Path:
-    """Build a candidate of one target's design space as code of another."""
+    """Build a candidate of one target's design space for another target."""
     from tvm_eff.codegen import build_kernel
 
     func = tvm.ir.load_json(job.module)["main"]

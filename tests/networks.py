@@ -1,4 +1,4 @@
-"""Small networks of every kind a user may bring: test material."""
+"""Small networks of every kind a user may bring, with the shapes of their inputs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from network_families import (
+    DenseBlock,
+    FireBypass,
+    SqueezeExciteLinear,
+    UNet,
+    mobilenet_v2,
+    mobilenet_v3,
+    resnet,
+    shufflenet,
+)
+from network_modules import (
+    Applied,
+    Branches,
+    ChannelAttention,
+    NormalizedInput,
+    PerChannel,
+    SharedConvolution,
+    SharedOutput,
+    conv_bn,
+    randomize,
+)
 from torch import nn
 from torch.nn import functional as F
 
@@ -21,10 +42,10 @@ class Example:
     make
         Builds the network, with random weights and statistics.
     shapes
-        One shape an input.
+        One shape per input.
     transposes
-        How many rearrangements its own definition asks for, such as channel shuffles,
-        that are not the network's first or last kernel.
+        Number of rearrangements in its definition, such as channel shuffles, other than
+        the network's first or last kernel.
     """
 
     make: Callable[[], nn.Module]
@@ -32,351 +53,12 @@ class Example:
     transposes: int = 0
 
 
-def randomize(model: nn.Module) -> nn.Module:
-    """Give every batch norm statistics and weights that do something."""
-    for norm in model.modules():
-        if isinstance(norm, nn.modules.batchnorm._BatchNorm):
-            with torch.no_grad():
-                if norm.running_mean is not None and norm.running_var is not None:
-                    norm.running_mean.normal_(std=0.3)
-                    norm.running_var.uniform_(0.5, 2.0)
-                if norm.affine:
-                    norm.weight.uniform_(0.5, 2.0)
-                    norm.bias.normal_(std=0.3)
-    return model.eval()
-
-
-def conv_bn(
-    inputs: int,
-    outputs: int,
-    kernel: int | tuple[int, int],
-    activation: nn.Module | None = None,
-    **options: object,
-) -> nn.Sequential:
-    """Return a convolution without bias, batch norm, and an activation."""
-    both = (kernel, kernel) if isinstance(kernel, int) else kernel
-    padding = options.pop("padding", tuple(k // 2 for k in both))
-    convolution = nn.Conv2d(inputs, outputs, kernel, padding=padding, bias=False, **options)  # type: ignore[arg-type]
-    layers: list[nn.Module] = [convolution, nn.BatchNorm2d(outputs)]
-    return nn.Sequential(*layers, *([activation] if activation is not None else []))
-
-
-class InvertedResidual(nn.Module):
-    """MobileNetV2's block: expand, depthwise, project, with a residual where it fits."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int = 1, expand: int = 4) -> None:
-        super().__init__()
-        wide = inputs * expand
-        self.body = nn.Sequential(
-            conv_bn(inputs, wide, 1, nn.ReLU6()),
-            conv_bn(wide, wide, 3, nn.ReLU6(), groups=wide, stride=stride),
-            conv_bn(wide, outputs, 1),
-        )
-        self.residual = stride == 1 and inputs == outputs
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.body(x)
-        return x + y if self.residual else y
-
-
-def mobilenet_v2() -> nn.Module:
-    return nn.Sequential(
-        conv_bn(3, 8, 3, nn.ReLU6(), stride=2),
-        InvertedResidual(8, 8),
-        InvertedResidual(8, 16, stride=2),
-        InvertedResidual(16, 16),
-        conv_bn(16, 32, 1, nn.ReLU6()),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Dropout(),
-        nn.Linear(32, 10),
-    )
-
-
-class SqueezeExcite(nn.Module):
-    """Scale every channel by what its mean says."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.reduce, self.expand = nn.Conv2d(channels, 8, 1), nn.Conv2d(8, channels, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        scale = x.mean((2, 3), keepdim=True)
-        return x * F.hardsigmoid(self.expand(F.relu(self.reduce(scale))))
-
-
-class SqueezeExciteLinear(nn.Module):
-    """The same with dense layers, and a view back to four dimensions."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.reduce, self.expand = nn.Linear(channels, 8), nn.Linear(8, channels)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        n, c, _, _ = x.shape
-        scale = F.adaptive_avg_pool2d(x, 1).view(n, c)
-        return x * torch.sigmoid(self.expand(F.relu(self.reduce(scale)))).view(n, c, 1, 1)
-
-
-class MobileNetV3Block(nn.Module):
-    """Expand, depthwise, squeeze-and-excite, project."""
-
-    def __init__(self, channels: int, excite: type[nn.Module]) -> None:
-        super().__init__()
-        wide = 2 * channels
-        self.body = nn.Sequential(
-            conv_bn(channels, wide, 1, nn.Hardswish()),
-            conv_bn(wide, wide, 5, nn.Hardswish(), groups=wide),
-            excite(wide),
-            conv_bn(wide, channels, 1),
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.body(x)
-
-
-def mobilenet_v3(excite: type[nn.Module] = SqueezeExcite) -> nn.Module:
-    return nn.Sequential(
-        conv_bn(3, 16, 3, nn.Hardswish(), stride=2),
-        MobileNetV3Block(16, excite),
-        conv_bn(16, 32, 1, nn.Hardswish()),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Conv2d(32, 40, 1),
-        nn.Hardswish(),
-        nn.Flatten(),
-        nn.Linear(40, 10),
-    )
-
-
-def shuffled(x: torch.Tensor, groups: int) -> torch.Tensor:
-    n, c, h, w = x.shape
-    return x.view(n, groups, c // groups, h, w).transpose(1, 2).reshape(n, c, h, w)
-
-
-class ShuffleNetUnit(nn.Module):
-    """ShuffleNet's unit: grouped convolutions with a channel shuffle between."""
-
-    def __init__(self, channels: int, groups: int) -> None:
-        super().__init__()
-        self.groups = groups
-        self.compress = conv_bn(channels, channels, 1, nn.ReLU(), groups=groups)
-        self.depthwise = conv_bn(channels, channels, 3, groups=channels)
-        self.expand = conv_bn(channels, channels, 1, groups=groups)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = shuffled(self.compress(x), self.groups)
-        return F.relu(x + self.expand(self.depthwise(y)))
-
-
-class ShuffleNetV2Unit(nn.Module):
-    """ShuffleNet V2's unit: half of the channels pass by, then all are shuffled."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        half = channels // 2
-        self.body = nn.Sequential(
-            conv_bn(half, half, 1, nn.ReLU()),
-            conv_bn(half, half, 3, groups=half),
-            conv_bn(half, half, 1, nn.ReLU()),
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        left, right = x.chunk(2, dim=1)
-        return shuffled(torch.cat([left, self.body(right)], 1), 2)
-
-
-def shufflenet() -> nn.Module:
-    return nn.Sequential(
-        conv_bn(3, 24, 3, nn.ReLU(), stride=2),
-        ShuffleNetUnit(24, 3),
-        ShuffleNetV2Unit(24),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(24, 10),
-    )
-
-
-class BasicBlock(nn.Module):
-    """ResNet's block, with a projection where the shape changes."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
-        super().__init__()
-        self.first = conv_bn(inputs, outputs, 3, nn.ReLU(), stride=stride)
-        self.second = conv_bn(outputs, outputs, 3)
-        changes = stride != 1 or inputs != outputs
-        self.projection = conv_bn(inputs, outputs, 1, stride=stride) if changes else nn.Identity()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.relu(self.second(self.first(x)) + self.projection(x))
-
-
-def resnet() -> nn.Module:
-    return nn.Sequential(
-        conv_bn(3, 16, 7, nn.ReLU(), stride=2),
-        nn.MaxPool2d(3, 2, padding=1),
-        BasicBlock(16, 16),
-        BasicBlock(16, 32, stride=2),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(32, 10),
-    )
-
-
-class DenseBlock(nn.Module):
-    """DenseNet's layers: batch norm and ReLU before the convolution, then a concatenation."""
-
-    def __init__(self, channels: int, growth: int, layers: int) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(
-            nn.Sequential(
-                nn.BatchNorm2d(channels + i * growth),
-                nn.ReLU(),
-                nn.Conv2d(channels + i * growth, growth, 3, padding=1, bias=False),
-            )
-            for i in range(layers)
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for layer in self.layers:
-            x = torch.cat([x, layer(x)], 1)
-        return x
-
-
-class Applied(nn.Module):
-    """A function as a module."""
-
-    def __init__(self, function: Callable[..., torch.Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        return self.function(*inputs)
-
-
-class Residual(nn.Module):
-    """A convolution, its input added, and ReLU."""
-
-    def __init__(self, channels: int, kernel: int, groups: int = 1) -> None:
-        super().__init__()
-        self.convolution = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=groups)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.relu(self.convolution(x) + x)
-
-
-class UNet(nn.Module):
-    """Down by pooling, up by a transposed convolution, joined by concatenation."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.down = conv_bn(3, 8, 3, nn.ReLU())
-        self.bottom = conv_bn(8, 16, 3, nn.ReLU())
-        self.up = nn.Sequential(nn.ConvTranspose2d(16, 8, 2, stride=2), nn.BatchNorm2d(8))
-        self.out = nn.Conv2d(16, 4, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        skip = self.down(x)
-        low = self.bottom(F.max_pool2d(skip, 2))
-        return self.out(torch.cat([skip, F.relu(self.up(low))], 1))
-
-
-class FireBypass(nn.Module):
-    """A fire module whose input passes by (SqueezeNet with simple bypass)."""
-
-    def __init__(self, channels: int, squeeze: int) -> None:
-        super().__init__()
-        self.squeeze = nn.Conv2d(channels, squeeze, 1)
-        self.one = nn.Conv2d(squeeze, channels // 2, 1)
-        self.three = nn.Conv2d(squeeze, channels // 2, 3, padding=1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = F.relu(self.squeeze(x))
-        return torch.cat([F.relu(self.one(y)), F.relu(self.three(y))], 1) + x
-
-
-class SharedConvolution(nn.Module):
-    """One convolution used twice, batch norm behind one use alone."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.convolution, self.norm = nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.relu(self.norm(self.convolution(x)) + self.convolution(torch.tanh(x)))
-
-
-class SharedOutput(nn.Module):
-    """One convolution's output, with and without its batch norm."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.convolution, self.norm = nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.convolution(x)
-        return F.relu(self.norm(y)) + y
-
-
-class NormalizedInput(nn.Module):
-    """Subtracts the mean image and divides by the deviation before the first layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1))
-        self.register_buffer("deviation", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
-        self.body = conv_bn(3, 16, 3, nn.ReLU())
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.body((x - self.mean) / self.deviation)
-
-
-class ChannelAttention(nn.Module):
-    """Maximum and mean over the positions, then over the channels (CBAM)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.convolution, self.spatial = nn.Conv2d(8, 8, 1), nn.Conv2d(2, 1, 7, padding=3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.convolution(x)
-        x = x * torch.sigmoid(x.mean((2, 3), keepdim=True) + x.amax((2, 3), keepdim=True))
-        both = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)
-        return x * torch.sigmoid(self.spatial(both))
-
-
-class Branches(nn.Module):
-    """A convolution, and several layers that each read its output."""
-
-    def __init__(self, *branches: nn.Module, channels: int = 8) -> None:
-        super().__init__()
-        self.convolution = nn.Conv2d(3, channels, 3, padding=1)
-        self.branches = nn.ModuleList(branches)
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        x = self.convolution(x)
-        return tuple(branch(x) for branch in self.branches)
-
-
-class PerChannel(nn.Module):
-    """The same numbers of channels in and out, the function between two convolutions."""
-
-    def __init__(self, *functions: nn.Module, channels: int = 8) -> None:
-        super().__init__()
-        self.functions = nn.ModuleList(functions)
-        self.convolutions = nn.ModuleList(nn.Conv2d(channels, channels, 1) for _ in functions)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for convolution, function in zip(self.convolutions, self.functions, strict=True):
-            x = function(convolution(x))
-        return x
-
-
 def sequence(*layers: nn.Module) -> Callable[[], nn.Module]:
     return lambda: nn.Sequential(*layers)
 
 
 def per_channel(*functions: nn.Module) -> Callable[[], nn.Module]:
-    """Return each function between convolutions of eight channels."""
+    """Return a network with each function between convolutions of eight channels."""
     return sequence(nn.Conv2d(3, 8, 3, padding=1), PerChannel(*functions), nn.Conv2d(8, 4, 1))
 
 
@@ -575,7 +257,7 @@ NETWORKS = {
 
 
 def made(name: str) -> tuple[nn.Module, list[torch.Tensor]]:
-    """Return a network and inputs for it, the same every time."""
+    """Return a network and inputs for it, deterministically."""
     torch.manual_seed(0)
     example = NETWORKS[name]
     model = randomize(example.make())

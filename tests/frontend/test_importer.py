@@ -1,4 +1,4 @@
-"""What cannot be imported is one clear error; what can keeps its inputs and parameters."""
+"""Import to Relax: inputs and parameters are kept, and failures are one clear error."""
 
 from __future__ import annotations
 

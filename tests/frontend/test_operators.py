@@ -1,4 +1,4 @@
-"""Operators that TVM's importer lacks, or whose code asks for what no board's runtime has."""
+"""Operators that TVM's importer lacks, gets wrong, or needs a runtime for that boards lack."""
 
 from __future__ import annotations
 

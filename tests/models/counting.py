@@ -1,4 +1,4 @@
-"""Count multiply-accumulates by looking at what a module really does."""
+"""Count multiply-accumulates independently of the package, with forward hooks."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ def parameters(model: nn.Module, biases: bool = True) -> int:
 
 
 def macs(model: nn.Module, *shape: int) -> int:
-    """Count those of convolutions and dense layers on an input of this shape."""
+    """Count the MACs of convolutions and dense layers on an input of this shape."""
     total = 0
 
     def count(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         nonlocal total
         weight = layer.weight
         assert isinstance(weight, torch.Tensor)
-        # A transposed convolution spreads each of its inputs, others gather each output.
-        places = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output
-        total += places.numel() * weight[0].numel()
+        # A transposed convolution scatters each input, others gather each output.
+        elements = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output
+        total += elements.numel() * weight[0].numel()
 
     hooks = [
         layer.register_forward_hook(count)

@@ -1,4 +1,4 @@
-"""Cost accounting: counts worked out by hand, memory worked out by hand, formulas as fractions."""
+"""Cost accounting: counts, memory and formulas against values computed by hand."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_counts(
 
 
 class Twice(nn.Module):
-    """One matrix of 4 x 4, applied twice in a way that `how` says."""
+    """One 4 x 4 matrix, applied twice in the way that `how` names."""
 
     def __init__(self, how: str) -> None:
         super().__init__()
@@ -148,7 +148,7 @@ def test_bytes_and_intensity_of_a_layer() -> None:
     assert convolution.arithmetic_intensity == 2 * 384 / ((32 + 48 + 128) * FLOAT)
     assert norm.parameters == 16
     assert norm.weight_bytes == 32 * FLOAT
-    # Two running statistics of eight values, and how many batches there were.
+    # Two running statistics of eight values, and the number of batches.
     assert cost.buffers == 17
     assert cost.activation_bytes == (48 + 128 + 128 + 128) * FLOAT
 
@@ -164,7 +164,7 @@ def test_bytes_and_intensity_of_a_layer() -> None:
         (lambda x: F.dropout(x.clone(), training=False, inplace=True), 10 + 10),
         # One value each, which is broadcast.
         (lambda x: x[:1].expand(10) + x, 1 + 10 + 10),
-        # What no input has a part in is a constant.
+        # A value that depends on no input is a constant.
         (lambda x: torch.zeros(10) + x, 10 + 10),
         (lambda x: x + x, 10 + 10),
     ],
@@ -190,22 +190,22 @@ def test_activation_bytes(function: Callable[[torch.Tensor], Any], values: int) 
     [
         # Input and output.
         (lambda x: torch.relu(x), 20),
-        # The input is done with when the second operator runs.
+        # The input is dead when the second operator runs.
         (lambda x: torch.relu(torch.relu(x)), 20),
         # The residual keeps it: input, first result, second result.
         (lambda x: x + torch.relu(torch.relu(x)), 30),
         # A view takes no memory of its own, dropout does nothing.
         (lambda x: F.dropout(torch.relu(x).reshape(5, 2), training=False).flatten(), 20),
-        # An output stays to the end.
+        # An output stays live to the end.
         (lambda x: (torch.relu(x), torch.sigmoid(torch.tanh(x))), 30),
         (lambda x: torch.cat([x, x, x]), 40),
         (lambda x: [each + 1 for each in x.split(5)], 20),
         (lambda x: torch.relu_(x + 1), 20),
-        # To transpose for good takes a copy.
+        # Reshaping a transposed view makes a copy.
         (lambda x: x.reshape(2, 5).t().reshape(10), 20),
         # Twice as wide.
         (lambda x: x.double(), 30),
-        # A part of the first result keeps all of it, while the input is done with.
+        # A slice of the first result keeps all of it live, while the input is dead.
         (lambda x: torch.relu(torch.relu(x).narrow(0, 0, 2)), 20),
         (lambda x: torch.zeros(10).copy_(x), 20),
         (lambda x: x, 10),

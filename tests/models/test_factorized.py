@@ -49,7 +49,7 @@ def test_as_many_bases_as_places_are_a_standard_convolution() -> None:
     layer = IntraChannelLayer(5, 7, 3, stride=2, bases=9)
     weight = torch.randn(7, 5, 3, 3)
     with torch.no_grad():
-        # Basis b of each channel picks place b, and the projection weights the places.
+        # Basis b of each channel selects kernel position b, which the projection weights.
         layer.convolve.weight.copy_(torch.eye(9).reshape(9, 1, 3, 3).repeat(5, 1, 1, 1))
         layer.project.weight.copy_(weight.reshape(7, 45, 1, 1))
     x = torch.randn(2, 5, 9, 10)
@@ -73,17 +73,17 @@ def test_a_projection_is_a_dense_one_without_the_rest(
 ) -> None:
     torch.manual_seed(0)
     projection, channels = TopologicalProjection(grid, window), prod(grid)
-    places = list(itertools.product(*map(range, grid)))
+    positions = list(itertools.product(*map(range, grid)))
     weight = torch.zeros(channels, channels)
-    for row, corner in enumerate(places):
-        # All that is at most a window away, forwards and around the edge.
+    for row, corner in enumerate(positions):
+        # Positions at most a window away, forwards, with wrap-around.
         reads = [
             all((at - start) % size < part for at, start, part, size in zip(*each, strict=True))
-            for each in ((place, corner, window, grid) for place in places)
+            for each in ((position, corner, window, grid) for position in positions)
         ]
         assert sum(reads) == prod(window)
         weight[row, torch.tensor(reads)] = 1
-    # Told apart by input, so that each connection is seen and has a weight of its own.
+    # One input channel at a time, so that each connection is visible in the output.
     x = torch.eye(channels)[:, :, None, None]
     dense = projection(x)[:, :, 0, 0].T
     assert torch.equal(dense != 0, weight != 0)
@@ -161,7 +161,7 @@ ENDS = 112**2 * 147 * 64 + 512 * 1000
 
 
 def operations(layer: Callable[[int, int], int], doubling: Callable[[int], int]) -> int:
-    """Add up the stages, given what a layer costs for each of its outputs' positions."""
+    """Add up the stages, given a layer's cost per output position."""
     return ENDS + sum(
         size**2 * ((layers - at) * layer(size, n) + at * doubling(n))
         for at, (size, n, layers) in zip((0, 1, 1, 1), STAGES, strict=True)
@@ -169,7 +169,7 @@ def operations(layer: Callable[[int, int], int], doubling: Callable[[int], int])
 
 
 def weights(layer: Callable[[int, int], int], doubling: Callable[[int], int]) -> int:
-    """Add up the stages, given a layer's weights; two more a channel are normalization's."""
+    """Add up the stages, given a layer's weights; normalization has two per channel."""
     return (
         (147 + 2) * 64
         + sum(

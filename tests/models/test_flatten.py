@@ -1,4 +1,4 @@
-"""Flattening a trained convolution: exact where it can be, otherwise better with the rank."""
+"""Flattening a trained convolution: exact for rank one, otherwise better with the rank."""
 
 from __future__ import annotations
 

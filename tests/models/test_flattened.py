@@ -1,4 +1,4 @@
-"""Flattened networks: what a stage computes, what it costs, and the paper's ratios."""
+"""Flattened networks: the function of a stage, its cost, and the paper's ratios."""
 
 from __future__ import annotations
 

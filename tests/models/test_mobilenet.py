@@ -1,4 +1,4 @@
-"""MobileNet: the counts of its variants, and what a depthwise separable layer saves."""
+"""MobileNet: the counts of its variants, and the saving of a depthwise separable layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tracing: names of inputs and outputs, and what cannot be traced."""
+"""Tracing: names of inputs and outputs, and networks that cannot be traced."""
 
 from __future__ import annotations
 

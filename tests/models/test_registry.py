@@ -1,4 +1,4 @@
-"""Names of the zoo, variants and options: what is refused, and what a variant is."""
+"""The registry of the zoo: rejected names and options, and variants."""
 
 from __future__ import annotations
 
@@ -112,5 +112,5 @@ def test_weights_follow_the_seed_alone() -> None:
     other = models.create("squeezenet1_1", seed=3).state_dict()
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert not torch.equal(first["features.0.weight"], other["features.0.weight"])
-    # Whoever draws numbers of their own is not disturbed.
+    # The caller's random state does not change.
     assert torch.equal(torch.random.get_rng_state(), state)

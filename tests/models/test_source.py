@@ -1,4 +1,4 @@
-"""The door for a user's own model: what opens it, and what it says to whoever is turned away."""
+"""Loading a user's own model, and the errors of what cannot be loaded."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ SHAPE = [(1, 3, 8, 8)]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with a user's files, to stand in."""
+    """A folder with a user's files, as the working directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     modules = set(sys.modules)

@@ -1,4 +1,4 @@
-"""Weights from files: never code, and only those the network has."""
+"""Loading weights from files: never code, and exactly those of the network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Xception: its counts and flows, and what a separable convolution is and saves."""
+"""Xception: its counts and flows, and the function and saving of a separable convolution."""
 
 from __future__ import annotations
 

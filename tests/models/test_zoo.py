@@ -1,4 +1,4 @@
-"""What holds of every model of the zoo: outputs that say something, twins that cost more."""
+"""Properties of every model of the zoo: informative outputs, more expensive twins."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def test_every_model(name: str) -> None:
         output = model(x)
         other = model(-x)
     assert output.shape == (1, 10 if "cifar" in name else 1000)
-    # Where the output does not depend on the input, validation would say nothing.
+    # If the output did not depend on the input, validation would detect nothing.
     spread = output.max() - output.min()
     assert (other - output).abs().max() > 0.01 * spread
     assert 0.1 < spread < 1000
-    # Nor would it of folding batch normalization that does nothing.
+    # Nor would it detect wrong folding of an identity batch normalization.
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             values = (layer.running_mean, layer.running_var, layer.weight, layer.bias)

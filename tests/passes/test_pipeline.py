@@ -1,4 +1,4 @@
-"""From the imported network to fused kernels: what is left to run, and that it is right."""
+"""Lowering from the imported network to fused kernels: the kernels, and their correctness."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tvm import relax
 from tvm_eff import models, tune
 from tvm_eff.deploy.library import build_library
 from tvm_eff.device import LocalDevice
-from tvm_eff.passes import RelaxNetwork, join_concatenated
+from tvm_eff.passes import RelaxNetwork, write_slices_in_place
 from tvm_eff.tensors import TOLERANCE, relative_error
 
 IMAGE = (1, 3, 224, 224)
@@ -41,9 +41,9 @@ def calls(network: RelaxNetwork) -> list[str]:
     return found
 
 
-def joined(network: RelaxNetwork) -> RelaxNetwork:
-    """Return a network as its library has it, whose kernels concatenate in place."""
-    return replace(network, mod=join_concatenated(network.mod))
+def with_slices_in_place(network: RelaxNetwork) -> RelaxNetwork:
+    """Return a network as in its library, with slices written in place."""
+    return replace(network, mod=write_slices_in_place(network.mod))
 
 
 def test_squeezenet_is_transposed_on_entry_and_exit_only(squeezenet: RelaxNetwork) -> None:
@@ -56,14 +56,14 @@ def test_squeezenet_is_one_kernel_a_layer(squeezenet: RelaxNetwork) -> None:
     # Bias and ReLU are part of the convolution's kernel, and so is concatenation.
     kinds = Counter(
         next(kind for kind in ("conv2d", "max_pool2d", "mean", "transpose", "reshape") if kind in n)
-        for n in calls(joined(squeezenet))
+        for n in calls(with_slices_in_place(squeezenet))
     )
     layers = {"conv2d": 26, "max_pool2d": 3, "mean": 1, "transpose": 1, "reshape": 1}
     assert kinds == layers
 
 
 def test_parameters_are_evaluated_ahead(squeezenet: RelaxNetwork) -> None:
-    # Nothing that runs takes parameters alone, and nothing prepares them at run time.
+    # No kernel takes parameters only, and none prepares them at run time.
     main = squeezenet.mod["main"]
     parameters = set(main.params[len(squeezenet.inputs) :])
     assert len(parameters) == len(squeezenet.params) == 52
@@ -83,16 +83,16 @@ def test_weights_are_channels_last(squeezenet: RelaxNetwork) -> None:
 
 def test_kernels_that_are_equal_are_one_task(squeezenet: RelaxNetwork) -> None:
     tasks = tune.extract(squeezenet.mod)
-    assert sum(task.calls for task in tasks) == len(calls(joined(squeezenet)))
+    assert sum(task.calls for task in tasks) == len(calls(with_slices_in_place(squeezenet)))
     assert len({task.workload for task in tasks}) == len(tasks)
-    # Both expand layers of fire 3 are those of fire 2 once more.
+    # The expand layers of fire 2 and fire 3 are the same.
     assert max(task.calls for task in tasks) == 2
     work = [task.operations * task.calls for task in tasks]
     assert work == sorted(work, reverse=True)
 
 
 class TwoBranches(nn.Module):
-    """Two inputs, two outputs, one of them used again."""
+    """Two inputs and two outputs, one of which has another use."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class TwoBranches(nn.Module):
 
 
 def with_statistics(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
-    """Give a batch norm statistics and weights that do something."""
+    """Randomize statistics and weights of a batch norm."""
     with torch.no_grad():
         norm.running_mean.normal_()  # type: ignore[union-attr]
         norm.running_var.uniform_(0.5, 2.0)  # type: ignore[union-attr]

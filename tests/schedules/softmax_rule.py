@@ -1,4 +1,4 @@
-"""A rule as a newcomer would write it: one file, which knows one operator."""
+"""A minimal rule, as a user would add it: one file for one operator."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tvm_eff.targets import Target
 
 
 class Softmax:
-    """Spreads the rows of a softmax over the cores, the last loop unrolled."""
+    """Parallelizes the rows of a softmax and unrolls the innermost loop."""
 
     name = "softmax"
 

@@ -1,4 +1,4 @@
-"""Rules beside the general ones, most for 64-bit ARM: where they are offered, what they compute."""
+"""Extra rules, mostly for 64-bit ARM: where they match, and that they compute the same."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 import tvm
 from kernels import HOST, Bench, tasks_of
-from networks import Residual
+from network_modules import Residual
 from torch import nn
 
 from tvm_eff import schedules, targets
@@ -44,7 +44,7 @@ def depthwise(height: int, width: int, *, batch: int = 1, channels: int = 8, **o
     return nn.Sequential(model, nn.ReLU()), (batch, channels, height, width)
 
 
-def shallow(height: int, width: int, *, depth: int = 3, batch: int = 1, **of: object) -> Case:
+def first_layer(height: int, width: int, *, depth: int = 3, batch: int = 1, **of: object) -> Case:
     model = nn.Conv2d(depth, 16, **of)  # type: ignore[arg-type]
     return nn.Sequential(model, nn.ReLU()), (batch, depth, height, width)
 
@@ -72,11 +72,14 @@ OFFERED: dict[str, tuple[str, Case]] = {
         "depthwise_in_place",
         depthwise(7, 12, kernel_size=(1, 5), padding=(0, 2), bias=False),
     ),
-    "shallow": ("shallow", shallow(18, 23, kernel_size=3, padding=1, stride=2)),
-    "shallow_of_two_images": ("shallow", shallow(9, 11, batch=2, kernel_size=3, padding=1)),
-    "shallow_without_padding": ("shallow", shallow(19, 19, kernel_size=7, stride=2)),
-    "shallow_of_one_channel": ("shallow", shallow(9, 11, depth=1, kernel_size=5, padding=2)),
-    "shallow_dilation": ("shallow", shallow(13, 13, kernel_size=3, dilation=2, bias=False)),
+    "first_layer": ("shallow", first_layer(18, 23, kernel_size=3, padding=1, stride=2)),
+    "first_layer_of_two_images": ("shallow", first_layer(9, 11, batch=2, kernel_size=3, padding=1)),
+    "first_layer_without_padding": ("shallow", first_layer(19, 19, kernel_size=7, stride=2)),
+    "first_layer_of_one_channel": (
+        "shallow",
+        first_layer(9, 11, depth=1, kernel_size=5, padding=2),
+    ),
+    "first_layer_dilation": ("shallow", first_layer(13, 13, kernel_size=3, dilation=2, bias=False)),
     "even_matrices": ("strassen", (nn.Conv2d(128, 256, 1), (1, 128, 8, 8))),
     "odd_positions": ("strassen", (nn.Conv2d(128, 128, 1, bias=False), (1, 128, 7, 7))),
     "halves_that_are_no_blocks": (
@@ -98,7 +101,7 @@ def of_rules(task: Task, *rules: str, target: Target = RASP4) -> list[Candidate]
 
 
 def innermost_loop(task: Task, candidate: Candidate) -> int:
-    """How often the innermost loop goes around the tile, which is unrolled."""
+    """The extent of the innermost loop around the unrolled tile."""
     sch = schedules.apply(task.func, candidate, HOST)
     work = analysis.contraction(task.func)
     assert work is not None
@@ -117,7 +120,7 @@ def test_where_they_are_not_offered(name: str) -> None:
     assert of_rules(kernel(NOT_OFFERED[name]), *RULES) == []
 
 
-@pytest.mark.parametrize("name", ["depthwise", "shallow", "even_matrices"])
+@pytest.mark.parametrize("name", ["depthwise", "first_layer", "even_matrices"])
 def test_not_offered_on_32_bit_arm(name: str) -> None:
     target = targets.load("rasp3-armv7")
     task = kernel(OFFERED[name][1], target)
@@ -125,7 +128,7 @@ def test_not_offered_on_32_bit_arm(name: str) -> None:
     assert all("bias_first" not in c.as_dict() for c in schedules.candidates(task.func, target))
 
 
-def test_x86_gives_each_core_its_rows() -> None:
+def test_x86_divides_rows_among_cores() -> None:
     if not HOST.toolchain.triple.startswith("x86_64"):
         pytest.skip("this machine is no x86")
     cores = HOST.hardware.cores
@@ -139,13 +142,11 @@ def test_x86_gives_each_core_its_rows() -> None:
 
 
 @pytest.mark.parametrize("divided", ["rows", "channels", "vectors"])
-def test_x86_takes_all_channels_at_a_place_or_all_places_for_a_channel(
-    divided: str, bench: Bench
-) -> None:
+def test_x86_loop_orders_of_positions_and_channels(divided: str, bench: Bench) -> None:
     if not HOST.private_caches:
         pytest.skip("this machine is no x86")
     cores, lanes = HOST.hardware.cores, HOST.hardware.lanes
-    # Divisible by the cores are the rows, or else the channels, or else nothing.
+    # Either the rows are divisible by the cores, or the channels, or neither.
     size = (6 * cores if divided == "rows" else 2 * cores + 1, 9)
     channels = 256 * cores + (lanes if divided == "vectors" else 0)
     together = {"rows": channels, "channels": channels // cores, "vectors": lanes}[divided]
@@ -164,7 +165,7 @@ def test_x86_takes_all_channels_at_a_place_or_all_places_for_a_channel(
     assert max(bench.errors(task, [*inner[:FIRST], *outer[:FIRST]], HOST)) <= TOLERANCE
 
 
-def test_of_few_channels_x86_takes_all_places_for_one() -> None:
+def test_x86_has_one_loop_order_for_few_channels() -> None:
     if not HOST.private_caches:
         pytest.skip("this machine is no x86")
     task = kernel(depthwise(12, 9, channels=128, kernel_size=3, padding=1), HOST)
@@ -183,7 +184,7 @@ def test_they_compute_the_same(name: str, bench: Bench) -> None:
     assert max(bench.errors(task, tried, RASP4)) <= TOLERANCE
 
 
-@pytest.mark.parametrize("name", ["depthwise", "shallow", "even_matrices", "odd_positions"])
+@pytest.mark.parametrize("name", ["depthwise", "first_layer", "even_matrices", "odd_positions"])
 def test_traces_replay(name: str) -> None:
     rule, case = OFFERED[name]
     task = kernel(case)
@@ -194,7 +195,7 @@ def test_traces_replay(name: str) -> None:
         tvm.ir.assert_structural_equal(replayed.mod, scheduled.mod)
 
 
-def test_sums_start_from_a_bias_and_from_nothing_else() -> None:
+def test_sums_are_initialized_with_a_bias_if_there_is_one() -> None:
     def starts(model: nn.Module) -> set[int]:
         task = kernel((model, (1, 128, 6, 7)))
         found = of_rules(task, "register_tile", "packed_pointwise")
@@ -204,9 +205,9 @@ def test_sums_start_from_a_bias_and_from_nothing_else() -> None:
     assert starts(nn.Conv2d(128, 128, 1, bias=False)) == {0}
 
 
-def test_without_the_decision_a_bias_is_added_behind() -> None:
-    # As records of versions before have it.
-    task = kernel(OFFERED["shallow"][1])
+def test_without_the_decision_a_bias_is_an_epilogue() -> None:
+    # As in records of earlier versions.
+    task = kernel(OFFERED["first_layer"][1])
     new = next(c for c in of_rules(task, "register_tile"))
     decisions = {name: value for name, value in new.decisions if name != "bias_first"}
     old = schedules.apply(task.func, Candidate.of(new.rule, decisions), RASP4)

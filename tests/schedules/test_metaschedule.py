@@ -1,4 +1,4 @@
-"""MetaSchedule's own space: for which kernels, and the same sample in every process."""
+"""MetaSchedule's own space: which kernels use it, and that samples are deterministic."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 import tvm
 from kernels import HOST, tasks_of
-from networks import Applied
+from network_modules import Applied
 from torch import nn
 
 from tvm_eff import schedules, targets
@@ -27,7 +27,7 @@ def largest(model: nn.Module, *shapes: tuple[int, ...]) -> Task:
 
 
 def sampled(module: str, candidate: Candidate, target: Target) -> str:
-    """Return the function that a candidate makes; it runs in a builder's process too."""
+    """Return the scheduled function of a candidate; it also runs in a builder's process."""
     return str(schedules.apply(tvm.ir.load_json(module)["main"], candidate, target).mod)
 
 

@@ -1,4 +1,4 @@
-"""The door of the design spaces: candidates, apply, packing; and how a rule is added."""
+"""The public functions of the design spaces, and how a rule is added."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_candidate_that_does_not_fit_the_function(candidate: Candidate) -> None:
 
 @pytest.mark.parametrize("rule", ONE_OF_EACH_RULE)
 def test_apply_leaves_the_function_alone(rule: str) -> None:
-    # TVM 0.27 schedules in place some of what it is given.
+    # TVM 0.27 applies some primitives in place.
     task = task_of(rule)
     before = task.func.script()
     for candidate in schedules.candidates(task.func, HOST)[:4]:
@@ -126,5 +126,5 @@ def test_a_new_rule_is_one_file_and_one_entry(
             build_kernel(schedules.apply(task.func, candidate, HOST), HOST, library)
             outputs, _ = device.call(library, "main", random_inputs(task.inputs), task.outputs)
             assert relative_error(outputs[0], expected[0]) <= TOLERANCE
-    # It matches nothing but what it is for.
+    # The rule matches no other function.
     assert schedules.candidates(small_convolution().func, HOST)[0].rule == "register_tile"

@@ -1,4 +1,4 @@
-"""Whatever the shape, every schedule computes what the unscheduled kernel computes."""
+"""For any shape, every schedule computes what the unscheduled kernel computes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 from kernels import HOST, Bench, tasks_of
-from networks import Applied, Residual
+from network_modules import Applied, Residual
 from torch import nn
 
 from tvm_eff import schedules, targets
@@ -147,8 +147,8 @@ OTHERS = {
     "sum_of_two": of(Applied(lambda x, y: x + y), (1, 16, 9, 9), (1, 16, 9, 9)),
 }
 
-# Right with a schedule or without one.
-PERHAPS = {
+# Rules may or may not match these.
+OPTIONAL = {
     "one_to_one_convolution": conv(1, 1, 1, shape=(1, 1, 1, 1)),
     "square_of_the_input": of(Applied(lambda x: (x * x).sum(1)), (4, 17)),
 }
@@ -179,7 +179,7 @@ def unmatched_and_wrong(
     Returns
     -------
     tuple
-        The kernels no rule matches, and the candidates that compute something else.
+        The kernels that no rule matches, and the candidates with wrong results.
     """
     torch.manual_seed(0)
     make, shapes = case
@@ -201,10 +201,10 @@ def test_schedules_of_this_machine(name: str, bench: Bench) -> None:
 
 @pytest.mark.parametrize("name", MATCHED)
 def test_schedules_of_a_board(name: str, bench: Bench) -> None:
-    # A schedule for Cortex-A72 is right or wrong on any machine.
+    # A schedule's correctness does not depend on the machine it runs on.
     assert unmatched_and_wrong(MATCHED[name], bench, targets.load("rasp4"), 2) == ([], [])
 
 
-@pytest.mark.parametrize("name", PERHAPS)
+@pytest.mark.parametrize("name", OPTIONAL)
 def test_what_no_rule_need_match(name: str, bench: Bench) -> None:
-    assert unmatched_and_wrong(PERHAPS[name], bench, HOST, FIRST)[1] == []
+    assert unmatched_and_wrong(OPTIONAL[name], bench, HOST, FIRST)[1] == []

@@ -1,4 +1,4 @@
-"""ARM code of the schedules, run on emulated boards."""
+"""Schedules compiled for ARM compute the same on emulated boards."""
 
 from __future__ import annotations
 

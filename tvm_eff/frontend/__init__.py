@@ -1,4 +1,4 @@
-"""From a PyTorch module to Relax."""
+"""Import of PyTorch modules to Relax."""
 
 from tvm_eff.frontend.importer import import_model, import_program
 

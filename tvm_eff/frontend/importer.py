@@ -20,7 +20,7 @@ from tvm_eff.models.program import Program, first_line, quiet, trace
 from tvm_eff.passes import RelaxNetwork
 from tvm_eff.tensors import TensorSpec
 
-_LISTED = 5
+_MAX_LISTED = 5
 
 
 def import_model(model: nn.Module, inputs: Sequence[torch.Tensor]) -> RelaxNetwork:
@@ -48,8 +48,8 @@ def import_program(program: Program) -> RelaxNetwork:
     Raises
     ------
     ModelError
-        It uses operators that cannot be imported; the message says which, in which
-        of the network's modules, and in which line.
+        It uses operators that cannot be imported; the message names them with their module
+        and line.
     """
     with quiet():
         exported = _without_assertions(program.exported.run_decompositions())
@@ -67,7 +67,7 @@ def import_program(program: Program) -> RelaxNetwork:
 def _without_assertions(
     exported: torch.export.ExportedProgram,
 ) -> torch.export.ExportedProgram:
-    """Leave out checks on the data, such as those of ``one_hot``: no board's runtime has them."""
+    """Remove assertions on the data, such as ``one_hot``'s: the runtime does not support them."""
     for node in list(exported.graph.nodes):
         if node.op == "call_function" and node.target.__name__.startswith("_assert"):
             exported.graph.erase_node(node)
@@ -84,11 +84,11 @@ def _require_known(exported: torch.export.ExportedProgram) -> None:
     ]
     if not unknown:
         return
-    places = list(dict.fromkeys(_described(node) for node in unknown))
-    more = f"; and {len(places) - _LISTED} more" if len(places) > _LISTED else ""
+    described = list(dict.fromkeys(_described(node) for node in unknown))
+    more = f"; and {len(described) - _MAX_LISTED} more" if len(described) > _MAX_LISTED else ""
     raise ModelError(
         f"the model cannot be imported to Relax: TVM {tvm.__version__} knows no "
-        f"{'; no '.join(places[:_LISTED])}{more}; write it with other operators"
+        f"{'; no '.join(described[:_MAX_LISTED])}{more}; write it with other operators"
     )
 
 
@@ -110,7 +110,7 @@ def _translate(exported: torch.export.ExportedProgram) -> tvm.IRModule:
 
 
 def _node_at_fault(trace: TracebackType | None) -> torch.fx.Node | None:
-    """The node that TVM's importer was at, which its errors do not say."""
+    """The node that TVM's importer was converting, which its errors do not name."""
     found = None
     for frame in _frames(trace):
         node = frame.f_locals.get("node")
@@ -126,7 +126,7 @@ def _frames(trace: TracebackType | None) -> Iterator[Any]:
 
 
 def _described(node: torch.fx.Node) -> str:
-    """Say which operator a node is, and where in the user's network."""
+    """The operator of a node, with its module and its line in the user's code."""
     target = node.target
     name = str(target) if not callable(target) else getattr(target, "__name__", str(target))
     modules = list((node.meta.get("nn_module_stack") or {}).values())
@@ -136,7 +136,7 @@ def _described(node: torch.fx.Node) -> str:
 
 
 def _line_of(node: torch.fx.Node) -> str:
-    """The last line of the network's own code that led to a node, if torch recorded it."""
+    """The innermost line of user code that created a node, if torch recorded it."""
     torch_folder = str(Path(torch.__file__).parent)
     found = ""
     for line in (node.meta.get("stack_trace") or "").splitlines():

@@ -1,4 +1,4 @@
-"""PyTorch operators that TVM's importer lacks or gets wrong, by the name ATen gives them."""
+"""Converters of PyTorch operators that TVM's importer lacks or gets wrong, by ATen name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Converter = Callable[[torch.fx.Node, Any], relax.Var]
 
 
 def _reduction(operator: Callable[..., relax.Expr]) -> Converter:
-    """``amax(x, dim=[], keepdim=False)``: one dimension, several, or by none all of them."""
+    """``amax(x, dim=[], keepdim=False)``: over one dimension, several, or all by default."""
 
     def convert(node: torch.fx.Node, importer: Any) -> relax.Var:
         x, given, keep = _arguments(node, importer, [], False)
@@ -23,22 +23,22 @@ def _reduction(operator: Callable[..., relax.Expr]) -> Converter:
     return convert
 
 
-def _extreme(value: Callable[..., relax.Expr], place: Callable[..., relax.Expr]) -> Converter:
-    """``max(x, dim, keepdim=False)``: the values and where they are.
+def _min_max(value: Callable[..., relax.Expr], index: Callable[..., relax.Expr]) -> Converter:
+    """``max(x, dim, keepdim=False)``: the values and their indices.
 
-    TVM's own goes through ``topk``, which is not in the runtime that runs on boards.
+    TVM's converter emits ``topk``, which the minimal runtime of boards lacks.
     """
 
     def convert(node: torch.fx.Node, importer: Any) -> relax.Var:
         x, axis, keep = _arguments(node, importer, None, False)
-        both = relax.Tuple([value(x, axis, bool(keep)), place(x, axis, bool(keep))])
+        both = relax.Tuple([value(x, axis, bool(keep)), index(x, axis, bool(keep))])
         return importer.block_builder.emit(both)
 
     return convert
 
 
 def _padding(mode: str) -> Converter:
-    """``reflection_pad2d(x, [left, right, top, bottom])``: the last dimension comes first."""
+    """``reflection_pad2d(x, [left, right, top, bottom])``: the last dimension is first."""
 
     def convert(node: torch.fx.Node, importer: Any) -> relax.Var:
         x, padding = _arguments(node, importer)
@@ -51,7 +51,7 @@ def _padding(mode: str) -> Converter:
 
 
 def _nearest(node: torch.fx.Node, importer: Any) -> relax.Var:
-    """``upsample_nearest2d``, which rounds down; TVM's own rounds half pixels."""
+    """``upsample_nearest2d``, which rounds down; TVM's converter rounds half pixels."""
     x, *_ = _arguments(node, importer)
     size = tuple(int(extent) for extent in node.meta["val"].shape[2:])
     return importer.block_builder.emit(
@@ -67,7 +67,7 @@ def _nearest(node: torch.fx.Node, importer: Any) -> relax.Var:
 
 
 def _group_norm(node: torch.fx.Node, importer: Any) -> relax.Var:
-    """``native_group_norm(x, weight, bias, N, C, HxW, groups, eps)``, weight and bias or none."""
+    """``native_group_norm(x, weight, bias, N, C, HxW, groups, eps)``, affine or not."""
     x, weight, bias, _, channels, _, groups, epsilon = _arguments(node, importer)
     scale, shift = (
         relax.const(np.full(int(channels), value, str(x.ty.dtype)))
@@ -77,12 +77,12 @@ def _group_norm(node: torch.fx.Node, importer: Any) -> relax.Var:
     )
     axes = list(range(2, int(x.ty.ndim)))
     normal = relax.op.nn.group_norm(x, scale, shift, int(groups), 1, axes, float(epsilon))
-    # With its mean and deviation, which only training reads.
+    # The other results, mean and deviation, are only used in training.
     return importer.block_builder.emit(relax.Tuple([normal, normal, normal]))
 
 
 def _arguments(node: torch.fx.Node, importer: Any, *defaults: Any) -> list[Any]:
-    """The input, converted, and the other arguments by position or by default."""
+    """The converted input, then the other arguments or their defaults."""
     given = list(node.args[1:])
     return [importer.env[node.args[0]], *given, *defaults[len(given) :]]
 
@@ -90,8 +90,8 @@ def _arguments(node: torch.fx.Node, importer: Any, *defaults: Any) -> list[Any]:
 CONVERTERS: dict[str, Converter] = {
     "amax.default": _reduction(relax.op.max),
     "amin.default": _reduction(relax.op.min),
-    "max.dim": _extreme(relax.op.max, relax.op.argmax),
-    "min.dim": _extreme(relax.op.min, relax.op.argmin),
+    "max.dim": _min_max(relax.op.max, relax.op.argmax),
+    "min.dim": _min_max(relax.op.min, relax.op.argmin),
     "native_group_norm.default": _group_norm,
     "prod.dim_int": _reduction(relax.op.prod),
     "reflection_pad1d.default": _padding("reflect"),

@@ -1,4 +1,4 @@
-"""The model zoo: one file a paper, plain PyTorch."""
+"""The model zoo in plain PyTorch, one file per paper, and the loading of user models."""
 
 from tvm_eff.models.cost import Cost, account, count
 from tvm_eff.models.factorization import FactorizedLayer, Formula, standard_twin

@@ -1,6 +1,6 @@
-"""What a network costs on paper: parameters, multiply-accumulates, bytes, peak memory.
+"""The static cost of a network: parameters, multiply-accumulates, bytes, peak memory.
 
-What a multiply-accumulate (MAC) is, and of which operators, is in `macs.py`.
+`macs.py` defines which operators' multiply-accumulates (MACs) are counted.
 """
 
 from __future__ import annotations
@@ -13,11 +13,16 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tvm_eff.errors import ModelError
-from tvm_eff.models.fake_tensor_trace import Replay, bytes_of, replay, storage_of
+from tvm_eff.models.fake_tensor_trace import (
+    FakeTensorTrace,
+    bytes_of,
+    storage_of,
+    trace_fake_tensors,
+)
 from tvm_eff.models.liveness import activations, peak_bytes
 from tvm_eff.models.macs import counting
 from tvm_eff.models.network import Network
-from tvm_eff.models.program import first_line, place_of, quiet, trace
+from tvm_eff.models.program import first_line, location_of, quiet, trace
 from tvm_eff.models.saving import Saving, empty_inputs, savings
 
 
@@ -28,17 +33,17 @@ class Layer:
     Attributes
     ----------
     path
-        The module it is in, such as ``features.3.squeeze``; empty for the network itself.
+        The enclosing module, such as ``features.3.squeeze``; empty for the network itself.
     operator
-        ATen's name of it, such as ``conv2d``.
+        Its ATen name, such as ``conv2d``.
     output_shape
         The shape of its (first) output.
     parameters
-        Trainable values it is the first to use.
+        Trainable values that it is the first to use.
     macs
         Multiply-accumulates.
     weight_bytes
-        Bytes of parameters and other constants it reads, whole.
+        Bytes of parameters and other constants that it reads, in full.
     activation_bytes
         Bytes of activations it reads and writes.
     """
@@ -53,36 +58,35 @@ class Layer:
 
     @property
     def arithmetic_intensity(self) -> float:
-        """Floating-point operations (2 a MAC) for each byte read or written."""
+        """Floating-point operations (2 per MAC) per byte read or written."""
         moved = self.weight_bytes + self.activation_bytes
         return 2 * self.macs / moved if moved else 0.0
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs.
+    """The static cost of a network.
 
     Attributes
     ----------
     name
         The network's name.
     parameters
-        Trainable values, shared ones counted once, frozen ones too.
+        Trainable values, including frozen ones; shared ones count once.
     buffers
-        Values that are kept but not trained, such as running statistics.
+        Stored values that are not trained, such as running statistics.
     macs
         Multiply-accumulates of one inference.
     weight_bytes
         Bytes of the parameters. Layers read more: running statistics, and shared weights
-        as often as they are used.
+        once per use.
     activation_bytes
         Bytes of activations that all operators read and write.
     peak_activation_bytes
-        The most bytes of activations that are needed at one time, inputs and outputs
-        included, if operators run one by one in the order of the program. Fusing them
-        takes less; work space of single operators comes on top.
+        Peak bytes of live activations, inputs and outputs included, if operators run one
+        by one in program order. Fusion reduces it; workspace of operators is not included.
     layers
-        The operators, in order.
+        The operators, in program order.
     factorized
         The savings of factorized layers, in order; empty for a saved program.
     """
@@ -104,7 +108,7 @@ class Cost:
 
     @property
     def arithmetic_intensity(self) -> float:
-        """Floating-point operations (2 a MAC) for each byte read or written."""
+        """Floating-point operations (2 per MAC) per byte read or written."""
         moved = self.weight_bytes_read + self.activation_bytes
         return 2 * self.macs / moved if moved else 0.0
 
@@ -112,8 +116,8 @@ class Cost:
 def account(network: Network) -> Cost:
     """Account for every operator of a network, without running it on data.
 
-    It is traced with ``torch.export``, and the program replayed operator by operator on
-    tensors without data: functional calls count like modules. Shared weights count once.
+    It is traced with ``torch.export``, and the program interpreted on fake tensors:
+    functional calls count like modules. Shared weights count once.
 
     Raises
     ------
@@ -124,24 +128,24 @@ def account(network: Network) -> Cost:
     program = trace(network)
     module = network.module
     with quiet():
-        ran = replay(program.exported, network.name)
+        traced = trace_fake_tensors(program.exported, network.name)
         saved = tuple(savings(module, network)) if isinstance(module, nn.Module) else ()
-    layers = tuple(_layers(ran))
+    layers = tuple(_layers(traced))
     return Cost(
         name=network.name,
-        parameters=_values(ran.parameters),
-        buffers=_values(ran.buffers),
-        macs=sum(step.macs for step in ran.steps),
-        weight_bytes=sum(map(bytes_of, ran.parameters)),
+        parameters=_values(traced.parameters),
+        buffers=_values(traced.buffers),
+        macs=sum(step.macs for step in traced.steps),
+        weight_bytes=sum(map(bytes_of, traced.parameters)),
         activation_bytes=sum(layer.activation_bytes for layer in layers),
-        peak_activation_bytes=peak_bytes(ran),
+        peak_activation_bytes=peak_bytes(traced),
         layers=layers,
         factorized=saved,
     )
 
 
 def count(network: Network) -> tuple[int, int]:
-    """Return parameters and MACs alone, for a module in a fraction of the time.
+    """Return parameters and MACs only, for a module in a fraction of the time.
 
     Raises
     ------
@@ -150,14 +154,14 @@ def count(network: Network) -> tuple[int, int]:
     """
     module = network.module
     if not isinstance(module, nn.Module):
-        ran = replay(module, network.name)
-        return _values(ran.parameters), sum(step.macs for step in ran.steps)
+        traced = trace_fake_tensors(module, network.name)
+        return _values(traced.parameters), sum(step.macs for step in traced.steps)
     with FakeTensorMode(allow_non_fake_inputs=True), counting() as counter:
         try:
             module(*empty_inputs(network))
         except Exception as error:  # whatever the user's code raises
             raise ModelError(
-                f"{network.name} cannot be counted: {first_line(error)}{place_of(error)}"
+                f"{network.name} cannot be counted: {first_line(error)}{location_of(error)}"
             ) from error
     return _values(list(module.parameters())), counter.macs
 
@@ -166,12 +170,12 @@ def _values(tensors: Sequence[torch.Tensor]) -> int:
     return sum(tensor.numel() for tensor in tensors)
 
 
-def _layers(ran: Replay) -> Iterator[Layer]:
-    """One row for each operator that does work on activations or weights."""
-    active = activations(ran)
-    kept = {storage_of(tensor) for tensor in (*ran.parameters, *ran.buffers)}
-    size_of = {storage_of(tensor): tensor.numel() for tensor in ran.parameters}
-    for step in ran.steps:
+def _layers(traced: FakeTensorTrace) -> Iterator[Layer]:
+    """One layer per operator that computes on activations or weights."""
+    active = activations(traced)
+    kept = {storage_of(tensor) for tensor in (*traced.parameters, *traced.buffers)}
+    size_of = {storage_of(tensor): tensor.numel() for tensor in traced.parameters}
+    for step in traced.steps:
         storages = {storage_of(tensor) for tensor in (*step.reads, *step.writes)}
         if not step.computes or storages.isdisjoint(active | kept):
             continue

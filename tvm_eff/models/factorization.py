@@ -1,4 +1,4 @@
-"""What the papers' layers have in common: a cheaper layer in the place of a standard one."""
+"""The interface of the papers' layers: a cheaper layer that replaces a standard one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Formula:
-    """What a paper says a factorized layer costs, as a fraction of the standard one.
+    """The cost of a factorized layer according to its paper, relative to the standard layer.
 
     Attributes
     ----------
@@ -22,10 +22,10 @@ class Formula:
     ratio
         Its value for one layer: multiply-accumulates, and parameters but for biases.
     source
-        The section or equation it is from, or "ours" if the paper gives none.
+        The section or equation in the paper, or "ours" if it gives none.
     departures
-        Where this layer departs from what the formula assumes, such as
-        ``"stride 2"``; empty if it does not, and the count then agrees exactly.
+        Where this layer departs from the formula's assumptions, such as ``"stride 2"``;
+        if empty, the count agrees exactly.
     """
 
     text: str
@@ -35,29 +35,29 @@ class Formula:
 
 
 class FactorizedLayer(nn.Module):
-    """A layer that a paper puts in the place of a standard convolution."""
+    """A layer with which a paper replaces a standard convolution."""
 
     @abstractmethod
     def standard(self) -> nn.Module:
-        """Return the layer it stands for: the same shapes in and out, new random weights."""
+        """Return the standard layer of the same input and output shapes, randomly initialized."""
 
     @abstractmethod
     def formula(self) -> Formula:
-        """Return what the paper says the saving is."""
+        """Return the paper's cost formula for this layer."""
 
 
 def standard_twin(model: nn.Module) -> nn.Module:
-    """Return a copy of `model` with a standard layer in the place of every factorized one.
+    """Return a copy of `model` with every factorized layer replaced by a standard one.
 
-    A layer that `model` uses in several places is one layer in the copy as well.
+    A layer that `model` shares is also shared in the copy.
     """
     copies = {id(layer): layer.standard().train(layer.training) for layer in _factorized(model)}
-    # What deepcopy finds in its memo, it takes for copied already.
+    # deepcopy reuses the copies in its memo.
     return copy.deepcopy(model, copies)
 
 
 def _factorized(model: nn.Module) -> Iterator[FactorizedLayer]:
-    """Give the factorized layers of `model`, but not those within another one."""
+    """The outermost factorized layers of `model`."""
     if isinstance(model, FactorizedLayer):
         yield model
         return

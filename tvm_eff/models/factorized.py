@@ -12,13 +12,13 @@ Topological Subdivisioning and Spatial 'Bottleneck' Structure", 2016). Three sch
 - *Spatial bottleneck*: intra-channel convolution with a stride, projection at the low
   resolution, intra-channel transposed convolution back: `spatial_bottleneck.py`.
 
-What could be had of the paper when this was written are its abstracts, the definitions
-above, and that it needs 7.32 times less computation than ResNet-34 at similar accuracy,
-so about 500 million multiply-accumulates; its tables of models could not. Assumed:
+Available of the paper at the time of writing were its abstracts, the definitions above, and
+that it needs 7.32 times less computation than ResNet-34 at similar accuracy, so about 500
+million multiply-accumulates; its tables of models were not. Assumptions:
 
 - The stages are ResNet-34's (He et al., arXiv:1512.03385, table 1): a 7x7 convolution of
   stride 2, 3x3 max-pooling of stride 2, then 6, 8, 12 and 6 layers of 64, 128, 256 and 512
-  channels at 56, 28, 14 and 7, a single intra-channel layer in the place of each 3x3
+  channels at 56, 28, 14 and 7, with a single intra-channel layer instead of each 3x3
   convolution. The standard twin then is ResNet-34's computation, 6.8 times as much.
 - Batch normalization and ReLU: nothing between convolution and projection, which is
   linear; batch normalization after the projection, the residual connection around all
@@ -30,8 +30,8 @@ so about 500 million multiply-accumulates; its tables of models could not. Assum
 - Spatial bottleneck: 3x3 with stride 2, in the layers of the first three stages; the last
   stage's 7 x 7 cannot be halved.
 
-Weights: Kaiming's with gain 1, since no ReLU stands inside a layer; what a residual
-connection goes around is scaled down, so that the output stays of order one after 32.
+Weights: Kaiming initialization with gain 1, since no layer contains a ReLU; residual
+branches are scaled down, so that the output stays of order one after 32 of them.
 """
 
 from __future__ import annotations
@@ -129,12 +129,12 @@ class Residual(nn.Module):
 
 
 class Factorized(nn.Module):
-    """The network: see the top of this file.
+    """The network that the module docstring describes.
 
     Parameters
     ----------
     layer
-        Makes a layer that keeps channels and resolution, given the number of channels.
+        Returns a layer that keeps channels and resolution, given the number of channels.
     classes
         Classes of the last layer.
     """
@@ -204,7 +204,7 @@ def _bottleneck(channels: int) -> nn.Module:
 
 
 def _randomize(network: Factorized) -> None:
-    """Give batch normalization statistics as if trained, and keep outputs of order one."""
+    """Randomize batch normalization as if trained, and keep outputs of order one."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)

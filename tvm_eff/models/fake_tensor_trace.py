@@ -1,4 +1,4 @@
-"""Run a traced program on tensors without data, and note what each operator reads and writes."""
+"""Interpret an exported program on fake tensors, recording the reads and writes of operators."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tvm_eff.errors import ModelError
 from tvm_eff.models.macs import Counter, counting
 from tvm_eff.models.program import first_line
 
-# They change their input in training only; as they write to it, nothing else tells.
+# In inference they do nothing, although their schemas are mutable.
 _DROPOUTS = frozenset({"dropout_", "feature_dropout_", "alpha_dropout_", "feature_alpha_dropout_"})
 
 
@@ -30,20 +30,20 @@ _DEPENDS_ON_DATA = (DataDependentOutputException, DynamicOutputShapeException)
 
 @dataclass(frozen=True)
 class Step:
-    """One operator as it ran.
+    """One executed operator.
 
     Attributes
     ----------
     path
-        The module it is in; empty for the network itself.
+        The enclosing module; empty for the network itself.
     operator
-        ATen's name of it, such as ``conv2d``.
+        Its ATen name, such as ``conv2d``.
     reads, writes
-        The tensors it takes, each once, and those it returns.
+        The distinct tensors that it takes, and those that it returns.
     macs
         Multiply-accumulates.
     computes
-        Whether it does any work; a view of another tensor does none.
+        Whether it computes anything; views of other tensors do not.
     """
 
     path: str
@@ -55,19 +55,19 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Replay:
-    """A program as it ran, on tensors without data whose storages are those of real ones.
+class FakeTensorTrace:
+    """The trace of a program on fake tensors, which share storages as real ones would.
 
     Attributes
     ----------
     inputs, outputs
-        The network's.
+        The network's inputs and outputs.
     parameters
         Trainable tensors, shared ones once.
     buffers
-        What else the network keeps, such as running statistics.
+        Other stored tensors, such as running statistics.
     steps
-        The operators, in order.
+        The operators, in program order.
     """
 
     inputs: tuple[torch.Tensor, ...] = field(repr=False)
@@ -77,13 +77,13 @@ class Replay:
     steps: tuple[Step, ...] = field(repr=False)
 
 
-def replay(exported: torch.export.ExportedProgram, name: str) -> Replay:
-    """Run `exported` without data.
+def trace_fake_tensors(exported: torch.export.ExportedProgram, name: str) -> FakeTensorTrace:
+    """Interpret `exported` on fake tensors.
 
     Raises
     ------
     ModelError
-        What runs depends on the data.
+        Its control flow or shapes depend on the data.
     """
     with FakeTensorMode(), counting() as counter:
         arguments = _arguments(exported)
@@ -92,14 +92,14 @@ def replay(exported: torch.export.ExportedProgram, name: str) -> Replay:
             outputs = interpreter.run(*(value for _, value in arguments))
         except _DEPENDS_ON_DATA as error:
             raise ModelError(
-                f"what {name} costs depends on its data: {interpreter.place} calls "
+                f"what {name} costs depends on its data: {interpreter.location} calls "
                 f"{first_line(error)}; take it out, or account for the parts around it"
             ) from error
 
     def given(kind: InputKind) -> tuple[torch.Tensor, ...]:
         return tensors_in([value for own, value in arguments if own is kind])
 
-    return Replay(
+    return FakeTensorTrace(
         inputs=given(InputKind.USER_INPUT),
         outputs=tensors_in(outputs),
         parameters=given(InputKind.PARAMETER),
@@ -109,12 +109,12 @@ def replay(exported: torch.export.ExportedProgram, name: str) -> Replay:
 
 
 def storage_of(tensor: torch.Tensor) -> int:
-    """Return what identifies a tensor's memory while the tensor lives; views share it."""
+    """Return the identity of a tensor's storage while the tensor lives; views share it."""
     return int(tensor.untyped_storage()._cdata)
 
 
 def bytes_of(tensor: torch.Tensor) -> int:
-    """Return how many bytes a tensor's values take; one that is broadcast counts once."""
+    """Return the bytes of a tensor's elements; broadcast ones count once."""
     extents = zip(tensor.shape, tensor.stride(), strict=True)
     return prod(extent for extent, stride in extents if stride or not extent) * tensor.itemsize
 
@@ -126,12 +126,12 @@ def tensors_in(tree: Any) -> tuple[torch.Tensor, ...]:
 
 
 def _identity(tensor: torch.Tensor) -> tuple[Any, ...]:
-    place = (storage_of(tensor), tensor.storage_offset())
-    return (*place, tuple(tensor.shape), tensor.stride(), tensor.dtype)
+    location = (storage_of(tensor), tensor.storage_offset())
+    return (*location, tuple(tensor.shape), tensor.stride(), tensor.dtype)
 
 
 def _arguments(exported: torch.export.ExportedProgram) -> list[tuple[InputKind, Any]]:
-    """What the program is called with: parameters and constants, then the user's inputs."""
+    """The program's arguments: parameters and constants, then the user's inputs."""
     found: list[tuple[InputKind, Any]] = []
     made: dict[Any, torch.Tensor] = {}
     placeholders = exported.graph.find_nodes(op="placeholder")
@@ -139,7 +139,7 @@ def _arguments(exported: torch.export.ExportedProgram) -> list[tuple[InputKind, 
         value = node.meta.get("val")
         if isinstance(value, torch.Tensor):
             held = exported.state_dict.get(spec.target) if spec.target else None
-            # Weights may be tied under several names.
+            # Tied weights have several names.
             key = node.name if held is None else _identity(held)
             if key not in made:
                 made[key] = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype)
@@ -149,7 +149,7 @@ def _arguments(exported: torch.export.ExportedProgram) -> list[tuple[InputKind, 
 
 
 class _Interpreter(torch.fx.Interpreter):
-    """Runs a graph, and those within it, and appends a step for each operator."""
+    """Runs a graph and its subgraphs, and appends a step for each operator."""
 
     def __init__(
         self, graph: torch.fx.GraphModule, counter: Counter, steps: list[Step], path: str
@@ -157,10 +157,10 @@ class _Interpreter(torch.fx.Interpreter):
         super().__init__(graph)
         self.counter, self.steps, self.path = counter, steps, path
         self.innermost_path = path
-        self.extra_traceback = False  # it would become part of our messages
+        self.extra_traceback = False  # it would end up in our error messages
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         return f"its '{self.innermost_path}'" if self.innermost_path else "its own forward"
 
     def run_node(self, n: torch.fx.Node) -> Any:
@@ -192,10 +192,10 @@ class _Interpreter(torch.fx.Interpreter):
         return result
 
     def _enter(self, target: HigherOrderOperator, args: Sequence[Any], kwargs: Any) -> Any:
-        """Run a part of the network that is a graph of its own, such as one without gradients."""
+        """Run a subgraph, such as one under ``torch.no_grad``."""
         if not target.name().startswith("wrap"):
             raise ModelError(
-                f"what the network costs depends on its data: {self.place} has control flow "
+                f"what the network costs depends on its data: {self.location} has control flow "
                 f"({target.name()}); take it out, or account for its branches one by one"
             )
 

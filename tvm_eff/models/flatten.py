@@ -1,19 +1,19 @@
-"""Replace a trained convolution by 1-D ones: canonical polyadic decomposition.
+"""Replace a trained convolution by 1-D ones: canonical polyadic (CP) decomposition.
 
-A filter of a convolution is a tensor of three directions: channels, rows, columns. Its
-canonical polyadic decomposition of rank R is a sum of R products of a lateral, a vertical
-and a horizontal 1-D filter. With R = 1 the result is a stage of a flattened network
-(Jin, Dundar and Culurciello, arXiv:1412.5474), which that paper trains from the start, and
-which here comes from the weights of a trained layer.
+A filter of a convolution is a third-order tensor: channels, rows, columns. Its CP
+decomposition of rank R is a sum of R products of a lateral, a vertical and a horizontal
+1-D filter. With R = 1 the result is a stage of a flattened network (Jin, Dundar and
+Culurciello, arXiv:1412.5474), which that paper trains from scratch, and which is computed
+here from the weights of a trained layer.
 
-Each filter is decomposed by itself, as the authors compose it in their code's example
-(github.com/jhjin/flattened-cnn), and not the whole bank as one tensor of four directions
-(as Lebedev et al. do, arXiv:1412.6553): output channel n then has its own vertical and
-horizontal filter, and a bank of rank-one filters is met exactly whatever their number.
+Each filter is decomposed separately, as the authors compose it in their code's example
+(github.com/jhjin/flattened-cnn), and not the whole bank as one fourth-order tensor (as
+Lebedev et al. do, arXiv:1412.6553): output channel n then has its own vertical and
+horizontal filter, and any bank of rank-one filters is reproduced exactly.
 
 The decomposition is TensorLy's (tensorly.decomposition.parafac, alternating least
-squares). It starts from the result of the rank below and the best product for what that
-leaves over, so nothing is random and the error cannot grow with the rank.
+squares). It is initialized with the result of the rank below and the best rank-one
+approximation of its residual: it is deterministic, and the error cannot grow with the rank.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _Factors = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Flattening:
-    """A convolution made of 1-D filters, and how near it comes.
+    """A convolution of 1-D filters, and its approximation error.
 
     Attributes
     ----------
     module
         The convolution, with the bias of the original.
     error
-        The Frobenius norm of what the weights differ by, relative to the original's.
+        The Frobenius norm of the difference of the weights, relative to the original's.
     """
 
     module: FlattenedStage
@@ -53,15 +53,15 @@ class Flattening:
 def flatten_conv(conv: nn.Conv2d, rank: int = 1) -> Flattening:
     """Approximate a convolution by lateral, vertical and horizontal 1-D convolutions.
 
-    A filter of rank one is reproduced exactly, to rounding, with the convolution's
+    A filter of rank one is reproduced exactly, up to rounding, with the convolution's
     stride, padding, dilation and bias.
 
     Parameters
     ----------
     conv
-        A trained convolution; it is left as it is.
+        A trained convolution; it is not modified.
     rank
-        1-D filters of each direction for an output channel. The cost grows with it.
+        1-D filters of each direction per output channel. The cost is proportional to it.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def flatten_conv(conv: nn.Conv2d, rank: int = 1) -> Flattening:
         )
     with tensorly.backend_context("numpy", local_threadsafe=True):
         filters = [_decompose(each, rank) for each in weights]
-    # A new module draws weights, and whoever draws numbers of their own is not disturbed.
+    # Initializing a module draws weights; the caller's random state must not change.
     with torch.random.fork_rng(devices=[]):
         stage = _stage(conv, rank)
     _fill(stage, conv, filters)
@@ -108,8 +108,8 @@ def _require_plain(conv: nn.Module) -> None:
 def _decompose(weights: np.ndarray, rank: int) -> _Factors:
     """Decompose one filter (channels, rows, columns) into `rank` products."""
     channels, rows, columns = weights.shape
-    # What lies outside the span of the rows x columns plane is zero: a filter of 512
-    # channels is decomposed as one of 9 or 25, with the same result and many times faster.
+    # Compress the channels to the rank of the (rows x columns) unfolding first: a filter of
+    # 512 channels is decomposed as one of 9 or 25, with the same result and much faster.
     basis, core = np.linalg.qr(weights.reshape(channels, rows * columns))
     core = core.reshape(-1, rows, columns)
     scale = np.linalg.norm(core)
@@ -171,7 +171,7 @@ def _unit(filters: np.ndarray) -> np.ndarray:
 
 
 def _stage(conv: nn.Conv2d, rank: int) -> FlattenedStage:
-    # A bias before a padded convolution would differ at the borders: only the last has one.
+    # An inner bias before a padded convolution would differ at the borders.
     stage = FlattenedStage(
         conv.in_channels,
         conv.out_channels,

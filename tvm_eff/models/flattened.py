@@ -4,15 +4,15 @@ Jin, Dundar and Culurciello, "Flattened Convolutional Neural Networks for Feedfo
 Acceleration", 2014. A filter of a standard layer, which spans channels, rows and columns
 at once, becomes a *lateral* (across channels), a *vertical* and a *horizontal*
 convolution in sequence. A flattened layer is two such stages in cascade (figure 2: the
-number was chosen by cross-validation), a bias after each convolution, no non-linearity
-inside, padded so that the output has the size a standard layer's would have. The order
-and the filters, one vertical and one horizontal for each output channel, are those of
+number was chosen by cross-validation), with a bias after each convolution and no
+non-linearity inside, padded so that the output has the size of a standard layer's. The
+order and the filters, one vertical and one horizontal per output channel, are those of
 the authors' code (github.com/jhjin/flattened-cnn).
 
-What of the paper could not be had when this was written, and what was assumed:
+Not available of the paper at the time of writing, and the assumptions made:
 
-- The figure, its caption and the abstract could be read, sections 4 and 5 not. Taken for
-  the baseline network is the one the literature used on CIFAR at the time (Srivastava
+- The figure, its caption and the abstract were available, sections 4 and 5 were not. The
+  assumed baseline is the network that the literature used on CIFAR at the time (Srivastava
   and Salakhutdinov, NIPS 2013): three 5x5 convolutions of 96, 128 and 256 filters, each
   with a ReLU and 3x3 max-pooling of stride 2, then two dense layers of 2048.
 - The first layer stays standard. Two stages on three input channels would need 1.6 times
@@ -21,11 +21,11 @@ What of the paper could not be had when this was written, and what was assumed:
 - The first stage already has all the output channels, M to N, and the second N to N.
 - Pooling rounds down, as Torch's did: 32 becomes 15, 7 and 3.
 
-The network for 224 x 224 is ours: the paper has none. It keeps the paper's 5x5 layers,
-and its resolutions and widths are such that the 1-D convolutions matter.
+The network for 224 x 224 is ours: the paper has none. It keeps the paper's 5x5 layers;
+its resolutions and widths give the 1-D convolutions a significant share of the work.
 
-Weights are drawn so that outputs are of order one and depend on the input: Kaiming's
-gain for ReLU where a ReLU comes before, and 1 inside a layer, where there is none.
+Weights are initialized so that outputs are of order one and depend on the input: Kaiming's
+gain for ReLU after a ReLU, and 1 inside a layer, which has none.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class FlattenedStage(FactorizedLayer):
         As of the standard convolution, height and width; `padding` may also be
         ``"same"`` or ``"valid"``.
     rank
-        Filters of each direction for an output channel, R; their results are added. One
-        in the paper.
+        Filters of each direction per output channel, R; their results are added. One in
+        the paper.
     bias
-        Whether there is a bias, added last.
+        Whether the horizontal convolution has a bias.
     inner_biases
         Whether the lateral and the vertical convolution have biases too, as in the paper.
     """
@@ -77,7 +77,9 @@ class FlattenedStage(FactorizedLayer):
         super().__init__()
         self.inputs, self.outputs, self.kernel, self.rank = inputs, outputs, kernel, rank
         self.stride, self.padding, self.dilation = stride, padding, dilation
-        above, beside = (padding, padding) if isinstance(padding, str) else padding
+        vertical_padding, horizontal_padding = (
+            (padding, padding) if isinstance(padding, str) else padding
+        )
         filters = rank * outputs
         self.lateral = nn.Conv2d(inputs, filters, 1, bias=inner_biases)
         self.vertical = nn.Conv2d(
@@ -85,19 +87,18 @@ class FlattenedStage(FactorizedLayer):
             filters,
             (kernel[0], 1),
             (stride[0], 1),
-            above if isinstance(above, str) else (above, 0),
+            vertical_padding if isinstance(vertical_padding, str) else (vertical_padding, 0),
             (dilation[0], 1),
             groups=filters,
             bias=inner_biases,
         )
-        # With more than one filter, a group is what belongs to one output channel, and
-        # the convolution adds it up.
+        # With more than one filter per output channel, they form a group and are summed.
         self.horizontal = nn.Conv2d(
             filters,
             outputs,
             (1, kernel[1]),
             (1, stride[1]),
-            beside if isinstance(beside, str) else (0, beside),
+            horizontal_padding if isinstance(horizontal_padding, str) else (0, horizontal_padding),
             (1, dilation[1]),
             groups=outputs,
             bias=bias,
@@ -106,7 +107,7 @@ class FlattenedStage(FactorizedLayer):
             nn.init.kaiming_normal_(convolution.weight, nonlinearity="linear")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (B, inputs, H, W) to (B, outputs, H', W'), H' and W' as a standard layer's."""
+        """Map (B, inputs, H, W) to (B, outputs, H', W'), as the standard layer does."""
         return self.horizontal(self.vertical(self.lateral(x)))
 
     def standard(self) -> nn.Module:
@@ -150,7 +151,7 @@ class FlattenedStage(FactorizedLayer):
 
 
 class FlattenedLayer(FactorizedLayer):
-    """Two flattened stages in the place of a standard layer (paper, figure 2).
+    """Two flattened stages that replace a standard layer (paper, figure 2).
 
     Parameters
     ----------
@@ -162,7 +163,7 @@ class FlattenedLayer(FactorizedLayer):
     Raises
     ------
     ModelError
-        `kernel` is even, so that no padding keeps the size.
+        `kernel` is even: no symmetric padding keeps the size.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int | tuple[int, int]) -> None:
@@ -203,7 +204,7 @@ class FlattenedLayer(FactorizedLayer):
 
 
 class FlattenedCifar(nn.Module):
-    """The paper's network for CIFAR (32 x 32), as far as it is known: see above.
+    """The paper's network for CIFAR (32 x 32), with the assumptions of the module docstring.
 
     Parameters
     ----------
@@ -230,9 +231,9 @@ class FlattenedCifar(nn.Module):
 class Flattened(nn.Module):
     """A flattened network for 224 x 224, of our own design.
 
-    A standard 5x5 convolution of stride 2, then six flattened 5x5 layers with a ReLU
-    each; between them max-pooling 2x2 halves 112 down to 7. The classifier is dense, on
-    the mean of each channel.
+    A standard 5x5 convolution of stride 2, then six flattened 5x5 layers with a ReLU each;
+    2x2 max-pooling between them reduces 112 to 7. The classifier is a dense layer after
+    global average pooling.
 
     Parameters
     ----------

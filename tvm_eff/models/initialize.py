@@ -1,7 +1,7 @@
-"""Random weights under which a deep network's output still depends on its input.
+"""Random initialization with which a deep network's output depends on its input.
 
-PyTorch's own initialization lets activations shrink layer by layer, until the output
-is the last layer's bias and a library with any mistake in it would still seem to agree.
+With PyTorch's default initialization activations vanish with depth: the output is nearly
+the last layer's bias, and validation would not detect a miscompiled library.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from torch import nn
 
 
 def kaiming(model: nn.Module, nonlinearity: str = "relu") -> None:
-    """Draw the weights of convolutions and dense layers as He et al. (arXiv:1502.01852) do.
+    """Initialize convolutions and dense layers as He et al. (arXiv:1502.01852).
 
     Parameters
     ----------
     model
-        A network or a layer; biases stay as they are.
+        A network or a layer; biases are not changed.
     nonlinearity
-        What stands between the layers: ``relu``, or ``linear`` for nothing.
+        The nonlinearity between the layers: ``relu``, or ``linear`` for none.
     """
     for layer in model.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
@@ -26,11 +26,11 @@ def kaiming(model: nn.Module, nonlinearity: str = "relu") -> None:
 
 
 def randomize_batch_norm(model: nn.Module) -> None:
-    """Give batch normalization the statistics and factors of a trained network's order.
+    """Randomize statistics and weights of batch normalization to a trained network's order.
 
-    With means of zero and variances of one, folding them into weights the wrong way
-    round would go unnoticed. The mean of (weight / deviation)^2 is about one, so that
-    activations neither grow nor vanish with depth.
+    With means of zero and variances of one, wrong folding into the weights would go
+    unnoticed. The mean of (weight / deviation)^2 is about one, so that activations neither
+    explode nor vanish with depth.
     """
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):

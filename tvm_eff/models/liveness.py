@@ -1,4 +1,4 @@
-"""Which memory of a program is needed when, and how much of it at one time."""
+"""Liveness of a traced program's activations, and their peak memory."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from itertools import accumulate
 
 import torch
 
-from tvm_eff.models.fake_tensor_trace import Replay, storage_of
+from tvm_eff.models.fake_tensor_trace import FakeTensorTrace, storage_of
 
 
-def activations(ran: Replay) -> frozenset[int]:
+def activations(traced: FakeTensorTrace) -> frozenset[int]:
     """Return the storages whose values depend on the network's inputs.
 
-    All others are constants: weights, and what is computed of weights alone.
+    All others are constants: weights, and values computed from weights alone.
     """
-    found = {storage_of(tensor) for tensor in ran.inputs}
-    for step in ran.steps:
+    found = {storage_of(tensor) for tensor in traced.inputs}
+    for step in traced.steps:
         if any(storage_of(tensor) in found for tensor in step.reads):
             found.update(storage_of(tensor) for tensor in step.writes)
     return frozenset(found)
 
 
-def peak_bytes(ran: Replay) -> int:
-    """Return the most bytes of activations that are live while one operator runs.
+def peak_bytes(traced: FakeTensorTrace) -> int:
+    """Return the peak bytes of live activations over the operators.
 
-    Inputs are live from the start until they were last read, outputs to the end. A view
-    keeps the whole of the memory it looks at. Constants do not count, nor do the work
-    space of single operators and what fusing them saves.
+    Inputs are live from the start to their last use, outputs to the end. A view keeps its
+    whole storage live. Constants and the workspace of operators do not count, and fusion
+    is not considered.
     """
-    counted = activations(ran)
+    counted = activations(traced)
     size: dict[int, int] = {}
     first: dict[int, int] = {}
     last: dict[int, int] = {}
@@ -42,11 +42,11 @@ def peak_bytes(ran: Replay) -> int:
                 first.setdefault(storage, moment)
                 last[storage] = moment
 
-    use(ran.inputs, 0)
-    for moment, step in enumerate(ran.steps):
+    use(traced.inputs, 0)
+    for moment, step in enumerate(traced.steps):
         use((*step.reads, *step.writes), moment)
-    end = max(len(ran.steps), 1)
-    use(ran.outputs, end)
+    end = max(len(traced.steps), 1)
+    use(traced.outputs, end)
     change = [0] * (end + 2)
     for storage, amount in size.items():
         change[first[storage]] += amount

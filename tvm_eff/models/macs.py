@@ -1,11 +1,10 @@
-"""Count multiply-accumulates (MACs) of whatever runs, however it is written.
+"""Count the multiply-accumulates (MACs) of executed operators.
 
-MACs are those of convolutions, dense layers, recurrent layers, attention and other matrix
-products, as PyTorch's own counter knows them, half its floating-point operations; what it
-does not know of is added here. A zero that padding adds counts like any other value, as is
-usual. A convolution has output elements x weights of one output channel, whatever its
-groups, stride and dilation; a transposed one has input elements x weights of one input
-channel. Adding a bias is no MAC.
+Counted are convolutions, dense layers, recurrent layers, attention and other matrix products,
+as half the floating-point operations of PyTorch's own counter, which is extended here by the
+operators that it lacks. Padding counts like any other input, as is usual. A convolution has
+output elements x weights per output channel, for any groups, stride and dilation; a
+transposed one has input elements x weights per input channel. Adding a bias is no MAC.
 """
 
 from __future__ import annotations
@@ -23,28 +22,28 @@ Shape = Sequence[int]
 
 
 class Counter:
-    """How many multiply-accumulates have run so far."""
+    """A running count of multiply-accumulates."""
 
     def __init__(self, operations: FlopCounterMode) -> None:
         self._operations = operations
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates since the counter was made."""
+        """Multiply-accumulates since the counter was created."""
         return int(self._operations.get_total_flops()) // 2
 
 
 @contextmanager
 def counting() -> Iterator[Counter]:
-    """Count what runs meanwhile, on real tensors or (better) on fake ones.
+    """Count the operators that run in the context, on real or (better) on fake tensors.
 
-    Libraries' kernels for attention and recurrence do several matrix products in one
-    go, which no counter sees: PyTorch's own definitions run in their place.
+    Library kernels for attention and recurrence hide their matrix products from the
+    counter: they are replaced by PyTorch's reference implementations.
     """
     onednn = torch._C._get_mkldnn_enabled()
     fast_path = torch.backends.mha.get_fastpath_enabled()
     operations = FlopCounterMode(display=False, custom_mapping=_ADDED)
-    # Not torch.backends.mkldnn.flags, which warns of settings it does not change.
+    # Not torch.backends.mkldnn.flags, which warns about settings that it does not change.
     torch._C._set_mkldnn_enabled(False)
     torch.backends.mha.set_fastpath_enabled(False)
     try:

@@ -1,15 +1,15 @@
 """MobileNets: efficient CNNs for mobile vision applications (arXiv:1704.04861).
 
 Howard, Zhu, Chen, Kalenichenko, Wang, Weyand, Andreetto and Adam, 2017. A standard
-convolution becomes a *depthwise* one, which filters each channel by itself, and a
+convolution becomes a *depthwise* one, which filters each channel separately, and a
 *pointwise* one, 1x1, which combines channels (section 3.1); batch normalization and
 ReLU follow both (figure 3). The network is table 1, with the width multiplier alpha
-(section 3.3) and the resolution multiplier (section 3.4), here the resolution itself.
+(section 3.3) and the resolution multiplier (section 3.4), here given as the resolution.
 
-What the paper leaves open: padding is one pixel on every side, where TensorFlow's
-"same" puts it below and to the right for stride 2; alpha times the channels is cut to a
-whole number. Table 1 gives the last depthwise layer stride 2 at a size that it keeps:
-its stride is 1, as in the authors' code.
+Not specified in the paper: padding is one pixel on every side, where TensorFlow's "same"
+pads below and to the right for stride 2; alpha times the channels is truncated. Table 1
+gives the last depthwise layer stride 2 with an unchanged size: its stride is 1, as in the
+authors' code.
 """
 
 from __future__ import annotations
@@ -66,13 +66,13 @@ class DepthwiseSeparable(FactorizedLayer):
         return self.pointwise(self.depthwise(x))
 
     def standard(self) -> nn.Module:
-        """Return the full convolution with batch norm and ReLU (figure 3, left)."""
+        """Return the standard convolution with batch norm and ReLU (figure 3, left)."""
         layer = _convolution(self.inputs, self.outputs, self.stride)
         _initialize(layer)
         return layer
 
     def formula(self) -> Formula:
-        """Return 1/N + 1/Dk^2 (section 3.1); it holds with a stride as well."""
+        """Return 1/N + 1/Dk^2 (section 3.1), which holds for any stride."""
         ratio = Fraction(1, self.outputs) + Fraction(1, self.kernel**2)
         return Formula("1/N + 1/(Kx Ky)", ratio, "arXiv:1704.04861, section 3.1")
 
@@ -112,7 +112,7 @@ def mobilenet(width: float = 1.0, classes: int = 1000) -> nn.Module:
 
 
 def mobilenet_standard(width: float = 1.0, classes: int = 1000) -> nn.Module:
-    """The paper's "Conv MobileNet" (table 4), with full convolutions: 4866 million MACs."""
+    """The paper's "Conv MobileNet" (table 4), with standard convolutions: 4866 million MACs."""
     return standard_twin(MobileNet(width, classes))
 
 

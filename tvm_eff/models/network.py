@@ -1,4 +1,4 @@
-"""A PyTorch network together with what it is called on."""
+"""A PyTorch network and the specification of its inputs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tvm_eff.tensors import TensorSpec
 
 @dataclass(frozen=True)
 class Network:
-    """A network to build a library of.
+    """A network to compile.
 
     Attributes
     ----------
     name
-        What it is called in tables, and in the name of its bundle.
+        Its name in tables, and in the name of its bundle.
     module
         The module in inference mode, or a program saved by ``torch.export``.
     inputs

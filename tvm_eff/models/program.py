@@ -1,4 +1,4 @@
-"""Trace a network with torch.export: what it takes, what it returns, and by what names."""
+"""Trace a network with torch.export, and name its inputs and outputs."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class Program:
     Attributes
     ----------
     network
-        What was traced.
+        The traced network.
     exported
-        Its graph.
+        Its exported graph.
     inputs, outputs
-        The names of its inputs and outputs, in order. An input is called as the
-        module's ``forward`` calls it; an output as its key in a dictionary, or
-        ``output``, or ``output0``, ``output1``... where it has none.
+        The names of its inputs and outputs, in order. An input has its name in the
+        module's ``forward``; an output its key in a dictionary, or otherwise ``output``,
+        or ``output0``, ``output1``...
     """
 
     network: Network
@@ -54,7 +54,7 @@ class Program:
         Raises
         ------
         ModelError
-            An output is not a number, so that nothing could be compared with it.
+            An output contains NaN, so that nothing could be compared with it.
         """
         tensors = [torch.from_numpy(x.copy()) for x in inputs]
         with torch.no_grad():
@@ -70,7 +70,7 @@ class Program:
 
 
 def trace(network: Network) -> Program:
-    """Trace `network` on inputs of its shapes.
+    """Trace `network` on random inputs of its specification.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def trace(network: Network) -> Program:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep to itself what torch.export says besides raising: deprecations, logs, listings."""
+    """Suppress the warnings, logs and stderr output of torch.export, but not its errors."""
     disabled = logging.root.manager.disable
     with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
@@ -102,13 +102,13 @@ def quiet() -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error that says something."""
+    """Return the first non-empty line of an error message."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[0].strip() if lines else type(error).__name__
 
 
-def place_of(error: BaseException) -> str:
-    """Return where in the user's code an error was raised, as `` (net.py:12, in forward)``."""
+def location_of(error: BaseException) -> str:
+    """Return the location in user code that raised, as `` (net.py:12, in forward)``."""
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
@@ -129,7 +129,7 @@ def _require_inference_mode(name: str, module: nn.Module) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a file is no user's: torch's, generated, the importing machinery, or this one."""
+    """Whether a file is not user code: generated, torch's, importlib's, or of this package."""
     if not path.is_file() or _TORCH in path.parents:
         return True
     return path.parent == Path(__file__).parent or "importlib" in path.parts
@@ -144,14 +144,14 @@ def _export(network: Network, module: nn.Module) -> torch.export.ExportedProgram
         shapes = " and ".join(_described(spec.shape, spec.dtype) for spec in network.inputs)
         raise ModelError(
             f"the model cannot be traced: {network.name} rejects an input of "
-            f"{shapes or 'no tensor'}: {first_line(error)}{place_of(error)}"
+            f"{shapes or 'no tensor'}: {first_line(error)}{location_of(error)}"
         ) from error
     try:
         with quiet():
             return torch.export.export(module, tuple(example))
     except Exception as error:
         raise ModelError(
-            f"the model cannot be traced: {first_line(error)}{place_of(error)}"
+            f"the model cannot be traced: {first_line(error)}{location_of(error)}"
         ) from error
 
 
@@ -162,7 +162,7 @@ def _described(shape: Sequence[int], dtype: str) -> str:
 def _call(module: nn.Module | torch.export.ExportedProgram, inputs: list[torch.Tensor]) -> Any:
     if isinstance(module, nn.Module):
         return module(*inputs)
-    # A saved program may take keywords and nested structures; here its inputs are a flat list.
+    # A saved program may take keywords and nested structures; `inputs` is their flat list.
     args, kwargs = pytree.tree_unflatten(inputs, module.call_spec.in_spec)
     return module.module()(*args, **kwargs)
 

@@ -1,4 +1,4 @@
-"""Which models there are, by name."""
+"""The registry of the model zoo."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class ModelSpec:
     name
         Its name on the command line.
     build
-        Makes the module, with random weights.
+        Builds the module, with random weights.
     input_shape
-        The shape it is traced with: batch, channels, height, width.
+        The shape that it is traced with: batch, channels, height, width.
     paper
-        Where it comes from.
+        Its paper's arXiv identifier.
     summary
-        What it is, in a few words.
+        A short description.
     has_width
         Whether `build` takes a width multiplier, `width`.
     """
@@ -149,9 +149,9 @@ _SPECS = [
 
 MODELS = {each.name: each for each in _SPECS}
 
-# mobilenet_0.5_160: a model's name, a width multiplier, a resolution, as the papers write it.
+# mobilenet_0.5_160: a model's name, a width multiplier and a resolution, as in the papers.
 _VARIANT = re.compile(r"(?P<base>.+?)(?:_(?P<width>\d*\.\d+))?(?:_(?P<resolution>\d{2,}))?")
-_LEAST_WIDTH, _LARGEST_WIDTH = 0.01, 4.0
+_MIN_WIDTH, _MAX_WIDTH = 0.01, 4.0
 
 
 def names() -> list[str]:
@@ -165,7 +165,7 @@ def spec(name: str, width: float | None = None, resolution: int | None = None) -
     Parameters
     ----------
     name
-        A name of the zoo, or one with width and resolution behind it, such as
+        A name of the zoo, or one with width and resolution appended, such as
         ``mobilenet_0.5_160``.
     width
         The width multiplier, for models that have one.
@@ -175,8 +175,8 @@ def spec(name: str, width: float | None = None, resolution: int | None = None) -
     Raises
     ------
     ModelError
-        There is none; the message offers the nearest names. Or the model has no
-        width, or it is said twice.
+        There is no such model (the message suggests the nearest names), it has no width
+        multiplier, or width or resolution are given twice.
     """
     found = MODELS.get(name)
     if found is None:
@@ -189,14 +189,14 @@ def spec(name: str, width: float | None = None, resolution: int | None = None) -
 
 
 def create(name: str, seed: int = 0, **options: Any) -> nn.Module:
-    """Return a model in inference mode, with weights drawn from `seed`.
+    """Return a model in inference mode, with random weights from `seed`.
 
     Parameters
     ----------
     name
         As for :func:`spec`.
     seed
-        Where the weights are drawn from; the same seed gives the same weights.
+        Seed of the random weights; the same seed gives the same weights.
     options
         `width` and `resolution` as for :func:`spec`; anything else goes to the
         model's constructor, such as ``classes=10``.
@@ -224,7 +224,7 @@ def create(name: str, seed: int = 0, **options: Any) -> nn.Module:
 def load(
     name: str, seed: int = 0, width: float | None = None, resolution: int | None = None
 ) -> Network:
-    """Return a model of the zoo together with the shape of its input.
+    """Return a model of the zoo with its input specification.
 
     Raises
     ------
@@ -237,14 +237,14 @@ def load(
 
 
 def outline(name: str, width: float | None = None, resolution: int | None = None) -> Network:
-    """Return what :func:`load` does at once, its weights undefined: to count, not to run.
+    """Return the network of :func:`load` with uninitialized weights: for counting only.
 
     Raises
     ------
     ModelError
         As for :func:`spec`.
     """
-    with torch.device("meta"):  # where drawing random numbers takes no time
+    with torch.device("meta"):  # initialization takes no time there
         network = load(name, width=width, resolution=resolution)
     assert isinstance(network.module, nn.Module), "the zoo holds no saved programs"
     return replace(network, module=network.module.to_empty(device="cpu"))
@@ -269,7 +269,7 @@ def _variant(
 
 
 def _hint(name: str) -> str:
-    """Say how a variant is written, if `name` is meant to be one, or which names are near."""
+    """The syntax of variants if `name` looks like one, otherwise the nearest names."""
     for base in sorted(MODELS, key=len, reverse=True):
         if re.fullmatch(rf"{base}_[\d._x-]+", name):
             form = "_0.5_160" if MODELS[base].has_width else "_160"
@@ -290,12 +290,11 @@ def _with_width(found: ModelSpec, width: float) -> ModelSpec:
         having = ", ".join(sorted(each.name for each in MODELS.values() if each.has_width))
         raise ModelError(f"the model '{found.name}' has no width multiplier; these have: {having}")
     is_number = isinstance(width, (int, float)) and not isinstance(width, bool)
-    if not is_number or not _LEAST_WIDTH <= width <= _LARGEST_WIDTH:
+    if not is_number or not _MIN_WIDTH <= width <= _MAX_WIDTH:
         raise ModelError(
-            f"a width multiplier of {width!r} is not a number from {_LEAST_WIDTH:g} to "
-            f"{_LARGEST_WIDTH:g}"
+            f"a width multiplier of {width!r} is not a number from {_MIN_WIDTH:g} to {_MAX_WIDTH:g}"
         )
-    # All its digits, and a point even in 2.0: whoever reads the name can write it.
+    # With repr, the name of a variant parses back to the same width.
     name = f"{found.name}_{float(width)!r}" if width != 1 else found.name
     return replace(found, name=name, build=partial(found.build, width=width))
 

@@ -1,4 +1,4 @@
-"""What factorized layers save: the paper's formula beside the count."""
+"""The savings of factorized layers: the paper's formula and the actual count."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from tvm_eff.models.network import Network
 
 @dataclass(frozen=True)
 class Saving:
-    """What one factorized layer costs, as a fraction of the standard one.
+    """The cost of one factorized layer, relative to the standard layer.
 
     Attributes
     ----------
     path
-        The layer in the network.
+        The layer's path in the network.
     kind
         Its class.
     input_shape
-        What it is called on.
+        The shape of its input.
     formula
-        What the paper says.
+        The paper's formula.
     macs
         Counted multiply-accumulates, over the standard layer's.
     weights
@@ -39,7 +39,7 @@ class Saving:
     parameters
         All counted parameters over the standard layer's.
     left_out
-        What either layer has beyond the weights: ``biases``, ``batch norm``.
+        The parameters of either layer besides the weights: ``biases``, ``batch norm``.
     """
 
     path: str
@@ -53,7 +53,7 @@ class Saving:
 
     @property
     def verdict(self) -> str:
-        """Whether formula and counts agree exactly, and if not why."""
+        """Whether formula and counts agree exactly, and if not, why."""
         off = [
             what
             for what, counted in (("MACs", self.macs), ("weights", self.weights))
@@ -77,9 +77,9 @@ class _Call:
 def savings(module: nn.Module, network: Network) -> Iterator[Saving]:
     """Compare every factorized layer of `module` with its standard one, in order.
 
-    Both are counted on the input that the layer has in the network.
+    Both are counted on the layer's input in the network.
     """
-    # Standard layers are made in this mode too: it would take long to draw their weights.
+    # Standard layers are created in this mode too: initializing their weights takes long.
     with FakeTensorMode(allow_non_fake_inputs=True):
         for call in _calls(module, network):
             standard = call.layer.standard().eval()
@@ -96,7 +96,7 @@ def savings(module: nn.Module, network: Network) -> Iterator[Saving]:
 
 
 def empty_inputs(network: Network) -> list[torch.Tensor]:
-    """Return tensors of a network's inputs; without data where fake tensors are made."""
+    """Return uninitialized input tensors of a network; fake ones in FakeTensorMode."""
     return [torch.empty(each.shape, dtype=getattr(torch, each.dtype)) for each in network.inputs]
 
 
@@ -110,7 +110,7 @@ def _calls(module: nn.Module, network: Network) -> list[_Call]:
                 called: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], path: str = path
             ) -> None:
                 assert isinstance(called, FactorizedLayer)
-                # By position: a standard layer may call its input something else.
+                # By position: a standard layer may name its input differently.
                 (x,) = (*args, *kwargs.values())
                 found.append(_Call(path, called, x))
 
@@ -137,7 +137,7 @@ def _weights(layer: nn.Module) -> int:
 
 
 def _left_out(layer: nn.Module) -> Iterator[str]:
-    """What the parameters that are no weights of a convolution belong to."""
+    """The kinds of the parameters that are not weights of a convolution."""
     for module in layer.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.ndim > 1:

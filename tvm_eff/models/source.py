@@ -1,4 +1,4 @@
-"""The door for every network: a name of the zoo, a user's own code, or a saved program."""
+"""Load a network from the zoo, from user code, or from a saved program."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from torch import nn
 from tvm_eff.errors import ModelError, nearest
 from tvm_eff.models import registry
 from tvm_eff.models.network import Network
-from tvm_eff.models.program import first_line, place_of, quiet
+from tvm_eff.models.program import first_line, location_of, quiet
 from tvm_eff.models.weights import load_weights, require_finite
 from tvm_eff.tensors import TensorSpec
 
 DTYPES = ("float32", "float64", "float16", "int8", "int16", "int32", "int64", "uint8", "bool")
-"""The dtypes an input may have."""
+"""Supported input dtypes."""
 
 
 def load(
@@ -41,11 +41,11 @@ def load(
     Parameters
     ----------
     model
-        A name of the zoo; ``path/to/net.py:Net`` or ``package.module:factory``, a
-        class or function that needs no arguments and gives a module, or a module;
-        or the path of a ``.pt2`` file written by ``torch.export.save``.
+        A name of the zoo; ``path/to/net.py:Net`` or ``package.module:factory``, a module,
+        or a class or function that returns one and needs no arguments; or the path of a
+        ``.pt2`` file written by ``torch.export.save``.
     input_shapes
-        The shape of each input. A model of the zoo and a saved program have theirs.
+        The shape of each input. Models of the zoo and saved programs have defaults.
     input_dtypes
         The dtype of each input, float32 by default.
     weights
@@ -53,12 +53,12 @@ def load(
     width, resolution
         For models of the zoo: see :func:`tvm_eff.models.spec`.
     seed
-        What random weights are drawn from.
+        Seed of the random weights.
 
     Raises
     ------
     ModelError
-        There is no such model, it cannot be made, or the weights do not fit it.
+        There is no such model, it cannot be created, or the weights do not fit it.
     """
     specs = _specs(input_shapes, input_dtypes)
     if model.endswith(".pt2"):
@@ -141,16 +141,16 @@ def _of_the_zoo(
 
 
 def _own(model: str, specs: tuple[TensorSpec, ...], seed: int) -> Network:
-    # From the right: a drive or a folder may have a colon in it.
-    place, _, attribute = model.rpartition(":")
-    if not place or not attribute:
+    # From the right: a drive or a folder may contain a colon.
+    location, _, attribute = model.rpartition(":")
+    if not location or not attribute:
         raise ModelError(f"'{model}' names no model; write FILE.py:NAME or PACKAGE.MODULE:NAME")
     if not specs:
         raise ModelError(
             f"what shape does {model} take? give --input-shape, such as --input-shape 1,3,224,224, "
             "once for each input"
         )
-    found = _attribute(_module(place), attribute, model)
+    found = _attribute(_module(location), attribute, model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         made = found if isinstance(found, nn.Module) else _make(found, model)
@@ -159,17 +159,17 @@ def _own(model: str, specs: tuple[TensorSpec, ...], seed: int) -> Network:
     return Network(_file_name(attribute), made.eval(), specs)
 
 
-def _module(place: str) -> ModuleType:
-    """Import a file or a module; whatever goes wrong in it is the user's to read."""
+def _module(location: str) -> ModuleType:
+    """Import a file or a module; its exceptions are reported as the user's errors."""
     try:
-        return _from_file(Path(place)) if place.endswith(".py") else _from_name(place)
+        return _from_file(Path(location)) if location.endswith(".py") else _from_name(location)
     except ModelError:
         raise
     except (Exception, SystemExit) as error:
         where = f" ({error.filename}:{error.lineno})" if isinstance(error, SyntaxError) else None
         raise ModelError(
-            f"{place} cannot be imported: {type(error).__name__}: {first_line(error)}"
-            f"{place_of(error) if where is None else where}"
+            f"{location} cannot be imported: {type(error).__name__}: {first_line(error)}"
+            f"{location_of(error) if where is None else where}"
         ) from error
 
 
@@ -178,7 +178,7 @@ def _from_file(path: Path) -> ModuleType:
         others = [str(each) for each in path.parent.glob("*.py")] if path.parent.is_dir() else []
         hint = nearest(str(path), others) if others else ""
         raise ModelError(f"there is no file {path}{hint}")
-    # So that it may import the files beside it, as when Python runs it.
+    # So that it can import its sibling files, as when Python runs it.
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -231,7 +231,8 @@ def _make(found: Any, model: str) -> Any:
         return found()
     except (Exception, SystemExit) as error:
         raise ModelError(
-            f"{model} cannot be made: {type(error).__name__}: {first_line(error)}{place_of(error)}"
+            f"{model} cannot be made: {type(error).__name__}: {first_line(error)}"
+            f"{location_of(error)}"
         ) from error
 
 
@@ -250,7 +251,7 @@ def _saved_program(path: Path, specs: tuple[TensorSpec, ...]) -> Network:
     try:
         with quiet():
             exported = torch.export.load(path)
-    except Exception as error:  # zip, JSON, pickle and torch's own
+    except Exception as error:  # of zip, JSON, pickle and torch
         raise ModelError(
             f"{path} cannot be read as a program of torch.export: {first_line(error)}; write it "
             "with torch.export.save(torch.export.export(model.eval(), inputs), FILE)"

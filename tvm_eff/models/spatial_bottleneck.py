@@ -1,11 +1,11 @@
 """The spatial bottleneck: a projection at a lower resolution.
 
-Wang, Liu and Foroosh (see `factorized.py`): neighbouring pixels are alike, so an
-intra-channel convolution with a stride takes the resolution down, the projection runs
-there, and an intra-channel transposed convolution brings the resolution back.
+Wang, Liu and Foroosh (see `factorized.py`): neighbouring pixels are correlated, so a strided
+intra-channel convolution reduces the resolution, the projection runs there, and an
+intra-channel transposed convolution restores the resolution.
 
-The size of the filters and how odd sizes are restored are left open: the transposed
-convolution pads its output so that it has the input's size, whatever that is.
+The filter size and the handling of odd sizes are not specified: here the transposed
+convolution pads its output to the input's size.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class SpatialBottleneck(FactorizedLayer):
     kernel
         Height and width of the filters of both convolutions, k.
     stride
-        What the resolution is divided by for the projection, s.
+        The factor by which the resolution is reduced for the projection, s.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 2) -> None:
@@ -45,7 +45,7 @@ class SpatialBottleneck(FactorizedLayer):
         )
         for layer in (self.convolve, self.project):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
-        # An output is the sum of k^2/s^2 products on average.
+        # An output is a sum of k^2/s^2 products on average.
         nn.init.normal_(self.restore.weight, std=stride / kernel)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -4,19 +4,18 @@ Iandola, Han, Moskewicz, Ashraf, Dally and Keutzer, 2016. A *fire module*
 squeezes its input with a 1x1 convolution and expands it again with 1x1 and 3x3
 convolutions side by side (section 3.2, figure 1); the network is table 1. Version
 1.1 is the authors' later release with 2.4 times less computation: a smaller first
-convolution, pooling moved towards the input.
+convolution, and pooling moved towards the input.
 
-What the paper leaves open: the pooling is ceil-mode (as in the released Caffe
-model), the first convolution has no padding (224 becomes 109 in 1.0), and the
-weights' initialisation, for which Kaiming's uniform for ReLU is used here: under
-PyTorch's default one the output hardly depends on the image, and a library with
-any mistake in it would still seem to agree.
+Not specified in the paper: the pooling is ceil-mode (as in the released Caffe model), the
+first convolution has no padding (224 becomes 109 in 1.0), and the weights' initialization
+is Kaiming's uniform for ReLU: with PyTorch's default the output hardly depends on the
+image, and validation would not detect a miscompiled library.
 
 Section 6 and figure 2 add bypasses to 1.0: a *simple* one around fire modules 3, 5, 7
 and 9, whose input and output have as many channels, and in the *complex* variant a 1x1
 convolution around 2, 4, 6 and 8 as well. The paper quotes 7.7 MB for the latter; with
 those four convolutions it is 6.06 MiB of float32, and would be 7.94 with a convolution
-around all eight: figure 2's four are built. The sum is not rectified again.
+around all eight: figure 2's four are implemented. There is no ReLU after the sum.
 """
 
 from __future__ import annotations
@@ -59,27 +58,27 @@ class Fire(FactorizedLayer):
         return torch.cat([self.relu(self.expand1x1(x)), self.relu(self.expand3x3(x))], dim=1)
 
     def standard(self) -> nn.Module:
-        """Return the plain 3x3 convolution that the paper's strategies 1 and 2 do without."""
+        """Return the plain 3x3 convolution that the paper's strategies 1 and 2 replace."""
         layer = nn.Sequential(nn.Conv2d(self.inputs, 2 * self.expand, 3, padding=1), nn.ReLU())
         _initialize(layer)
         return layer
 
     def formula(self) -> Formula:
-        """Return (MS + SE + 9SE)/(9M 2E): the weights of figure 1, over a 3x3 layer's."""
+        """Return (MS + SE + 9SE)/(9M 2E): the weights of figure 1 relative to a 3x3 layer's."""
         m, s, e = self.inputs, self.squeezed, self.expand
         ratio = Fraction(m * s + s * e + 9 * s * e, 9 * m * 2 * e)
         return Formula("(M S + S E + 9 S E)/(9 M 2E)", ratio, "ours, from figure 1")
 
 
 class Bypass(nn.Module):
-    """A fire module with a connection around it (figure 2).
+    """A fire module with a bypass connection (figure 2).
 
     Parameters
     ----------
     fire
         The fire module.
     convolve
-        Whether a 1x1 convolution stands in the connection, for another number of channels.
+        Whether the bypass has a 1x1 convolution, to change the number of channels.
     """
 
     def __init__(self, fire: Fire, convolve: bool = False) -> None:
@@ -134,7 +133,7 @@ def _features_1_1() -> list[nn.Module]:
 
 
 def _features_bypass(is_complex: bool) -> list[nn.Module]:
-    """Those of 1.0, a connection around every other fire module or around all."""
+    """The layers of 1.0, with a bypass around every other fire module or around all."""
     made: list[nn.Module] = []
     for layer in _features_1_0():
         if isinstance(layer, Fire):
@@ -189,7 +188,7 @@ def squeezenet_1_1(classes: int = 1000) -> nn.Module:
 
 
 def squeezenet_bypass(classes: int = 1000) -> nn.Module:
-    """1.0 with simple bypass: as many parameters and MACs."""
+    """1.0 with simple bypass: the same parameters and MACs."""
     return SqueezeNet("bypass", classes)
 
 
@@ -199,7 +198,7 @@ def squeezenet_complex_bypass(classes: int = 1000) -> nn.Module:
 
 
 def squeezenet_standard(classes: int = 1000) -> nn.Module:
-    """1.0 with a plain 3x3 convolution in the place of every fire module."""
+    """1.0 with every fire module replaced by a plain 3x3 convolution."""
     return standard_twin(SqueezeNet("1.0", classes))
 
 

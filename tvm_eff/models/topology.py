@@ -1,18 +1,18 @@
 """Topological subdivisioning: an output channel reads a neighbourhood of input channels.
 
-Wang, Liu and Foroosh (see `factorized.py`) lay a layer's channels on a grid of two or
-three dimensions, and connect each output channel to the input channels in a window at its
-own place, which wraps around at the grid's edges. With a grid of D channels and a window
+Wang, Liu and Foroosh (see `factorized.py`) arrange a layer's channels in a grid of two or
+three dimensions, and connect each output channel to the input channels in a window at the
+same position, which wraps around at the grid's edges. With a grid of D channels and a window
 of C, the projection costs C/D of a full one.
 
-Where in the window an output channel stands is left open: here at its start, in every
-dimension. Because of the wrap-around, any other place gives the same layer with its
-outputs in another order.
+The position of an output channel in its window is not specified: here it is the start, in
+every dimension. Because of the wrap-around, any other position gives the same layer with
+permuted outputs.
 
-The projection is computed as it is defined, with one multiplication for each connection:
-the input channels of each window are gathered, a copy, and a grouped 1x1 convolution with
-a group for each window does the rest. Outputs whose windows hold the same channels, which
-is so where a window spans the grid's last dimensions, share a group and its copy.
+The projection is computed as it is defined, with one multiplication per connection: the
+input channels of each window are gathered by a copy, followed by a grouped 1x1 convolution
+with one group per window. Outputs whose windows hold the same channels, because a window
+spans the grid's last dimensions, share a group and its copy.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class TopologicalProjection(nn.Module):
     Parameters
     ----------
     grid
-        The grid's size in each of two or three dimensions; the channels are counted with
-        the last dimension running fastest.
+        The grid's size in each of two or three dimensions; channels are numbered with the
+        last dimension varying fastest.
     window
         The window's size in each dimension.
 
@@ -51,7 +51,7 @@ class TopologicalProjection(nn.Module):
         super().__init__()
         _require_fitting(grid, window)
         self.grid, self.window = grid, window
-        # In the dimensions that a window spans, all positions have the same one.
+        # In the dimensions that a window spans, all positions share the same window.
         spanned = sum(1 for _ in _trailing(grid, window))
         corners = itertools.product(*(range(size) for size in grid[: len(grid) - spanned]))
         windows = [_channels(grid, window, (*corner, *[0] * spanned)) for corner in corners]
@@ -133,17 +133,17 @@ def _trailing(grid: tuple[int, ...], window: tuple[int, ...]) -> itertools.takew
 
 def _channels(grid: tuple[int, ...], window: tuple[int, ...], corner: tuple[int, ...]) -> list[int]:
     """Return the channels in the window that starts at `corner`."""
-    places = itertools.product(
+    positions = itertools.product(
         *(
             [(start + offset) % size for offset in range(part)]
             for start, part, size in zip(corner, window, grid, strict=True)
         )
     )
-    return [_flat(place, grid) for place in places]
+    return [_flat(position, grid) for position in positions]
 
 
-def _flat(place: tuple[int, ...], grid: tuple[int, ...]) -> int:
+def _flat(position: tuple[int, ...], grid: tuple[int, ...]) -> int:
     channel = 0
-    for position, size in zip(place, grid, strict=True):
-        channel = channel * size + position
+    for index, size in zip(position, grid, strict=True):
+        channel = channel * size + index
     return channel

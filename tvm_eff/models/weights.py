@@ -1,4 +1,4 @@
-"""Weights from a file: tensors only, never code, and just those that the network has."""
+"""Load weights from a file: tensors only, never code, and exactly those of the network."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ from torch import nn
 
 from tvm_eff.errors import ModelError
 
-# What training scripts call the weights in the dictionary they save.
-_WITHIN = ("state_dict", "model_state_dict", "model")
-_LISTED = 5
+# Keys under which training scripts save the weights in a dictionary.
+_STATE_KEYS = ("state_dict", "model_state_dict", "model")
+_MAX_LISTED = 5
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
-    """Fill `module` with the weights of a ``.safetensors`` file or of one from ``torch.save``.
+    """Load the weights of a ``.safetensors`` or ``torch.save`` file into `module`.
 
-    The latter is read without running any code it may hold. The weights may lie
-    under ``state_dict`` or ``model``, and may be named ``module.…`` as
-    ``DataParallel`` does.
+    The latter is read without executing pickled code. The weights may be nested under
+    ``state_dict`` or ``model``, and may have ``DataParallel``'s prefix ``module.``.
 
     Raises
     ------
     ModelError
-        The file cannot be read or holds more than tensors, or it does not fit the
-        module; the missing, unexpected and misshapen weights are named.
+        The file cannot be read, contains more than tensors, or does not fit the module;
+        the message names missing and unexpected weights, and those of another shape.
     """
     state = _without_prefix(_read(path))
     own = module.state_dict()
@@ -51,12 +50,12 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
 
 def require_finite(module: nn.Module | torch.export.ExportedProgram, where: str) -> None:
-    """Raise if a weight is NaN.
+    """Check that no weight is NaN.
 
     Raises
     ------
     ModelError
-        One is; the message names it.
+        A weight is NaN; the message names it.
     """
     state = module.state_dict() if isinstance(module, nn.Module) else module.state_dict
     for name, tensor in state.items():
@@ -82,7 +81,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
             f"{path} holds more than tensors, and is not read since it could run code; save the "
             "weights alone: torch.save(model.state_dict(), FILE)"
         ) from error
-    except Exception as error:  # an unpickler fails in any way on bytes that are no pickle
+    except Exception as error:  # an unpickler raises anything on bytes that are no pickle
         raise ModelError(
             f"{path} cannot be read as weights: {_first_line(error)}; it should be a .safetensors "
             "file or one written by torch.save(model.state_dict(), FILE)"
@@ -91,7 +90,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
 
 def _tensors(found: Any, path: Path) -> dict[str, torch.Tensor]:
     if isinstance(found, Mapping):
-        for key in _WITHIN:
+        for key in _STATE_KEYS:
             if isinstance(found.get(key), Mapping):
                 return _tensors(found[key], path)
         if all(isinstance(value, torch.Tensor) for value in found.values()):
@@ -117,8 +116,8 @@ def _listed(what: str, names: Iterable[str]) -> str:
     listed = list(names)
     if not listed:
         return ""
-    more = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
-    return f"; {what}: {', '.join(listed[:_LISTED])}{more}"
+    more = f" and {len(listed) - _MAX_LISTED} more" if len(listed) > _MAX_LISTED else ""
+    return f"; {what}: {', '.join(listed[:_MAX_LISTED])}{more}"
 
 
 def _first_line(error: BaseException) -> str:

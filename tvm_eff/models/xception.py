@@ -4,14 +4,14 @@ Chollet, 2016. Inception's modules taken to the extreme: every one becomes *sepa
 convolutions*, a depthwise 3x3 followed by a pointwise 1x1 with no non-linearity in
 between (section 4.7), stacked with linear residual connections. The network is figure
 5: an entry flow, a middle flow of eight equal modules, an exit flow. Batch norm follows
-every convolution and separable convolution (there not drawn).
+every convolution and separable convolution (not drawn there).
 
-What the paper leaves open is as in the author's code in Keras: no biases but the last
-layer's, the first two convolutions unpadded, everything else padded to keep its size.
-PyTorch pads pooling on both sides where TensorFlow's "same" may pad one only; the sizes
-are the same. The optional dense layers before the classifier are left out.
+What the paper does not specify is as in the author's Keras code: no biases except in the
+last layer, the first two convolutions unpadded, everything else padded to keep its size.
+PyTorch pads pooling on both sides where TensorFlow's "same" may pad only one; the sizes
+are the same. The optional dense layers before the classifier are omitted.
 
-Weights: Kaiming's, what a residual connection goes around scaled down, so that the output
+Weights: Kaiming initialization, with residual branches scaled down so that the output
 stays of order one. The standard twin is ours: the paper compares with Inception V3.
 """
 
@@ -32,7 +32,7 @@ _MIDDLE_MODULES = 8
 
 
 class SeparableConvolution(FactorizedLayer):
-    """Depthwise 3x3, then pointwise convolution, nothing in between (section 4.7).
+    """Depthwise 3x3, then pointwise convolution, without nonlinearity between (section 4.7).
 
     Parameters
     ----------
@@ -55,29 +55,29 @@ class SeparableConvolution(FactorizedLayer):
         return self.pointwise(self.depthwise(x))
 
     def standard(self) -> nn.Module:
-        """Return the full convolution."""
+        """Return the standard convolution."""
         layer = nn.Conv2d(self.inputs, self.outputs, self.kernel, padding=1, bias=False)
         kaiming(layer)
         return layer
 
     def formula(self) -> Formula:
-        """Return 1/N + 1/(Kx Ky), which Howard et al. write down for the same layer."""
+        """Return 1/N + 1/(Kx Ky), given by Howard et al. for the same layer."""
         ratio = Fraction(1, self.outputs) + Fraction(1, self.kernel**2)
         return Formula("1/N + 1/(Kx Ky)", ratio, "arXiv:1704.04861, section 3.1")
 
 
 class Module(nn.Module):
-    """Separable convolutions with a residual connection around them (figure 5).
+    """Separable convolutions with a residual connection (figure 5).
 
     Parameters
     ----------
     channels
-        Of the input, and behind each separable convolution.
+        Of the input, and after each separable convolution.
     activate_first
-        Whether a ReLU stands before the first one too.
+        Whether a ReLU precedes the first one too.
     shrink
-        Whether the module ends in pooling of stride 2; its residual connection then is
-        a strided 1x1 convolution.
+        Whether the module ends in pooling of stride 2; its residual connection is then a
+        strided 1x1 convolution.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ def xception(classes: int = 1000) -> nn.Module:
 
 
 def xception_standard(classes: int = 1000) -> nn.Module:
-    """Xception with a full 3x3 convolution in the place of every separable one."""
+    """Xception with every separable convolution replaced by a standard 3x3 one."""
     return standard_twin(Xception(classes))
 
 
@@ -163,7 +163,7 @@ def _initialize(model: Xception) -> None:
     kaiming(model)
     for layer in model.modules():
         if isinstance(layer, SeparableConvolution):
-            # No ReLU before it, so no half of its input is missing.
+            # Without a ReLU before it, half of its input is not zeroed.
             kaiming(layer.pointwise, nonlinearity="linear")
     randomize_batch_norm(model)
     modules = [each for each in model.modules() if isinstance(each, Module)]

@@ -1,11 +1,11 @@
-"""Attributes by which a pass tells those behind it what a PrimFunc is."""
+"""Attributes of PrimFuncs and loops that passes and schedules hand to later passes."""
 
-PLACES = "tvm_eff.places"
-"""It stores its input at a place in its output, and leaves the rest alone."""
+WRITES_SLICE = "tvm_eff.places"
+"""The PrimFunc writes its input to a slice of its output, and leaves the rest unwritten."""
 
-TOGETHER = "tvm_eff.together"
-"""It takes the parts of its output from several tensors; no library has such a function."""
+ASSEMBLES_SLICES = "tvm_eff.together"
+"""The PrimFunc assembles its output from slices of several tensors; removed before codegen."""
 
 PREFETCH = "tvm_eff.prefetch"
-"""On a loop over one block of packed weights: how many blocks there are, how many channels each
-has, and how many times all of them are gone through."""
+"""On a loop over one block of packed weights: the number of blocks, the channels per block, and
+the number of passes over all blocks."""

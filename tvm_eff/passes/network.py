@@ -1,4 +1,4 @@
-"""What the graph passes work on: a network in Relax with its parameters."""
+"""A network in Relax with its parameters: what the graph passes take and return."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tvm
 
 @dataclass(frozen=True)
 class RelaxNetwork:
-    """A network in Relax, with its parameters beside it.
+    """A network in Relax and its parameters.
 
     Attributes
     ----------

@@ -36,7 +36,11 @@ from tvm_eff.passes.network import RelaxNetwork
 from tvm_eff.passes.relax.batch_norm import simplify_batch_norm
 from tvm_eff.passes.relax.broadcasts import separate_broadcasts
 from tvm_eff.passes.relax.channels_last import channels_last
-from tvm_eff.passes.relax.concatenation import fuse_places, join_concatenated, place_concatenated
+from tvm_eff.passes.relax.concatenation import (
+    concatenate_in_place,
+    fuse_slice_writes,
+    write_slices_in_place,
+)
 from tvm_eff.passes.relax.depthwise_chains import chain_depthwise
 from tvm_eff.passes.relax.depthwise_multiplier import split_depthwise_multiplier
 from tvm_eff.passes.relax.fold_scale import fold_scale
@@ -45,10 +49,10 @@ from tvm_eff.passes.relax.narrow_indices import narrow_indices
 from tvm_eff.passes.relax.pad_channels import pad_channels
 from tvm_eff.passes.relax.parameters import evaluate_parameters
 from tvm_eff.passes.relax.transposed_convolution import rewrite_transposed_convolution
-from tvm_eff.passes.tir.bool_casts import select_numbers
-from tvm_eff.passes.tir.pointer_alignment import accept_any_address
-from tvm_eff.passes.tir.predicate_removal import drop_guards
-from tvm_eff.passes.tir.stack_allocation import keep_on_stack
+from tvm_eff.passes.tir.bool_casts import lower_bool_casts
+from tvm_eff.passes.tir.pointer_alignment import relax_pointer_alignment
+from tvm_eff.passes.tir.predicate_removal import remove_predicates
+from tvm_eff.passes.tir.stack_allocation import allocate_on_stack
 from tvm_eff.passes.tir.weight_prefetch import prefetch_weights
 from tvm_eff.targets import Target
 
@@ -93,12 +97,12 @@ def fuse(target: Target) -> Passes:
         # What was computed from constants for parameters alone is still here.
         transform.DeadCodeElimination(),
         chain_depthwise(target),
-        place_concatenated,
+        concatenate_in_place,
         transform.LegalizeOps(),
         transform.AnnotateTIROpPattern(),
         transform.FoldConstant(),
         separate_broadcasts,
-        fuse_places,
+        fuse_slice_writes,
         transform.FuseOps(),
         transform.FuseTIR(),
         # A reshape that nothing was fused with is another view of the same memory.
@@ -112,7 +116,7 @@ def fuse(target: Target) -> Passes:
 def lower_tir_cpu() -> Passes:
     """Return the lowering of processors' PrimFuncs."""
     lower, *_ = get_tir_pipeline("default")
-    return [lower, keep_on_stack, accept_any_address]
+    return [lower, allocate_on_stack, relax_pointer_alignment]
 
 
 def lower_tir_opencl() -> Passes:
@@ -121,7 +125,7 @@ def lower_tir_opencl() -> Passes:
     What the host allocates is the GPU's memory, which must not be on the host's stack.
     """
     lower, *_ = get_tir_pipeline("default")
-    return [select_numbers, lower, drop_guards]
+    return [lower_bool_casts, lower, remove_predicates]
 
 
 # LLVM finds common expressions and loops that do nothing as well: the code has as many
@@ -180,7 +184,7 @@ def pack_weights(mod: tvm.IRModule, params: Sequence[np.ndarray]) -> tvm.IRModul
         A module whose ``main`` takes the network's inputs alone.
     """
     split = [transform.SplitLayoutRewritePreproc()]
-    mod = _run(join_concatenated(_run(mod, split)), [transform.LiftTransformParams()])
+    mod = _run(write_slices_in_place(_run(mod, split)), [transform.LiftTransformParams()])
     mod, packed = evaluate_parameters(mod, params)
     # By variable: two lifted parameters may have the same name.
     variables = mod["main"].params[len(mod["main"].params) - len(packed) :]

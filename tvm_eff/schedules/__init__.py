@@ -1,4 +1,4 @@
-"""Design spaces: which schedules exist for a fused PrimFunc on the target's hardware."""
+"""Design spaces: the candidate schedules of a fused PrimFunc on the target's hardware."""
 
 from tvm_eff.schedules.packing import Packing, pack_inputs
 from tvm_eff.schedules.registry import (

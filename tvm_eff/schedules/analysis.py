@@ -1,4 +1,4 @@
-"""What a fused PrimFunc computes: its blocks, and which of them does the work."""
+"""Analysis of a fused PrimFunc: its blocks, its reductions and its contractions."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ REDUCTION = tirx.IterVar.CommReduce
 class Contraction:
     """The multiply-accumulate block of a convolution or a dense layer.
 
-    Axes are numbered as in the block. Every output element is a sum over
-    `reduction` of an input element times a weight.
+    Axes are numbered as in the block. Every output element is a sum over the
+    `reduction` axes of an input element times a weight.
 
     Attributes
     ----------
@@ -36,14 +36,14 @@ class Contraction:
     extents
         The extent of every axis.
     input_read, weight_read
-        Which of the block's reads is the input, and which is the weight.
+        Indices of the input and of the weight among the block's reads.
     weight_axes
         For each dimension of the weight, the axis that indexes it.
     weight_parameter
-        Which parameter of the function the weight is, if it is a constant whose
-        layout is ours to choose; otherwise None.
+        Index of the weight among the function's parameters if its layout is free
+        to choose (``layout_free_buffers``); otherwise None.
     groups
-        How many groups the output channels fall into.
+        Number of groups of the output channels.
     depthwise
         Whether each output channel reads one input channel.
     input_shape
@@ -80,57 +80,57 @@ class Contraction:
 
 
 def inspect(func: PrimFunc) -> Schedule:
-    """Return a schedule of `func` to ask questions of, not to transform."""
+    """Return a schedule of `func` for analysis only; it must not be transformed."""
     return Schedule(tvm.IRModule({"main": func.with_attr("global_symbol", "main")}))
 
 
 def schedule(func: PrimFunc) -> Schedule:
     """Return a schedule of a copy of `func`, under the name ``main``.
 
-    TVM 0.27 applies some primitives to the function it was given, in place, and
-    the next schedule of the same function would start from the result.
+    TVM 0.27 applies some primitives in place to the function it was given: the next
+    schedule of the same function would start from the transformed one.
     """
     mod = tvm.IRModule({"main": func.with_attr("global_symbol", "main")})
-    # Not tvm.ir.load_json: what it does for files of other versions takes most of the time.
+    # Not tvm.ir.load_json: its upgrade of older formats takes most of the time.
     return Schedule(from_json_graph_str(to_json_graph_str(mod)))
 
 
 def blocks(sch: Schedule) -> list[Any]:
-    """Return the blocks below the root in the order they are written."""
+    """Return the child blocks of the root in program order."""
     root = sch.get_sblock("root")
     return list(sch.get_child_blocks(root))
 
 
 def is_reduction(block: Any) -> bool:
-    """Whether `block` (a statement) sums, or takes the maximum, over an axis."""
+    """Whether `block` (a statement) has a reduction axis."""
     return any(v.iter_type == REDUCTION for v in block.iter_vars)
 
 
-def is_plain(sch: Schedule, block: Any) -> bool:
-    """Whether `block` computes its elements by itself, with no loops inside it."""
+def is_leaf(sch: Schedule, block: Any) -> bool:
+    """Whether `block` has no nested blocks."""
     return not sch.get_child_blocks(block)
 
 
-def positions(sch: Schedule, block: Any) -> int:
-    """Return how many iterations `block` makes."""
+def iterations(sch: Schedule, block: Any) -> int:
+    """Return the size of the iteration domain of `block`."""
     return prod(int(v.dom.extent) for v in sch.get(block).iter_vars)
 
 
-def terms(sch: Schedule, block: Any) -> int:
-    """Return how many values each element of a reduction's result is made of."""
+def reduction_extent(sch: Schedule, block: Any) -> int:
+    """Return how many values each output element of a reduction block combines."""
     reduced = [v for v in sch.get(block).iter_vars if v.iter_type == REDUCTION]
     return prod(int(v.dom.extent) for v in reduced)
 
 
 def is_identity_copy(block: Any) -> bool:
-    """Whether `block` only copies elements to the same place: padding by nothing."""
+    """Whether `block` only copies elements, as padding of width zero does."""
     return isinstance(block.body, tirx.BufferStore) and isinstance(
         block.body.value, tvm.ir.TensorLoad
     )
 
 
 def is_padding(block: Any) -> bool:
-    """Whether `block` copies elements, with zeros around them."""
+    """Whether `block` pads its input with zeros."""
     value = block.body.value if isinstance(block.body, tirx.BufferStore) else None
     if not isinstance(value, tvm.ir.Call) or not str(value.op.name).endswith("if_then_else"):
         return False
@@ -139,32 +139,32 @@ def is_padding(block: Any) -> bool:
 
 
 def reductions(sch: Schedule) -> list[Any]:
-    """Return the blocks that reduce."""
+    """Return the reduction blocks in program order."""
     return [b for b in blocks(sch) if is_reduction(sch.get(b))]
 
 
 def epilogue(sch: Schedule, block: Any) -> list[Any] | None:
-    """Return the elementwise blocks behind `block`, the one that writes the output last.
+    """Return the elementwise consumers of `block`, transitively, in program order.
 
-    They may read one another more than once, as ``x * sigmoid(x)`` does.
+    The last one writes the output. They may read one another more than once, as
+    ``x * sigmoid(x)`` does.
 
     Returns
     -------
     list of BlockRV or None
-        None if there is more than that behind it: another reduction, or several
-        results.
+        None if `block` has other consumers: another reduction, or several outputs.
     """
-    behind: set[str] = set()
+    consumers: set[str] = set()
     pending = [block]
     while pending:
         for consumer in sch.get_consumers(pending.pop()):
             statement = sch.get(consumer)
             if is_reduction(statement):
                 return None
-            if str(statement.name_hint) not in behind:
-                behind.add(str(statement.name_hint))
+            if str(statement.name_hint) not in consumers:
+                consumers.add(str(statement.name_hint))
                 pending.append(consumer)
-    ordered = [b for b in blocks(sch) if str(sch.get(b).name_hint) in behind]
+    ordered = [b for b in blocks(sch) if str(sch.get(b).name_hint) in consumers]
     writers = [b for b in (block, *ordered) if writes_output(sch, b)]
     if len(writers) != 1 or not same_block(sch, writers[0], (block, *ordered)[-1]):
         return None
@@ -179,23 +179,24 @@ def writes_output(sch: Schedule, block: Any) -> bool:
 
 
 def same_block(sch: Schedule, one: Any, other: Any) -> bool:
-    """Whether two handles are of one block."""
+    """Whether two handles (BlockRV) refer to the same block."""
     return bool(sch.get(one).same_as(sch.get(other)))
 
 
 def contraction(func: PrimFunc) -> Contraction | None:
-    """Return the one multiply-accumulate of `func`, or None if that is not what it is."""
+    """Return the contraction of `func`, or None if it does not have exactly one."""
     found = contractions(func)
     return found[0] if len(found) == 1 else None
 
 
 def contractions(func: PrimFunc) -> list[Contraction]:
-    """Return the multiply-accumulates of `func` in order, if it reduces in no other way.
+    """Return the contractions of `func` in program order.
 
     Returns
     -------
     list of Contraction
-        Empty also if there is more behind the last than an epilogue.
+        Empty if `func` has any other reduction, or if the consumers of the last
+        contraction are more than an elementwise epilogue.
     """
     sch = inspect(func)
     blocks_of = reductions(sch)
@@ -217,7 +218,7 @@ def multiply_adds(func: PrimFunc) -> int:
 
 
 def _operands(block: Any) -> tuple[Any, Any] | None:
-    """The two loads of ``c[...] = c[...] + a[...] * b[...]``, converted or not."""
+    """The two loads of ``c[...] = c[...] + a[...] * b[...]``, through casts."""
     store = block.body
     if not isinstance(store, tirx.BufferStore) or not isinstance(store.value, tirx.Add):
         return None
@@ -231,7 +232,7 @@ def _operands(block: Any) -> tuple[Any, Any] | None:
 
 
 def _uncast(value: Any) -> Any:
-    """What is converted: a sum in float32 of values in float16, say."""
+    """The operand below any casts, as of float16 values summed in float32."""
     return _uncast(value.value) if isinstance(value, tirx.Cast) else value
 
 
@@ -282,7 +283,7 @@ def _roles(func: PrimFunc, block: Any, operands: tuple[Any, Any]) -> Contraction
 def _weight_operand(
     used: list[list[set[int]]], reduction: set[int], spatial: list[int]
 ) -> int | None:
-    """The operand that depends on the output channel but on no output position."""
+    """The operand indexed by the output channel and by no output position."""
     for operand in (1, 0):
         axes = set().union(*used[operand])
         if spatial[-1] in axes and not (axes - reduction - {spatial[-1]}):

@@ -1,4 +1,4 @@
-"""What stands around the block that does the work: padding before it, an epilogue after it."""
+"""Padding producers and epilogue consumers of the main compute block."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from tvm_eff.schedules.rule import vector_length
 
 
 def inline_epilogue(sch: Schedule, block: Any) -> Any | None:
-    """Inline the elementwise blocks after `block` into the last of them.
+    """Inline the elementwise consumers of `block` into the last of them.
 
     Returns
     -------
     BlockRV or None
         The block that writes the function's output, or None when `block` does.
     """
-    behind = epilogue(sch, block)
-    assert behind is not None, "the workload was matched when the candidate was made"
-    for middle in behind[:-1]:
-        sch.compute_inline(middle)
-    return behind[-1] if behind else None
+    consumers = epilogue(sch, block)
+    assert consumers is not None, "the workload was matched when the candidate was made"
+    for consumer in consumers[:-1]:
+        sch.compute_inline(consumer)
+    return consumers[-1] if consumers else None
 
 
 def inline_copies(sch: Schedule, block: Any) -> list[Any]:
-    """Inline producers of `block` that only copy, and return the others: real padding."""
+    """Inline the producers of `block` that only copy, and return those that pad."""
     kept = []
     for producer in sch.get_producers(block):
         if is_identity_copy(sch.get(producer)):
@@ -36,15 +36,15 @@ def inline_copies(sch: Schedule, block: Any) -> list[Any]:
     return kept
 
 
-def spread(sch: Schedule, block: Any, lanes: int) -> None:
-    """Schedule an elementwise block: outer loops in parallel, the innermost in vectors."""
+def schedule_elementwise(sch: Schedule, block: Any, lanes: int) -> None:
+    """Parallelize the outer loops of an elementwise block and vectorize the innermost."""
     *outer, inner = sch.get_loops(block)
     length = vector_length(int(sch.get(inner).extent), lanes)
     if length > 1:
         inner, vector = sch.split(inner, [None, length])
         sch.vectorize(vector)
-        # Splits the loop where a condition on it turns, as between the inputs of a
-        # concatenation: a vector must not fall on both sides.
+        # Partitions the loop where a predicate on it changes, as between the inputs of
+        # a concatenation: no vector may span the boundary.
         sch.annotate(inner, "pragma_loop_partition_hint", 1)
     if outer:
         sch.parallel(sch.fuse(*outer))
@@ -53,7 +53,7 @@ def spread(sch: Schedule, block: Any, lanes: int) -> None:
 
 
 def vectorize_tile(sch: Schedule, loops: list[Any], lanes: int) -> None:
-    """Unroll the loops of a register tile and vectorise the innermost."""
+    """Unroll the loops of a register tile and vectorize the innermost."""
     *outer, inner = loops
     blocks, vector = sch.split(inner, [None, lanes])
     sch.vectorize(vector)
@@ -62,7 +62,7 @@ def vectorize_tile(sch: Schedule, loops: list[Any], lanes: int) -> None:
 
 
 def loops_below(sch: Schedule, block: Any, loop: Any) -> list[Any]:
-    """Return the loops of `block` that stand inside `loop`."""
+    """Return the loops of `block` that are nested in `loop`."""
     loops = sch.get_loops(block)
     anchor = sch.get(loop)
     depth = next(i for i, each in enumerate(loops) if sch.get(each).same_as(anchor))

@@ -1,8 +1,8 @@
-"""MetaSchedule's own design space, for what no rule of ours knows how to schedule well.
+"""MetaSchedule's own design space, for functions without a specialized rule.
 
 Softmax, normalizations, products of two activations, reductions to a few values:
 MetaSchedule derives sketches from the function and samples their tile sizes, loop
-order, parallel and unrolled loops. A candidate is the seed that it samples with.
+order, parallel and unrolled loops. A candidate is the sampling seed.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from tvm_eff.schedules.rule import Candidate
 from tvm_eff.targets import Target
 
 SEEDS = 64
-"""Candidates of a function, of which a session measures some."""
+"""Candidates per function; a tuning session measures some of them."""
 
 _SKETCH_SEED = 1
 
 
 class MetaSchedule:
-    """The rule for functions with a reduction that is neither pooling nor one by weights."""
+    """The rule for functions whose reduction is neither pooling nor a contraction."""
 
     name = "metaschedule"
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
-        """Return a candidate a seed; the first ones are of different sketches."""
+        """Return one candidate per seed; the first ones use different sketches."""
         if target.tvm["kind"] != "llvm" or not _is_unknown(func):
             return []
         if not _Space.of(func, target).sketches:
@@ -41,7 +41,7 @@ class MetaSchedule:
         return [Candidate.of(self.name, {"seed": seed}) for seed in range(1, SEEDS + 1)]
 
     def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
-        """Return nothing: the weights stay as they are."""
+        """Return an empty list: weights keep their layout."""
         return []
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
@@ -50,20 +50,20 @@ class MetaSchedule:
         Raises
         ------
         SpaceError
-            MetaSchedule would not measure what it sampled.
+            MetaSchedule's postprocessors reject the sample.
         """
         space, seed = _Space.of(sch.mod["main"], target), candidate["seed"]
         sketch = space.sketches[seed % len(space.sketches)].trace
         sch.seed(seed)
-        # Without the sketch's decisions, which are sampled anew.
+        # Without the sketch's decisions, which are resampled.
         Trace(sketch.insts, {}).apply_to_schedule(sch, remove_postproc=True)
         sch.enter_postproc()
         if not all(each.apply(sch) for each in space.processors):
-            raise SpaceError("MetaSchedule's postprocessors refuse what it sampled")
+            raise SpaceError("MetaSchedule's postprocessors reject the sampled schedule")
 
 
 def _is_unknown(func: PrimFunc) -> bool:
-    """Whether there is a reduction, and it is not one that a rule was written for."""
+    """Whether there is a reduction that no specialized rule matches."""
     sch = analysis.inspect(func)
     found = analysis.reductions(sch)
     if not found or analysis.contractions(func):
@@ -76,16 +76,16 @@ def _is_unknown(func: PrimFunc) -> bool:
 
 @dataclass(frozen=True)
 class _Space:
-    """MetaSchedule's sketches of a function, and what follows each sample."""
+    """MetaSchedule's sketches of a function, and the postprocessors of each sample."""
 
     sketches: list[Schedule]
     processors: list[ms.Postproc]
 
     @staticmethod
     def of(func: PrimFunc, target: Target) -> _Space:
-        # Of a copy: TVM 0.27 schedules in place some of what it is given.
+        # Of a copy: TVM 0.27 applies some primitives in place.
         mod = analysis.schedule(func).mod
-        # Custom rules are other targets', and only warn here that they are unknown.
+        # Custom rules belong to other targets, and only warn here that they are unknown.
         rules = [
             each
             for each in ms.ScheduleRule.create("llvm")
@@ -105,10 +105,10 @@ class _Space:
 
 
 def _initialize(generator: ms.SpaceGenerator, mod: tvm.IRModule, target: Target) -> None:
-    """Tell the rules and postprocessors of a generator what they work on.
+    """Initialize the rules and postprocessors of a generator with a TuneContext.
 
-    What the constructor of TVM's TuneContext does, but for importing every target's
-    tensor intrinsics first, which takes 14 s and serves none of these rules.
+    The constructor of TVM's TuneContext does the same, but first imports every target's
+    tensor intrinsics, which takes 14 s and which none of these rules uses.
     """
     make = tvm.get_global_func("s_tir.meta_schedule.TuneContext")
     initialize = tvm.get_global_func("s_tir.meta_schedule.TuneContextInitialize")

@@ -1,4 +1,4 @@
-"""The layout a schedule gives a constant weight, for the schedule and for numpy alike."""
+"""The layout a schedule chooses for a constant weight, as a TVM index map and in numpy."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Packing:
     Attributes
     ----------
     parameter
-        Which parameter of the function it is.
+        Index of the weight among the function's parameters.
     channel
         The weight's dimension of output channels.
     order
         The weight's other dimensions, outermost first.
     block
-        Channels in a block; it divides the channels.
+        Channels per block; it divides the number of channels.
     """
 
     parameter: int
@@ -47,7 +47,7 @@ class Packing:
 
 
 def pack_inputs(packings: Iterable[Packing], inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return a function's inputs with the weights packed that have a packing."""
+    """Return a function's inputs with its weights packed."""
     packed = list(inputs)
     for each in packings:
         packed[each.parameter] = each.pack(packed[each.parameter])

@@ -1,4 +1,4 @@
-"""Which rule schedules a PrimFunc: the first of the table that matches it."""
+"""The registry of schedule rules: the first matching rule and the extra rules apply."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from tvm_eff.schedules.cpu.depthwise_in_place import DepthwiseInPlace
 from tvm_eff.schedules.cpu.depthwise_pointwise import DepthwisePointwise
 from tvm_eff.schedules.cpu.elementwise import Elementwise
 from tvm_eff.schedules.cpu.fallback import Fallback
-from tvm_eff.schedules.cpu.first_layer import Shallow
+from tvm_eff.schedules.cpu.first_layer import FirstLayer
 from tvm_eff.schedules.cpu.pointwise import PackedPointwise
 from tvm_eff.schedules.cpu.pooling import Pooling
 from tvm_eff.schedules.metaschedule import MetaSchedule
 from tvm_eff.schedules.packing import Packing
 from tvm_eff.schedules.rule import Alternative, Candidate, Rule
-from tvm_eff.schedules.strassen.row_blocks import StrassenByBands
+from tvm_eff.schedules.strassen.row_blocks import StrassenRowBlocks
 from tvm_eff.schedules.strassen.rule import Strassen
 from tvm_eff.schedules.winograd.rule import Winograd
 from tvm_eff.targets import Target
 
-STRASSEN, BANDED, WINOGRAD = Strassen(), StrassenByBands(), Winograd()
+STRASSEN, STRASSEN_ROW_BLOCKS, WINOGRAD = Strassen(), StrassenRowBlocks(), Winograd()
 METASCHEDULE = MetaSchedule()
 
-REWRITING = (STRASSEN, BANDED, WINOGRAD)
-"""Rules that schedule another function of the same result, which takes the weight transformed."""
+REWRITING = (STRASSEN, STRASSEN_ROW_BLOCKS, WINOGRAD)
+"""Rules that schedule an equivalent function, which takes a transformed weight."""
 
 RULES: tuple[Rule, ...] = (
     RegisterTile(),
@@ -45,22 +45,21 @@ RULES: tuple[Rule, ...] = (
     METASCHEDULE,
 )
 
-BESIDE: tuple[Rule, ...] = (
+EXTRA_RULES: tuple[Rule, ...] = (
     PackedPointwise(),
     DepthwiseInPlace(),
-    Shallow(),
+    FirstLayer(),
     STRASSEN,
-    BANDED,
+    STRASSEN_ROW_BLOCKS,
     WINOGRAD,
     METASCHEDULE,
 )
-"""Rules whose candidates stand beside those of the first that matches."""
+"""Rules whose candidates are added to those of the first matching rule."""
 
 UNSCHEDULED = Candidate("unscheduled", ())
-"""The function as imported: what every schedule is compared with, and the last resort.
+"""The function as imported: the baseline of every schedule, and the last resort.
 
-A GPU runs nothing that is not divided among work-items: there it is the plain schedule that
-comes with TVM, dlight's fallback.
+A GPU kernel needs thread bindings: there it is TVM's default schedule, dlight's fallback.
 """
 
 
@@ -79,35 +78,35 @@ def candidates(func: PrimFunc, target: Target) -> list[Candidate]:
     list of Candidate
         Empty when no rule matches: then only :data:`UNSCHEDULED` is left.
     """
-    rules, beside = (RULES, BESIDE) if target.gpu is None else (gpu.RULES, gpu.BESIDE)
+    rules, extra_rules = (
+        (RULES, EXTRA_RULES) if target.gpu is None else (gpu.RULES, gpu.EXTRA_RULES)
+    )
     for rule in rules:
         if found := rule.candidates(func, target):
-            others = (each.candidates(func, target) for each in beside if each is not rule)
-            return _alternating(found, *others)
+            others = (each.candidates(func, target) for each in extra_rules if each is not rule)
+            return _interleaved(found, *others)
     return []
 
 
-def _alternating(*lists: list[Candidate]) -> list[Candidate]:
-    """Merge lists so that each is as far along at every point."""
+def _interleaved(*lists: list[Candidate]) -> list[Candidate]:
+    """Merge lists round-robin."""
     rounds = itertools.zip_longest(*lists)
     return [candidate for each in rounds for candidate in each if candidate is not None]
 
 
 def rewritten(func: PrimFunc, candidate: Candidate) -> PrimFunc:
-    """Return the function that `candidate` schedules: `func`, or another of the same result.
+    """Return the function that `candidate` schedules: `func`, or an equivalent one.
 
-    Another one takes the weight transformed; see :func:`packings`.
+    An equivalent one takes a transformed weight; see :func:`packings`.
     """
-    rule = next(
-        (each for each in (STRASSEN, BANDED, WINOGRAD) if each.name == candidate.rule), None
-    )
+    rule = next((each for each in REWRITING if each.name == candidate.rule), None)
     return func if rule is None else rule.rewrite(func, candidate)
 
 
 def alternatives(func: PrimFunc) -> list[Alternative]:
-    """Return the functions that candidates of `func` may schedule in its place."""
+    """Return the equivalent functions that candidates of `func` may schedule instead."""
     if any(str(param.dtype) == "float16" for param in func.params):
-        # Transforms of weights and inputs would be rounded once more.
+        # The transforms of weights and inputs would add a rounding.
         return []
     return [alternative for rule in REWRITING for alternative in rule.alternatives(func)]
 
@@ -118,31 +117,31 @@ def apply(func: PrimFunc, candidate: Candidate, target: Target) -> Schedule:
     Raises
     ------
     SpaceError
-        No rule has the candidate's name, or its schedule does not fit the function.
+        No rule has the candidate's name, or its schedule does not apply to the function.
     """
     sch = analysis.schedule(rewritten(func, candidate))
     try:
         if candidate == UNSCHEDULED:
-            _leave(sch, target)
+            _apply_unscheduled(sch, target)
         else:
             _rule(candidate).apply(sch, candidate, target)
     except SpaceError:
         raise
-    except Exception as error:  # TVM raises its own types, all of them below Exception
+    except Exception as error:  # TVM raises its own types, all derived from Exception
         raise SpaceError(f"{candidate} does not apply: {_first_line(error)}") from error
     return sch
 
 
-def _leave(sch: Schedule, target: Target) -> None:
+def _apply_unscheduled(sch: Schedule, target: Target) -> None:
     if target.gpu is not None:
-        gpu.apply_plain(sch, target)
+        gpu.apply_default(sch, target)
         return
-    # MetaSchedule takes a record with an empty trace for none at all.
+    # MetaSchedule treats a record with an empty trace as no record.
     sch.get_sblock("root")
 
 
 def packings(func: PrimFunc, candidate: Candidate) -> list[Packing]:
-    """Return the layouts that `candidate` gives constant weights of `func`, of those it changes."""
+    """Return the layouts of the constant weights of `func` that `candidate` changes."""
     return [] if candidate == UNSCHEDULED else _rule(candidate).packings(func, candidate)
 
 
@@ -172,7 +171,7 @@ def alternative(func: PrimFunc, candidate: Candidate) -> Alternative | None:
 
 
 def _find(candidate: Candidate) -> Rule | None:
-    rules = (*RULES, *BESIDE, *gpu.RULES, *gpu.BESIDE)
+    rules = (*RULES, *EXTRA_RULES, *gpu.RULES, *gpu.EXTRA_RULES)
     return next((rule for rule in rules if rule.name == candidate.rule), None)
 
 

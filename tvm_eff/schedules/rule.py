@@ -1,4 +1,4 @@
-"""What a design-space rule is, and the small vocabulary rules are written in."""
+"""The interface of schedule rules, their candidates, and helpers for writing rules."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tvm.tirx import PrimFunc
 from tvm_eff.schedules.packing import Packing
 from tvm_eff.targets import Target
 
-MOST_VECTORS = 4
-"""Instructions that one vector of :func:`split_vector` is split into."""
+MAX_SPLIT_VECTORS = 4
+"""Native vectors that one vector of :func:`split_vector` may be split into."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Candidate:
     rule
         The name of the rule that applies it.
     decisions
-        Pairs of decision name and value, in the order they are sampled.
+        Pairs of decision name and value, in sampling order.
     """
 
     rule: str
@@ -34,7 +34,7 @@ class Candidate:
 
     @staticmethod
     def of(rule: str, decisions: Mapping[str, int]) -> Candidate:
-        """Build a candidate from a mapping; records keep the rule's name among the decisions."""
+        """Build a candidate from a mapping; ``rule`` is reserved for the name in records."""
         assert "rule" not in decisions
         return Candidate(rule, tuple(decisions.items()))
 
@@ -52,16 +52,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Alternative:
-    """Another function of the same result as a kernel, which takes a weight transformed.
+    """A function equivalent to a kernel that takes a transformed weight.
 
     Attributes
     ----------
     name
-        What it does otherwise.
+        The algorithm it uses.
     func
-        The function, with the kernel's parameters but for the weight.
+        The function; its parameters are the kernel's except for the weight.
     weight_parameter
-        Which parameter is the weight.
+        Index of the weight among the parameters.
     transform
         The function that transforms the kernel's weight.
     """
@@ -73,7 +73,7 @@ class Alternative:
 
 
 class Rule(Protocol):
-    """A family of schedules for the PrimFuncs it matches on one target."""
+    """A parametrized schedule for the PrimFuncs that it matches on a target."""
 
     @property
     def name(self) -> str:
@@ -83,10 +83,10 @@ class Rule(Protocol):
         """Return the design space, the most promising first; empty if `func` is not matched."""
 
     def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
-        """Return the layouts the schedule gives constant weights, of those it changes."""
+        """Return the layouts of the constant weights that the schedule changes."""
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
-        """Schedule the function ``main`` of `sch`, sampling `candidate`'s decisions."""
+        """Schedule ``main`` of `sch` with the decisions of `candidate`."""
 
 
 def sample(sch: Schedule, values: Iterable[int], value: int) -> Any:
@@ -113,13 +113,13 @@ def vector_length(extent: int, lanes: int) -> int:
 
 
 def split_vector(extent: int, lanes: int) -> int:
-    """Return the divisor of `extent` that, as one vector, is fewest instructions an element.
+    """Return the divisor of `extent` that, as one vector, takes fewest instructions an element.
 
-    LLVM splits it into those of `lanes` elements and what powers of two are left: 12 elements
-    of 16 lanes are two instructions, where vectors of a power of two would be three.
+    LLVM splits a vector into native ones of `lanes` elements and a remainder of powers of
+    two: 12 elements of 16 lanes are two instructions, power-of-two vectors would be three.
     """
 
     def instructions(length: int) -> float:
         return (length // lanes + (length % lanes).bit_count()) / length
 
-    return min(divisors(extent, MOST_VECTORS * lanes), key=instructions)
+    return min(divisors(extent, MAX_SPLIT_VECTORS * lanes), key=instructions)

@@ -11,7 +11,7 @@ import tvm
 from tvm import relax, tirx
 from tvm.s_tir import meta_schedule as ms
 
-from tvm_eff.passes.attributes import TOGETHER
+from tvm_eff.passes.attributes import ASSEMBLES_SLICES
 from tvm_eff.schedules import analysis
 from tvm_eff.tensors import TensorSpec
 
@@ -113,7 +113,7 @@ def kernels(mod: tvm.IRModule) -> dict[str, Task]:
     return {
         name: Task(name, mod[name], count)
         for name, count in calls.items()
-        if _is_static(mod[name]) and TOGETHER not in (mod[name].attrs or {})
+        if _is_static(mod[name]) and ASSEMBLES_SLICES not in (mod[name].attrs or {})
     }
 
 

@@ -26,7 +26,7 @@ from tvm_eff.tune.checker import random_inputs
 # this module. Ctrl-C should not wait for that.
 atexit.register(gc.freeze)
 
-LEAST_MEMORY = 4 << 30
+MIN_MEMORY = 4 << 30
 """Bytes a worker may take in any case: LLVM needs some hundred million for a large kernel."""
 
 
@@ -41,7 +41,7 @@ def limit_memory() -> None:
 
     page = os.sysconf("SC_PAGE_SIZE")
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * page
-    allowed = mapped + max(LEAST_MEMORY, os.sysconf("SC_PHYS_PAGES") * page // 4)
+    allowed = mapped + max(MIN_MEMORY, os.sysconf("SC_PHYS_PAGES") * page // 4)
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     if most == resource.RLIM_INFINITY or allowed < most:
         resource.setrlimit(resource.RLIMIT_AS, (allowed, most))

@@ -1,11 +1,13 @@
-"""Which kernels are left around a change of layout."""
+"""Which kernels remain after the conversion to channels-last."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from kernels import lowered
-from networks import Applied, ShuffleNetUnit, made
+from network_families import ShuffleNetUnit
+from network_modules import Applied
+from networks import made
 from test_fold_scale import kernels
 from torch import nn
 
@@ -62,7 +64,7 @@ def test_layout_is_changed_once_for_several_readers() -> None:
 
 
 def test_excitation_is_no_part_of_the_convolution_that_computes_it() -> None:
-    # One position's tile would otherwise write the whole activation.
+    # Otherwise the tile of one position would write the whole activation.
     model, (x,) = made("mobilenet_v3")
     called = names(model, x.shape)
     assert "multiply_apart" in called
@@ -88,6 +90,6 @@ def test_depthwise_transposed_convolution_multiplies_by_no_zero() -> None:
         nn.Conv2d(3, 8, 1), nn.ConvTranspose2d(8, 8, 3, 2, 1, groups=8), nn.ReLU()
     )
     found = names(model, (1, 3, 5, 5))
-    # It is cut to its size behind, together with bias and ReLU.
+    # It is sliced to its size afterwards, fused with bias and ReLU.
     assert found[2] == "depthwise_deconvolution"
     assert found[3].startswith("reshape_strided_slice_add_relu")

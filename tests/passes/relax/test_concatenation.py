@@ -1,4 +1,4 @@
-"""Concatenation: no kernel of its own where its inputs are computed for it alone."""
+"""Concatenation in place: no separate kernel where its inputs have no other use."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import nn
 from tvm_eff import tune
 from tvm_eff.deploy.library import build_library
 from tvm_eff.device import LocalDevice
-from tvm_eff.passes import RelaxNetwork, join_concatenated
-from tvm_eff.passes.attributes import TOGETHER
+from tvm_eff.passes import RelaxNetwork, write_slices_in_place
+from tvm_eff.passes.attributes import ASSEMBLES_SLICES
 from tvm_eff.tensors import relative_error
 
 SHAPE = (2, 8, 7, 9)
@@ -33,7 +33,7 @@ class Fire(nn.Module):
 
 
 class Reused(nn.Module):
-    """What is concatenated is read elsewhere too."""
+    """An input of the concatenation has another use."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Twice(nn.Module):
 
 
 class Pooled(nn.Module):
-    """Pooling beside a convolution, and what follows reads both."""
+    """Pooling and a convolution are concatenated, and a layer reads both."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class Pooled(nn.Module):
         return self.last(torch.relu(both))
 
 
-JOINED = {
+IN_PLACE = {
     "two": Fire(16, 32),
     "three": Fire(16, 8, 24),
     "no_whole_vectors": Fire(5, 7),
@@ -87,14 +87,14 @@ JOINED = {
     "pooled": Pooled(),
 }
 
-LEFT = {"reused": Reused(), "with_input": WithInput(), "twice": Twice()}
+COPIED = {"reused": Reused(), "with_input": WithInput(), "twice": Twice()}
 
 
-def is_joined(network: RelaxNetwork) -> bool:
-    joined = join_concatenated(network.mod)
-    functions = [joined[variable] for variable in joined.get_global_vars()]
-    assert not any(TOGETHER in (f.attrs or {}) for f in functions)
-    return "call_tir_inplace" in str(joined["main"])
+def is_in_place(network: RelaxNetwork) -> bool:
+    rewritten = write_slices_in_place(network.mod)
+    functions = [rewritten[variable] for variable in rewritten.get_global_vars()]
+    assert not any(ASSEMBLES_SLICES in (f.attrs or {}) for f in functions)
+    return "call_tir_inplace" in str(rewritten["main"])
 
 
 def error_of(model: nn.Module, network: RelaxNetwork, folder: Path) -> float:
@@ -111,28 +111,28 @@ def error_of(model: nn.Module, network: RelaxNetwork, folder: Path) -> float:
     return relative_error(actual, expected)
 
 
-@pytest.mark.parametrize("name", JOINED)
+@pytest.mark.parametrize("name", IN_PLACE)
 def test_inputs_are_written_into_the_result(name: str) -> None:
-    network = lowered(JOINED[name], SHAPE)
-    assert is_joined(network)
+    network = lowered(IN_PLACE[name], SHAPE)
+    assert is_in_place(network)
     assert not any("concat" in task.name for task in tune.extract(network.mod))
 
 
-@pytest.mark.parametrize("name", LEFT)
+@pytest.mark.parametrize("name", COPIED)
 def test_what_is_read_elsewhere_is_copied(name: str) -> None:
-    network = lowered(LEFT[name], SHAPE)
-    assert not is_joined(network)
+    network = lowered(COPIED[name], SHAPE)
+    assert not is_in_place(network)
 
 
 @pytest.mark.parametrize("name", ["three", "no_whole_vectors", "pooled"])
 def test_the_library_is_right(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = JOINED[name].eval()
+    model = IN_PLACE[name].eval()
     assert error_of(model, lowered(model, SHAPE), tmp_path) < 2e-6
 
 
 def test_kernels_that_write_a_part_are_checked_on_it(tmp_path: Path) -> None:
-    """The part that is left alone is NaN there and here, and no failure."""
+    """The unwritten part is NaN in both results, which is no failure."""
     tasks = tune.extract(lowered(Fire(16, 32), SHAPE).mod)
     with LocalDevice() as device:
         records = tune.RecordStore(tmp_path, HOST, "seconds")

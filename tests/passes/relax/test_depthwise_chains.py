@@ -1,4 +1,4 @@
-"""Which depthwise convolutions are computed in the kernel of the one behind them."""
+"""Which depthwise convolutions are fused into the convolution that consumes them."""
 
 from __future__ import annotations
 

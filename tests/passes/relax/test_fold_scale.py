@@ -1,4 +1,4 @@
-"""Batch norm becomes part of the weights before it, where nothing else reads the output."""
+"""Batch norm is folded into the preceding weights where their output has no other use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 from kernels import lowered
-from networks import InvertedResidual, made, randomize
+from network_families import InvertedResidual
+from network_modules import randomize
+from networks import made
 from torch import nn
 
 from tvm_eff import targets
@@ -22,7 +24,7 @@ def kernels(network: RelaxNetwork) -> list[str]:
 
 
 def folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[np.ndarray, np.ndarray]:
-    """Return the weight (channels last) and bias of both together, from the definition."""
+    """Return the folded weight (channels last) and bias, from the definition."""
     assert norm.running_mean is not None and norm.running_var is not None
     with torch.no_grad():
         scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
@@ -49,7 +51,7 @@ def test_weights_and_bias_are_folded(groups: int, bias: bool) -> None:
 
 def test_inverted_residual_keeps_one_addition_a_layer() -> None:
     model = randomize(nn.Sequential(nn.Conv2d(3, 8, 1), InvertedResidual(8, 8)))
-    # Of a board, where the last two convolutions are kernels of their own.
+    # On a board, where the last two convolutions are separate kernels.
     network = lowered(model, (1, 3, 8, 8), target=targets.load("rasp4"))
     assert kernels(network) == [
         "transpose",
@@ -79,7 +81,7 @@ def test_convolution_that_is_used_twice_is_folded_where_its_norm_is() -> None:
 
 
 def test_norm_before_a_convolution_is_not_folded() -> None:
-    # The convolution's padding is zeros behind the norm, and would not be before it.
+    # The convolution pads the normalized input with zeros; folding would normalize them.
     convolution = nn.Conv2d(8, 4, 3, padding=1)
     model = randomize(nn.Sequential(nn.BatchNorm2d(8), convolution))
     network = lowered(model, (1, 8, 9, 9))

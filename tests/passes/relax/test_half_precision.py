@@ -1,4 +1,4 @@
-"""Networks in float16: what is refused, what kernels read and write, and what they compute."""
+"""Networks in float16: rejected targets, dtypes between kernels, and numerics."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tvm_eff.passes import RelaxNetwork
 from tvm_eff.schedules import analysis
 from tvm_eff.tensors import HALF_ROUNDOFF, network_tolerance, relative_error
 
-# What TVM calls a kernel that only rearranges.
+# TVM's names of kernels that only move data.
 MOVES = re.compile(r"(fused_)?((transpose|reshape)\d*_?)+")
 MALI = targets.load("rk3399-mali")
 
@@ -62,9 +62,9 @@ def calls(network: RelaxNetwork) -> list[tuple[relax.Var, relax.Call]]:
 
 
 def wide_between(network: RelaxNetwork) -> list[tuple[str, str]]:
-    """Return which kernels read what others wrote in float32, those that move it aside.
+    """Return the pairs of kernels that pass float32 tensors, except to data movement.
 
-    An output of the network is moved as it is.
+    Outputs of the network are moved in float32.
     """
     results = {var: call.args[0].name_hint for var, call in calls(network)}
     return [
@@ -79,7 +79,7 @@ def wide_between(network: RelaxNetwork) -> list[tuple[str, str]]:
 
 
 def casts_alone(network: RelaxNetwork) -> list[str]:
-    """Return the kernels that do nothing but convert, those of inputs aside."""
+    """Return the kernels that only cast, except those of inputs."""
     inputs = set(network.mod["main"].params[: len(network.inputs)])
     return [
         call.args[0].name_hint
@@ -123,7 +123,7 @@ def test_a_family_has_no_kernel_more_in_float16(name: str) -> None:
     assert not casts_alone(network)
     kinds = [Counter(_kind(call) for _, call in calls(each)) for each in (single, network)]
     assert kinds[0] == kinds[1]
-    # Biases stay float32, which costs a few parts in a hundred.
+    # Biases stay float32, which costs a few percent.
     sizes = [sum(param.nbytes for param in each.params) for each in (single, network)]
     assert sizes[1] < 0.52 * sizes[0]
 
@@ -149,11 +149,11 @@ def test_a_sum_is_rounded_once_behind_its_epilogue() -> None:
     assert {str(value.ty.dtype) for value in epilogue} == {"float32"}
     assert isinstance(result, tirx.Cast)
     assert str(result.ty.dtype) == "float16"
-    # Schedules know it for what it is.
+    # The schedules still match it as a contraction.
     assert analysis.contraction(kernel) is not None
 
 
-# Half precision cannot hold these sums, or these numbers.
+# These sums or values overflow or underflow float16.
 class LongSum(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return (x.abs() * torch.arange(1, 9).reshape(1, 8, 1, 1)).mean((2, 3))
@@ -176,7 +176,7 @@ class Masked(nn.Module):
 
 
 class CompiledLater(nn.Module):
-    """TVM makes no kernel of its own of a running sum before the library is built."""
+    """LegalizeOps leaves a running sum until the library is built."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.relu(x).cumsum(1) * 2
@@ -224,5 +224,5 @@ def test_a_network_computes_what_pytorch_computes(
     for actual, expected in zip(outputs, wanted, strict=True):
         assert actual.dtype == np.float32
         error = relative_error(actual, expected.numpy())
-        # Nobody rounds to float16 and stays as close as float32.
+        # A smaller error would mean that nothing was rounded to float16.
         assert 1e-6 < error <= network_tolerance("float16")

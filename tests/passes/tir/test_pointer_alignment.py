@@ -1,4 +1,4 @@
-"""Kernels compute at any address that the elements may have."""
+"""Kernels accept arguments at any element-aligned address."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tvm_eff.codegen import build_kernel, compile_kernel
 from tvm_eff.targets import FLOAT32_BYTES
 
 ROWS, COLUMNS = 8, 64
-FARTHEST = 64
+MAX_OFFSET = 64
 
 
 def doubling(lanes: int) -> Schedule:
@@ -31,7 +31,7 @@ def doubling(lanes: int) -> Schedule:
 
 
 @pytest.mark.parametrize("name", ["host", "rasp4", "rasp3-armv7"])
-def test_vectors_are_taken_to_be_aligned_as_elements_are(name: str) -> None:
+def test_vectors_are_assumed_to_have_element_alignment(name: str) -> None:
     target = targets.load(name)
     code = compile_kernel(doubling(target.hardware.lanes), target).inspect_source("ll")
     found = re.findall(r"(?:load|store) <\d+ x float>.* align (\d+)", code)
@@ -42,12 +42,12 @@ def test_any_address(tmp_path: Path) -> None:
     target = targets.load("host")
     build_kernel(doubling(target.hardware.lanes), target, tmp_path / "kernel.so")
     double = tvm.runtime.load_module(str(tmp_path / "kernel.so"))["main"]
-    memory = np.zeros(ROWS * COLUMNS + FARTHEST, "float32")
+    memory = np.zeros(ROWS * COLUMNS + MAX_OFFSET, "float32")
     values = np.random.default_rng(0).standard_normal((ROWS, COLUMNS)).astype("float32")
-    for start in range(FARTHEST // FLOAT32_BYTES):
-        place = memory[start : start + values.size].reshape(values.shape)
-        place[:] = values
+    for start in range(MAX_OFFSET // FLOAT32_BYTES):
+        view = memory[start : start + values.size].reshape(values.shape)
+        view[:] = values
         result = tvm.runtime.tensor(np.zeros_like(values))
-        # TVM's own from_dlpack refuses what is not aligned to 64 bytes.
-        double(tvm_ffi.from_dlpack(place), result)
+        # TVM's own from_dlpack rejects what is not 64-byte aligned.
+        double(tvm_ffi.from_dlpack(view), result)
         np.testing.assert_array_equal(result.numpy(), 2 * values)

@@ -1,4 +1,4 @@
-"""Conditions around sums in registers are dropped where that changes nothing, and only there."""
+"""Predicates of sums in registers are removed where that changes no result, and only there."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def product(schedule: Callable[[Schedule], None]) -> Schedule:
 
 
 def partial_tile(sch: Schedule) -> None:
-    """Tiles of four rows: the last has two."""
+    """Tiles of four rows, the last of two."""
     main, last = sch.get_sblock("c"), sch.get_sblock("d")
     copy = sch.cache_read(main, 0, "local")
     sch.set_scope(main, 0, "local")
@@ -52,7 +52,7 @@ def partial_tile(sch: Schedule) -> None:
 
 
 def partial_sum(sch: Schedule) -> None:
-    """Steps of four terms: the last has two, which must not be added to."""
+    """Steps of four terms, the last of two: its predicates must stay."""
     main, last = sch.get_sblock("c"), sch.get_sblock("d")
     copy = sch.cache_read(main, 0, "local")
     sch.set_scope(main, 0, "local")
@@ -74,10 +74,10 @@ def source_of(sch: Schedule, pipeline: str) -> str:
 
 def test_partial_tile_keeps_the_conditions_of_loads_and_stores() -> None:
     sch = product(partial_tile)
-    plain, without = (source_of(sch, each).count("if (") for each in ("default", OPENCL_PIPELINE))
-    # Two rows are not whole: their sums are set to zero and added to; loaded, and stored.
-    assert plain - without == 4
-    assert without == 4
+    plain, removed = (source_of(sch, each).count("if (") for each in ("default", OPENCL_PIPELINE))
+    # Two rows are predicated: initializing and accumulating their sums, loads, and stores.
+    assert plain - removed == 4
+    assert removed == 4
 
 
 def test_a_sum_that_is_only_partly_conditional_is_left_alone() -> None:
@@ -99,7 +99,7 @@ def test_results_are_the_same(schedule: Callable[[Schedule], None], tmp_path: Pa
 
 
 def test_a_load_that_the_condition_protects_stays_under_it() -> None:
-    # A sum whose second factor comes from memory, at a place that the condition is about.
+    # A sum whose second factor is loaded at an index that the predicate protects.
     def schedule(sch: Schedule) -> None:
         main, last = sch.get_sblock("c"), sch.get_sblock("d")
         sch.set_scope(main, 0, "local")
@@ -113,9 +113,9 @@ def test_a_load_that_the_condition_protects_stays_under_it() -> None:
         sch.decompose_reduction(main, k)
 
     sch = product(schedule)
-    plain, without = (source_of(sch, each).count("if (") for each in ("default", OPENCL_PIPELINE))
-    # Only setting the two sums to zero needs no condition.
-    assert plain - without == 2
+    plain, removed = (source_of(sch, each).count("if (") for each in ("default", OPENCL_PIPELINE))
+    # Only the initialization of the two sums needs no predicate.
+    assert plain - removed == 2
 
 
 def test_functions_without_registers_are_left_alone() -> None:
@@ -123,4 +123,4 @@ def test_functions_without_registers_are_left_alone() -> None:
     func = te.create_prim_func([a, te.compute((ROWS,), lambda i: a[i] + 1.0)])
     mod = tvm.IRModule({"main": func})
     assert isinstance(func, tirx.PrimFunc)
-    tvm.ir.assert_structural_equal(predicate_removal.drop_guards(mod)["main"], func)
+    tvm.ir.assert_structural_equal(predicate_removal.remove_predicates(mod)["main"], func)

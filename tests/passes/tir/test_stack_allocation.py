@@ -1,4 +1,4 @@
-"""Small buffers are on the stack: no kernel asks the runtime for them."""
+"""Small buffers are on the stack: kernels do not allocate them from the workspace."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from kernels import HOST
 from tvm import te
 
 from tvm_eff.codegen import build_kernel
-from tvm_eff.passes.tir.stack_allocation import MOST_BYTES
+from tvm_eff.passes.tir.stack_allocation import MAX_BYTES
 from tvm_eff.targets import FLOAT32_BYTES
 
-ASKS_FOR_MEMORY = b"TVMBackendAllocWorkspace"
+WORKSPACE_CALL = b"TVMBackendAllocWorkspace"
 
 
 def built(elements: int, folder: Path) -> Path:
@@ -28,10 +28,10 @@ def built(elements: int, folder: Path) -> Path:
     return library
 
 
-@pytest.mark.parametrize("elements", [8, 1024 // FLOAT32_BYTES + 1, MOST_BYTES // FLOAT32_BYTES])
+@pytest.mark.parametrize("elements", [8, 1024 // FLOAT32_BYTES + 1, MAX_BYTES // FLOAT32_BYTES])
 def test_a_small_buffer_is_on_the_stack(elements: int, tmp_path: Path) -> None:
     library = built(elements, tmp_path)
-    assert ASKS_FOR_MEMORY not in library.read_bytes()
+    assert WORKSPACE_CALL not in library.read_bytes()
     values = np.arange(elements, dtype="float32")
     result = tvm.runtime.tensor(np.zeros(elements, "float32"))
     tvm.runtime.load_module(str(library))["main"](tvm.runtime.tensor(values), result)
@@ -39,5 +39,5 @@ def test_a_small_buffer_is_on_the_stack(elements: int, tmp_path: Path) -> None:
 
 
 def test_a_large_one_is_not(tmp_path: Path) -> None:
-    library = built(MOST_BYTES // FLOAT32_BYTES + 1, tmp_path)
-    assert ASKS_FOR_MEMORY in library.read_bytes()
+    library = built(MAX_BYTES // FLOAT32_BYTES + 1, tmp_path)
+    assert WORKSPACE_CALL in library.read_bytes()

@@ -1,4 +1,4 @@
-"""The next block of weights is asked for, each of its lines once, while one is used."""
+"""While a block of weights is used, each cache line of the next one is prefetched once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SIDE = 8
 CORES = HOST.hardware.cores
 
 pytestmark = pytest.mark.skipif(
-    not HOST.toolchain.triple.startswith("x86_64"), reason="schedules ask for this on x86 only"
+    not HOST.toolchain.triple.startswith("x86_64"), reason="schedules prefetch on x86 only"
 )
 
 
@@ -40,23 +40,23 @@ def scheduled(channels: int, rows: int = SIDE, order: int = CHANNELS_OUTER) -> t
     return tvm.s_tir.transform.RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(sch.mod)
 
 
-def lines_asked_for(mod: tvm.IRModule) -> list[int]:
-    """Evaluate the addresses of every fetch, in the order of the loops around it."""
+def prefetched_lines(mod: tvm.IRModule) -> list[int]:
+    """Evaluate the addresses of every prefetch, in iteration order."""
     before, fetches = prefetch_weights(mod).script().split("T.prefetch(", 1)
     condition = re.search(r"if (T\.ignore_loop_partition.*):", before)
     offsets = re.findall(r"T\.address_of\(.*?\]\), (.*)\), 0, 3, 1\)", fetches)
     loops = _loops_around(before)
     functions = SimpleNamespace(min=min, ignore_loop_partition=bool)
     lines = []
-    for place in itertools.product(*(range(extent) for _, extent in loops)):
-        names = {"T": functions} | dict(zip((name for name, _ in loops), place, strict=True))
+    for iteration in itertools.product(*(range(extent) for _, extent in loops)):
+        names = {"T": functions} | dict(zip((name for name, _ in loops), iteration, strict=True))
         if condition is None or eval(condition[1], names):
             lines += [eval(offset, names) // LINE_BYTES for offset in offsets]
     return lines
 
 
 def _loops_around(text: str) -> list[tuple[str, int]]:
-    """Return the loops, with their extents, that the last line of `text` is inside."""
+    """Return the loops, with their extents, that enclose the last line of `text`."""
     loops: list[tuple[str, int]] = []
     depth = sys.maxsize
     for line in reversed(text.splitlines()):
@@ -71,19 +71,19 @@ def _loops_around(text: str) -> list[tuple[str, int]]:
 
 @pytest.mark.parametrize("order", [CHANNELS_OUTER, ROWS_OUTER])
 @pytest.mark.parametrize(("channels", "rows"), [(256, 8), (256, 3), (288, 8)])
-def test_each_line_of_the_next_block_is_asked_for_once(
+def test_each_line_of_the_next_block_is_prefetched_once(
     channels: int, rows: int, order: int
 ) -> None:
-    lines = lines_asked_for(scheduled(channels, rows, order))
-    in_block = channels * COLUMNS * 4 // LINE_BYTES
+    lines = prefetched_lines(scheduled(channels, rows, order))
+    lines_per_block = channels * COLUMNS * 4 // LINE_BYTES
     blocks = channels // COLUMNS
     after = [*range(1, blocks), blocks - 1] * (CORES if order == ROWS_OUTER else 1)
-    expected = [range(block * in_block, (block + 1) * in_block) for block in after]
+    expected = [range(block * lines_per_block, (block + 1) * lines_per_block) for block in after]
     assert lines == list(itertools.chain.from_iterable(expected))
 
 
-def times_gone_through(candidate: Candidate) -> int:
-    """Return how many bands go through all of the weights."""
+def passes_over_weights(candidate: Candidate) -> int:
+    """Return how many row blocks iterate over all of the weights."""
     decisions = candidate.as_dict()
     if "bands" in decisions:
         return decisions["bands"]
@@ -95,7 +95,7 @@ def times_gone_through(candidate: Candidate) -> int:
     ("rule", "inner", "outer", "kernel"),
     [("strassen_by_bands", 256, 256, 1), ("winograd", 64, 128, 3)],
 )
-def test_transformed_weights_are_asked_for_in_the_order_of_their_use(
+def test_transformed_weights_are_prefetched_in_the_order_of_use(
     rule: str, inner: int, outer: int, kernel: int
 ) -> None:
     model = nn.Conv2d(inner, outer, kernel, padding=kernel // 2)
@@ -106,20 +106,22 @@ def test_transformed_weights_are_asked_for_in_the_order_of_their_use(
     for candidate in tried:
         mod = schedules.apply(task.func, candidate, HOST).mod
         marks = re.findall(rf'"{PREFETCH}": \[(\d+), (\d+), (\d+)\]', mod.script())
-        blocks, columns, shares = (int(n) for n in marks[0])
-        assert shares == times_gone_through(candidate)
+        blocks, columns, passes = (int(n) for n in marks[0])
+        assert passes == passes_over_weights(candidate)
         [weights] = schedules.packings(task.func, candidate)
         packed = weights.pack(np.zeros((outer, kernel, kernel, inner), "float32"))
-        in_block = packed.nbytes // blocks // LINE_BYTES
+        lines_per_block = packed.nbytes // blocks // LINE_BYTES
         assert packed.shape[-1] == columns
-        # What one register tile goes through.
-        assert in_block == packed.shape[-2] * columns * FLOAT32_BYTES // LINE_BYTES
-        asked = lines_asked_for(mod)
-        for share in range(shares):
-            # The last iteration over a block may ask for a line or two of the one after.
-            of_share = asked[share * len(asked) // shares : (share + 1) * len(asked) // shares]
-            in_order = list(dict.fromkeys(of_share))
-            expected = list(range(in_block, blocks * in_block))
+        # One register tile reads one block.
+        assert lines_per_block == packed.shape[-2] * columns * FLOAT32_BYTES // LINE_BYTES
+        prefetched = prefetched_lines(mod)
+        for number in range(passes):
+            # The last iteration over a block may prefetch a line or two of the one after.
+            of_pass = prefetched[
+                number * len(prefetched) // passes : (number + 1) * len(prefetched) // passes
+            ]
+            in_order = list(dict.fromkeys(of_pass))
+            expected = list(range(lines_per_block, blocks * lines_per_block))
             assert in_order[: len(expected)] == expected, candidate
             assert len(in_order) <= len(expected) + 2, candidate
 
@@ -130,7 +132,7 @@ def test_small_weights_and_other_orders_are_left_alone() -> None:
     assert PREFETCH in scheduled(256).script()
 
 
-def test_a_mark_without_weights_is_an_error() -> None:
+def test_an_annotation_without_weights_is_an_error() -> None:
     mod = scheduled(256)
     script = mod.script().replace(f'"{PREFETCH}": [8, 32,', f'"{PREFETCH}": [7, 32,')
     with pytest.raises(BuildError, match="7 blocks of 32 channels"):

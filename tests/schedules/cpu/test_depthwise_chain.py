@@ -1,4 +1,4 @@
-"""A depthwise convolution and the one behind it, in one kernel, compute the same."""
+"""A depthwise convolution fused with its consumer computes the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packed pointwise convolution: where it is offered, and that its records can be replayed."""
+"""Packed pointwise convolution: where the rule matches, and that its traces replay."""
 
 from __future__ import annotations
 

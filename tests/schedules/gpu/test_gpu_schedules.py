@@ -1,4 +1,4 @@
-"""Whatever the shape, a GPU's schedules compute what the unscheduled kernel computes."""
+"""For any shape, a GPU's schedules compute what the unscheduled kernel computes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 import tvm
 from gpu_networks import FAMILIES, imported
 from kernels import Bench
-from networks import Applied
+from network_modules import Applied
 from torch import nn
 
 from tvm_eff import frontend, models, passes, schedules, targets, tune
@@ -53,7 +53,7 @@ class Residual(nn.Module):
 
 
 class Branches(nn.Module):
-    """Two convolutions that write into one concatenated result, at an odd place."""
+    """Two convolutions that write slices of one concatenation, at an odd offset."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ CASES = {
     "transpose": of(Applied(lambda x: x.permute(0, 2, 3, 1).contiguous()), (1, 17, 9, 13)),
     "resize": of(nn.Upsample(scale_factor=2, mode="bilinear"), (1, 8, 5, 7)),
 }
-# dlight knows no schedule for the second, and a wrong one for the third.
+# dlight does not match the second, and schedules the third wrongly.
 PLAIN = ("3x3", "adaptive_pool", "depthwise_1x1")
 IN_HALF = ("1x1_odd_positions", "3x3_prelu", "depthwise_3x3", "dense_1000", "max_pool_ceil")
 
@@ -122,7 +122,7 @@ def tasks_of(name: str, dtype: str = "float32") -> list[Task]:
 
 
 def one_of_each_kind(task: Task) -> list[Candidate]:
-    """Return the first candidate of each rule with vectors of each length."""
+    """Return the first candidate of each rule and vector length."""
     kinds: dict[tuple[str, int], Candidate] = {}
     for candidate in schedules.candidates(task.func, HERE):
         lanes = candidate.as_dict().get("lanes", 0)
@@ -130,7 +130,7 @@ def one_of_each_kind(task: Task) -> list[Candidate]:
     return list(kinds.values())
 
 
-# Every case has kernels that change the layout of its input and its result.
+# All cases share kernels that change the layout of their inputs and results.
 checked: set[str] = set()
 
 
@@ -144,7 +144,7 @@ def bench(
 
 
 def unmatched_and_wrong(name: str, dtype: str, bench: Bench) -> tuple[list[str], list[str]]:
-    """Return the kernels that no rule matches, and the candidates that compute something else."""
+    """Return the kernels that no rule matches, and the candidates with wrong results."""
     unmatched, wrong = [], []
     for task in tasks_of(name, dtype):
         if task.workload in checked:
@@ -203,7 +203,7 @@ def test_trace_replays(name: str, rule: str) -> None:
 
 
 def work_groups(task: Task, candidate: Candidate, target: Target) -> list[int]:
-    """Return the sizes of the work-groups that the kernels of a candidate are launched with."""
+    """Return the work-group sizes of the kernels of a candidate."""
     sch = schedules.apply(task.func, candidate, target)
     sizes = []
     for block in analysis.blocks(sch):
@@ -257,8 +257,8 @@ def test_every_kernel_of_a_network_is_matched(model: str) -> None:
 
 
 def check_matched(tasks: list[Task]) -> None:
-    """Check that each kernel has a schedule of its own family, of GPUs' alone."""
-    names = {rule.name for rule in (*gpu.RULES, *gpu.BESIDE)}
+    """Check that GPU rules match each kernel, and no other rules."""
+    names = {rule.name for rule in (*gpu.RULES, *gpu.EXTRA_RULES)}
     for task in tasks:
         rules = {each.rule for each in schedules.candidates(task.func, MALI)}
         assert rules, task.name

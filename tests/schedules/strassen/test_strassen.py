@@ -1,4 +1,4 @@
-"""Strassen's algorithm: its sums are those of a matrix product, its weights the ones it wants."""
+"""Strassen's algorithm: its sums, its transformed weights and its schedule in row blocks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 import tvm
 from kernels import HOST, Bench, tasks_of
-from networks import Residual
+from network_modules import Residual
 from torch import nn
 from tvm_ffi import structural_equal
 
@@ -36,17 +36,17 @@ on_x86 = pytest.mark.skipif(
 )
 
 
-BANDS = {
+ROW_BLOCKS = {
     "even": (nn.Conv2d(256, 512, 1), (1, 256, 8, 8)),
     "odd_positions": (nn.Conv2d(256, 256, 1, bias=False), (1, 256, 7, 7)),
-    "positions_that_cores_do_not_share": (nn.Conv2d(256, 256, 1), (1, 256, 6, 7)),
+    "positions_that_do_not_divide_among_cores": (nn.Conv2d(256, 256, 1), (1, 256, 6, 7)),
     "two_images": (nn.Sequential(nn.Conv2d(256, 256, 1), nn.ReLU()), (2, 256, 6, 6)),
     "three_odd_images": (nn.Sequential(nn.Conv2d(256, 256, 1), nn.ReLU6()), (3, 256, 5, 5)),
     "channels_that_are_no_blocks": (nn.Conv2d(260, 348, 1), (1, 260, 7, 8)),
     "residual": (Residual(256, 1), (1, 256, 6, 7)),
 }
 
-NO_BANDS = {
+NO_ROW_BLOCKS = {
     "few_channels": (nn.Conv2d(128, 512, 1), (1, 128, 8, 8)),
     "stride": (nn.Conv2d(256, 256, 1, stride=2), (1, 256, 16, 16)),
     "kernel": (nn.Conv2d(256, 256, 3), (1, 256, 9, 9)),
@@ -66,7 +66,7 @@ def convolution(case: tuple[nn.Module, tuple[int, ...]], target: Target = HOST) 
     return next(task for task in found if analysis.contraction(task.func))
 
 
-def by_bands(task: Task, target: Target = HOST) -> list[Candidate]:
+def row_block_candidates(task: Task, target: Target = HOST) -> list[Candidate]:
     found = schedules.candidates(task.func, target)
     return [candidate for candidate in found if candidate.rule == "strassen_by_bands"]
 
@@ -100,33 +100,33 @@ def test_the_library_sums_weights_as_the_tuner_does(channels: int) -> None:
     np.testing.assert_allclose(result.numpy(), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", NO_BANDS)
-def test_where_bands_are_not_offered(name: str) -> None:
-    assert by_bands(convolution(NO_BANDS[name])) == []
+@pytest.mark.parametrize("name", NO_ROW_BLOCKS)
+def test_where_row_blocks_are_not_offered(name: str) -> None:
+    assert row_block_candidates(convolution(NO_ROW_BLOCKS[name])) == []
 
 
-def test_bands_are_for_cores_with_caches_of_their_own() -> None:
+def test_row_blocks_are_for_cores_with_private_caches() -> None:
     board = targets.load("rasp4")
-    assert by_bands(convolution(BANDS["even"], board), board) == []
+    assert row_block_candidates(convolution(ROW_BLOCKS["even"], board), board) == []
 
 
 @on_x86
 @pytest.mark.parametrize("cores", [1, 2, 3, 4])
-@pytest.mark.parametrize("name", BANDS)
-def test_bands_compute_the_same(name: str, cores: int, bench: Bench) -> None:
+@pytest.mark.parametrize("name", ROW_BLOCKS)
+def test_row_blocks_compute_the_same(name: str, cores: int, bench: Bench) -> None:
     torch.manual_seed(0)
     target = with_cores(cores)
-    task = convolution(BANDS[name], target)
-    tried = by_bands(task, target)[:FIRST]
+    task = convolution(ROW_BLOCKS[name], target)
+    tried = row_block_candidates(task, target)[:FIRST]
     assert tried
     assert max(bench.errors(task, tried, target)) <= TOLERANCE
 
 
 @on_x86
 @pytest.mark.parametrize("name", ["even", "odd_positions", "two_images"])
-def test_traces_of_bands_replay(name: str) -> None:
-    task = convolution(BANDS[name])
-    for candidate in by_bands(task):
+def test_traces_of_row_blocks_replay(name: str) -> None:
+    task = convolution(ROW_BLOCKS[name])
+    for candidate in row_block_candidates(task):
         scheduled = schedules.apply(task.func, candidate, HOST)
         replayed = analysis.schedule(schedules.rewritten(task.func, candidate))
         scheduled.trace.apply_to_schedule(replayed, remove_postproc=False)
@@ -135,11 +135,11 @@ def test_traces_of_bands_replay(name: str) -> None:
 
 @on_x86
 @pytest.mark.parametrize("cores", [1, 2, 4])
-@pytest.mark.parametrize("name", BANDS)
+@pytest.mark.parametrize("name", ROW_BLOCKS)
 def test_a_library_can_have_what_a_candidate_schedules(name: str, cores: int) -> None:
     target = with_cores(cores)
-    task = convolution(BANDS[name], target)
+    task = convolution(ROW_BLOCKS[name], target)
     known = [alternative.func for alternative in schedules.alternatives(task.func)]
-    for candidate in by_bands(task, target):
+    for candidate in row_block_candidates(task, target):
         func = schedules.rewritten(task.func, candidate)
         assert any(structural_equal(func, each) for each in known)

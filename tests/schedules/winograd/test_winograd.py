@@ -1,4 +1,4 @@
-"""Winograd's algorithm: its transforms are exact, it is offered where it applies, it is near."""
+"""Winograd's algorithm: its transforms are exact, and the rule matches where it applies."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ ALL = [Filter(2, 3), Filter(4, 3), Filter(3, 4), Filter(5, 2), Filter(2, 5)]
 @pytest.mark.parametrize("filtering", ALL, ids=str)
 def test_transforms_compute_a_correlation(filtering: Filter) -> None:
     rng = np.random.default_rng(filtering.tile)
-    line, taps = rng.standard_normal(filtering.size), rng.standard_normal(filtering.taps)
+    line, kernel = rng.standard_normal(filtering.size), rng.standard_normal(filtering.kernel_size)
     transformed = [row(lambda k: line[k]) for row in input_rows(filtering)]
-    products = weight_matrix(filtering) @ taps * np.array(transformed)
+    products = weight_matrix(filtering) @ kernel * np.array(transformed)
     computed = [row(lambda k: products[k]) for row in output_rows(filtering)]
-    np.testing.assert_allclose(computed, np.correlate(line, taps), atol=1e-12)
+    np.testing.assert_allclose(computed, np.correlate(line, kernel), atol=1e-12)
 
 
 def test_filters_of_a_kernel() -> None:

@@ -1,4 +1,4 @@
-"""Reading and remaking Relax calls."""
+"""Helpers to inspect and rebuild Relax calls."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tvm import relax
 
 
 def name_of(expr: relax.Expr) -> str:
-    """Return the operator's name, or an empty string for what is no call of one."""
+    """Return the operator's name, or an empty string if it is not a call of an operator."""
     is_call = isinstance(expr, relax.Call) and isinstance(expr.op, tvm.ir.Op)
     return str(expr.op.name) if is_call else ""
 
 
 def shape_of(expr: relax.Expr) -> tuple[int, ...] | None:
-    """Return a tensor's shape, or None for anything else."""
+    """Return a tensor's static shape, or None for anything else."""
     ty = expr.ty
     if not isinstance(ty, relax.TensorType) or ty.shape is None:
         return None
@@ -25,8 +25,8 @@ def shape_of(expr: relax.Expr) -> tuple[int, ...] | None:
     return tuple(int(n) for n in ty.shape)
 
 
-def remade(call: relax.Call, args: Sequence[relax.Expr], **changed: Any) -> relax.Call:
-    """Return the same call with other arguments, and some attributes changed."""
+def rebuild_call(call: relax.Call, args: Sequence[relax.Expr], **changed: Any) -> relax.Call:
+    """Return the call with new arguments and some attributes changed."""
     attrs = call.attrs
     if changed:
         info = type(attrs).__tvm_ffi_type_info__
@@ -36,5 +36,5 @@ def remade(call: relax.Call, args: Sequence[relax.Expr], **changed: Any) -> rela
 
 
 def integers(expr: relax.Expr) -> list[int]:
-    """Return the numbers in a tuple of integer expressions."""
+    """Return the values of a tuple of integer constants."""
     return [int(field) for field in expr.fields]

@@ -1,4 +1,4 @@
-"""One kernel of several operators, before TVM fuses the others."""
+"""Fusion groups: one PrimFunc of several operators, built before FuseOps runs."""
 
 from __future__ import annotations
 
@@ -12,65 +12,65 @@ from tvm.tirx import PrimFunc
 
 from tvm_eff.passes.relax._calls import name_of
 
-Remake = Callable[[Sequence[relax.Expr]], relax.Expr]
-Body = Callable[[relax.BlockBuilder, Sequence[relax.Expr]], relax.Expr]
+EmitCall = Callable[[Sequence[relax.Expr]], relax.Expr]
+EmitBody = Callable[[relax.BlockBuilder, Sequence[relax.Expr]], relax.Expr]
 
 
-def one_kernel(
-    mod: tvm.IRModule, inputs: Sequence[relax.TensorType], remake: Remake, result: str
+def single_operator_kernel(
+    mod: tvm.IRModule, inputs: Sequence[relax.TensorType], emit_call: EmitCall, result: str
 ) -> PrimFunc | None:
-    """Return the kernel of one operator, in float32, from inputs and to a result of other types.
+    """Return the kernel of one operator in float32, with the casts of inputs and result fused.
 
     Parameters
     ----------
     mod
-        The PrimFuncs that `remake` may call.
+        The PrimFuncs that `emit_call` may call.
     inputs
-        The types of the kernel's inputs; those in float16 are converted as they are read.
+        The types of the kernel's inputs; those in float16 are cast as they are read.
     remake
-        Makes the operator's call of the inputs in float32.
+        Returns the operator's call on float32 inputs.
     result
-        The dtype to round a result in float32 to.
+        The dtype that a float32 result is cast to.
 
     Returns
     -------
     PrimFunc or None
-        None for an operator that TVM compiles later, such as a sort.
+        None for an operator that LegalizeOps leaves, such as a sort.
     """
 
-    def body(builder: relax.BlockBuilder, given: Sequence[relax.Expr]) -> relax.Expr:
+    def emit_body(builder: relax.BlockBuilder, given: Sequence[relax.Expr]) -> relax.Expr:
         wide = [_converted(builder, each, "float16", "float32") for each in given]
-        value = builder.emit(remake(wide))
+        value = builder.emit(emit_call(wide))
         return _converted(builder, value, "float32", result)
 
-    kernel = fused_kernel(mod, inputs, body)
-    return None if kernel is None else _without_copies(kernel)
+    kernel = fused_kernel(mod, inputs, emit_body)
+    return None if kernel is None else _inline_casts(kernel)
 
 
 def fused_kernel(
-    mod: tvm.IRModule, inputs: Sequence[relax.TensorType], body: Body
+    mod: tvm.IRModule, inputs: Sequence[relax.TensorType], emit_body: EmitBody
 ) -> PrimFunc | None:
-    """Return the kernel that computes all operators of `body`, by TVM's own fusion.
+    """Return the kernel of all operators that `emit_body` emits, fused by FuseTIR.
 
     Parameters
     ----------
     mod
-        The PrimFuncs that `body` may call.
+        The PrimFuncs that `emit_body` may call.
     inputs
         The types of the kernel's inputs.
-    body
+    emit_body
         Emits the operators and returns the result.
 
     Returns
     -------
     PrimFunc or None
-        None if TVM compiles one of the operators later, such as a sort.
+        None if LegalizeOps leaves one of the operators, such as a sort.
     """
     builder = relax.BlockBuilder(mod)
     params = [relax.Var(f"input{index}", each) for index, each in enumerate(inputs)]
     with builder.function("body", params, {"Primitive": True}, private=True):
         with builder.dataflow():
-            output = builder.emit_output(body(builder, params))
+            output = builder.emit_output(emit_body(builder, params))
         function = builder.emit_func_output(output)
     given = [relax.Var(f"given{index}", each) for index, each in enumerate(inputs)]
     with builder.function("main", given):
@@ -98,8 +98,8 @@ def _converted(
     return builder.emit(relax.op.astype(value, wanted))
 
 
-def _without_copies(func: PrimFunc) -> PrimFunc:
-    """Convert where a value is read or written, instead of in a tensor of its own."""
+def _inline_casts(func: PrimFunc) -> PrimFunc:
+    """Inline the casts into the blocks that read or write the values."""
     sch = Schedule(tvm.IRModule({"main": func.with_attr("global_symbol", "main")}))
     for block in list(sch.get_child_blocks(sch.get_sblock("root"))):
         for inline in (sch.compute_inline, sch.reverse_compute_inline):

@@ -1,4 +1,4 @@
-"""What is known before an inference: parameters, constants, and what depends on them alone."""
+"""Dataflow of ``main``: values derived from parameters and constants, definitions and uses."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from collections.abc import Iterator
 from tvm import relax
 
 
-def known_variables(func: relax.Function) -> dict[relax.Var, bool]:
-    """Return for every variable of ``main`` whether it is known before an inference."""
+def constant_variables(func: relax.Function) -> dict[relax.Var, bool]:
+    """Return for every variable of ``main`` whether it depends on no network input."""
     inputs = int(func.attrs["num_input"]) if func.attrs and "num_input" in func.attrs else 0
-    known = {param: index >= inputs for index, param in enumerate(func.params)}
+    constant = {param: index >= inputs for index, param in enumerate(func.params)}
     for var, value in _bindings(func):
-        known[var] = all(known.get(each, False) for each in variables(value))
-    return known
+        constant[var] = all(constant.get(each, False) for each in variables(value))
+    return constant
 
 
 def bindings(func: relax.Function) -> dict[relax.Var, relax.Expr]:
-    """Return what each variable of ``main`` is bound to."""
+    """Return the definition of each variable of ``main``."""
     return dict(_bindings(func))
 
 
 def uses(func: relax.Function) -> Counter[relax.Var]:
-    """Count how often each variable is read."""
+    """Count the uses of each variable."""
     found: Counter[relax.Var] = Counter(variables(func.body.body))
     for _, value in _bindings(func):
         found.update(variables(value))
@@ -31,7 +31,7 @@ def uses(func: relax.Function) -> Counter[relax.Var]:
 
 
 def variables(expr: relax.Expr) -> list[relax.Var]:
-    """Return the variables that an expression reads, as often as it does."""
+    """Return the variables that an expression reads, one entry per use."""
     if isinstance(expr, relax.Var):
         return [expr]
     if isinstance(expr, relax.Call):

@@ -1,9 +1,9 @@
-"""Write batch norm, in inference, as a multiplication and an addition a channel.
+"""Rewrite batch norm in inference as a multiplication and an addition per channel.
 
 ``gamma * (x - mean) / sqrt(variance + epsilon) + beta`` is ``x * scale + shift`` where
 both depend on parameters alone (Ioffe, Szegedy: Batch Normalization, 2015, section
-3.1, algorithm 2, step 11). :mod:`tvm_eff.passes.relax.fold_scale` takes them into
-the layer before, where there is one.
+3.1, algorithm 2, step 11). :mod:`tvm_eff.passes.relax.fold_scale` folds them into the
+preceding layer, if there is one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tvm_eff.passes.relax._calls import name_of, shape_of
 
 @tvm.ir.transform.module_pass(opt_level=0, name="SimplifyBatchNorm")
 def simplify_batch_norm(mod: tvm.IRModule, _: tvm.transform.PassContext) -> tvm.IRModule:
-    """Replace every batch norm of ``main`` that does not train."""
+    """Rewrite every batch norm of ``main`` that is in inference mode."""
     mod = mod.clone()
     mod["main"] = _Simplifier(mod).visit_expr(mod["main"])
     return mod
@@ -42,7 +42,7 @@ class _Simplifier(PyExprMutator):
         if call.attrs.center:
             shift = emit(relax.op.add(beta, shift))
         axis = int(call.attrs.axis) % len(shape)
-        along = [n if i == axis else 1 for i, n in enumerate(shape)]
-        scaled = emit(relax.op.multiply(data, emit(relax.op.reshape(scale, along))))
-        normal = emit(relax.op.add(scaled, emit(relax.op.reshape(shift, along))))
+        broadcast_shape = [n if i == axis else 1 for i, n in enumerate(shape)]
+        scaled = emit(relax.op.multiply(data, emit(relax.op.reshape(scale, broadcast_shape))))
+        normal = emit(relax.op.add(scaled, emit(relax.op.reshape(shift, broadcast_shape))))
         return relax.Tuple([normal, mean, variance])

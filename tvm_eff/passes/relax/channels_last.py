@@ -1,10 +1,9 @@
-"""Store activations channels-last, from the first convolution to the last use.
+"""Convert activations to channels-last, from the first convolution to the last use.
 
-A walk over the network in which every value is kept in the layout its operator
-computed it in. Convolution and pooling ask for channels-last; what computes element by
-element, joins, slices or reduces goes along with its input; permutations are not
-carried out but noted. Whatever is not known here gets its inputs as PyTorch has them,
-so that an unknown operator costs a transpose and never a wrong result.
+One walk over the network that tracks the layout of every value. Convolution and pooling
+require channels-last; elementwise operators, concatenations, slices and reductions follow
+the layout of their input; permutations only update the tracked layout. Other operators get
+their inputs in PyTorch's layout: an unknown operator costs a transpose, never correctness.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from tvm_eff.passes.relax.layouts import Values, plain
 
 @tvm.ir.transform.module_pass(opt_level=0, name="ChannelsLast")
 def channels_last(mod: tvm.IRModule, _: tvm.transform.PassContext) -> tvm.IRModule:
-    """Rewrite ``main``, which is one block of bindings as the importer leaves it."""
+    """Rewrite ``main``, a sequence of dataflow blocks as the importer emits it."""
     main = mod["main"]
     rest = mod.clone()
     del rest["main"]

@@ -1,10 +1,10 @@
-"""Concatenate without a copy: what computes an input writes it into the result.
+"""Concatenate without a copy: each producer writes its slice of the result.
 
-Before fusion each input of a concatenation is followed by a function that stores it at its
-place in a tensor as large as the result, the rest of which it leaves alone; fusion makes
-it part of the kernel that computes the input. When the library is built, and the
-weights are packed, all but the first kernel write into the tensor of the one before:
-TVM's passes for weights do not know calls that write in place.
+Before fusion, each input of a concatenation gets a PrimFunc that writes it to its slice of a
+tensor of the result's shape, leaving the rest unwritten; fusion merges it into the producer.
+When the library is built, after the weights are packed, all but the first of these kernels
+write in place into the tensor of the previous one: TVM's weight passes do not support
+``call_tir_inplace``.
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ from tvm.script import from_source
 from tvm.script import tirx as T
 from tvm.tirx import PrimFunc
 
-from tvm_eff.passes.attributes import PLACES, TOGETHER
+from tvm_eff.passes.attributes import ASSEMBLES_SLICES, WRITES_SLICE
 from tvm_eff.passes.relax import _known_values
 from tvm_eff.passes.relax._calls import name_of, shape_of
 
-# tvm::relax::OpPatternKind. Elementwise, since only what is no more than that joins the
-# kernel of a convolution.
+# tvm::relax::OpPatternKind. Only elementwise functions are fused into convolutions.
 ELEMENTWISE, OPAQUE = 0, 8
 
-# Their results are other views or parts of tensors that exist.
+# Their results are views or slices of existing tensors.
 VIEWS = frozenset(
     f"relax.{name}"
     for name in (
@@ -37,42 +36,45 @@ VIEWS = frozenset(
 )
 
 
-@tvm.ir.transform.module_pass(opt_level=0, name="PlaceConcatenated")
-def place_concatenated(mod: tvm.IRModule, _: tvm.transform.PassContext) -> tvm.IRModule:
-    """Split the concatenations of ``main`` whose inputs are computed for them alone."""
-    placer = _Placer(mod)
-    placer.bound, placer.uses = _known_values.bindings(mod["main"]), _known_values.uses(mod["main"])
-    main = placer.visit_expr(mod["main"])
-    placed = placer.builder_.get()
-    placed["main"] = main
-    return placed
+@tvm.ir.transform.module_pass(opt_level=0, name="ConcatenateInPlace")
+def concatenate_in_place(mod: tvm.IRModule, _: tvm.transform.PassContext) -> tvm.IRModule:
+    """Rewrite the concatenations of ``main`` whose inputs have no other use as slice writes."""
+    splitter = _SliceSplitter(mod)
+    splitter.bound, splitter.uses = (
+        _known_values.bindings(mod["main"]),
+        _known_values.uses(mod["main"]),
+    )
+    main = splitter.visit_expr(mod["main"])
+    written = splitter.builder_.get()
+    written["main"] = main
+    return written
 
 
-@tvm.ir.transform.module_pass(opt_level=0, name="FusePlaces")
-def fuse_places(mod: tvm.IRModule, _: tvm.transform.PassContext) -> tvm.IRModule:
-    """Let what places an input join the kernel before it, whatever its pattern seems."""
+@tvm.ir.transform.module_pass(opt_level=0, name="FuseSliceWrites")
+def fuse_slice_writes(mod: tvm.IRModule, _: tvm.transform.PassContext) -> tvm.IRModule:
+    """Mark slice writes as elementwise, so that FuseOps fuses them into their producers."""
     mod = mod.clone()
     for variable, func in mod.functions_items():
-        if isinstance(func, PrimFunc) and PLACES in func.attrs:
+        if isinstance(func, PrimFunc) and WRITES_SLICE in func.attrs:
             mod.update_func(variable, func.with_attr("op_pattern", ELEMENTWISE))
     return mod
 
 
-@tvm.ir.transform.module_pass(opt_level=0, name="JoinConcatenated")
-def join_concatenated(mod: tvm.IRModule, _: tvm.transform.PassContext) -> tvm.IRModule:
-    """Have the kernels that place inputs of one concatenation write into one tensor."""
-    # A variable may stand for another one.
+@tvm.ir.transform.module_pass(opt_level=0, name="WriteSlicesInPlace")
+def write_slices_in_place(mod: tvm.IRModule, _: tvm.transform.PassContext) -> tvm.IRModule:
+    """Make the kernels that write the slices of one concatenation share one tensor."""
+    # A variable may be bound to another one.
     mod = relax.transform.CanonicalizeBindings()(mod)
-    joiner = _Joiner(mod)
-    joiner.mod, joiner.bound = mod, _known_values.bindings(mod["main"])
-    main = joiner.visit_expr(mod["main"])
-    joined = joiner.builder_.get()
-    joined["main"] = main
-    return relax.transform.DeadCodeElimination(["main"])(joined)
+    rewriter = _InPlaceRewriter(mod)
+    rewriter.mod, rewriter.bound = mod, _known_values.bindings(mod["main"])
+    main = rewriter.visit_expr(mod["main"])
+    rewritten = rewriter.builder_.get()
+    rewritten["main"] = main
+    return relax.transform.DeadCodeElimination(["main"])(rewritten)
 
 
 @mutator
-class _Placer(PyExprMutator):
+class _SliceSplitter(PyExprMutator):
     bound: dict[relax.Var, relax.Expr]
     uses: Counter[relax.Var]
 
@@ -84,33 +86,38 @@ class _Placer(PyExprMutator):
         known = [shape for shape in shapes if shape is not None]
         if whole is None or len(known) < len(inputs):
             return call
-        if not all(map(self._is_computed_for_it, inputs)):
+        if not all(map(self._can_write_slice, inputs)):
             return call
         dtype = str(call.ty.dtype)
         if any(str(each.ty.dtype) != dtype for each in inputs):
             return call
         axis = int(call.attrs.axis) % len(whole)
-        offset, placed = 0, []
+        offset, written = 0, []
         for each, shape in zip(inputs, known, strict=True):
-            place = self.builder_.add_func(_place(shape, whole, axis, offset, dtype), "place")
-            placed.append(self.builder_.emit(relax.call_tir(place, [each], call.ty)))
+            slice_write = self.builder_.add_func(
+                _slice_write(shape, whole, axis, offset, dtype), "place"
+            )
+            written.append(self.builder_.emit(relax.call_tir(slice_write, [each], call.ty)))
             offset += shape[axis]
-        together = _together([shape[axis] for shape in known], whole, axis, dtype)
-        return relax.call_tir(self.builder_.add_func(together, "together"), placed, call.ty)
+        assembly = _assembly([shape[axis] for shape in known], whole, axis, dtype)
+        return relax.call_tir(self.builder_.add_func(assembly, "together"), written, call.ty)
 
-    def _is_computed_for_it(self, each: relax.Expr) -> bool:
+    def _can_write_slice(self, each: relax.Expr) -> bool:
         value = self.bound.get(each)
         name = name_of(value) if value is not None else ""
         return bool(name) and name not in VIEWS and self.uses[each] == 1
 
 
 @mutator
-class _Joiner(PyExprMutator):
+class _InPlaceRewriter(PyExprMutator):
     mod: tvm.IRModule
     bound: dict[relax.Var, relax.Expr]
 
     def visit_call_(self, call: relax.Call) -> relax.Expr:
-        if name_of(call) != "relax.call_tir" or TOGETHER not in self.mod[call.args[0]].attrs:
+        if (
+            name_of(call) != "relax.call_tir"
+            or ASSEMBLES_SLICES not in self.mod[call.args[0]].attrs
+        ):
             return call
         first, *others = list(call.args[1].fields)
         calls = [self.bound[each] for each in others if each in self.bound]
@@ -126,10 +133,10 @@ class _Joiner(PyExprMutator):
         return result
 
 
-def _place(
+def _slice_write(
     shape: Sequence[int], whole: Sequence[int], axis: int, offset: int, dtype: str
 ) -> PrimFunc:
-    """A function that stores its input at `offset` along `axis` of its output."""
+    """A PrimFunc that writes its input at `offset` along `axis` of its output."""
     loops = [f"i{k}" for k in range(len(shape))]
     source = [f"v{k}" for k in range(len(shape))]
     target = [f"{v} + T.int64({offset})" if k == axis else v for k, v in enumerate(source)]
@@ -138,7 +145,7 @@ def _place(
     text = f"""
 @T.prim_func(private=True, s_tir=True)
 def place(part: T.Buffer(({part},), "{dtype}"), whole: T.Buffer(({full},), "{dtype}")):
-    T.func_attr({{"{PLACES}": True, "tirx.noalias": True}})
+    T.func_attr({{"{WRITES_SLICE}": True, "tirx.noalias": True}})
     for {", ".join(loops)} in T.grid({part}):
         with T.sblock("place"):
             {", ".join(source)} = T.axis.remap("{"S" * len(shape)}", [{", ".join(loops)}])
@@ -147,8 +154,8 @@ def place(part: T.Buffer(({part},), "{dtype}"), whole: T.Buffer(({full},), "{dty
     return from_source(text, {"T": T}).without_attr("global_symbol")
 
 
-def _together(lengths: Sequence[int], whole: Sequence[int], axis: int, dtype: str) -> PrimFunc:
-    """A function that takes each part of its result from another of its inputs."""
+def _assembly(lengths: Sequence[int], whole: Sequence[int], axis: int, dtype: str) -> PrimFunc:
+    """A PrimFunc that takes each slice of its result from a different input."""
     sizes = [tirx.IntImm("int64", n) for n in whole]
     parts = [te.placeholder(sizes, dtype, name=f"part{k}") for k in range(len(lengths))]
 
@@ -160,4 +167,6 @@ def _together(lengths: Sequence[int], whole: Sequence[int], axis: int, dtype: st
         return chosen
 
     func = te.create_prim_func([*parts, te.compute(sizes, at, name="together")])
-    return func.with_attrs({"op_pattern": OPAQUE, TOGETHER: True}).without_attr("global_symbol")
+    return func.with_attrs({"op_pattern": OPAQUE, ASSEMBLES_SLICES: True}).without_attr(
+        "global_symbol"
+    )

@@ -1,12 +1,12 @@
-"""Compute a depthwise convolution in the kernel of the convolution that alone reads it.
+"""Fuse a depthwise convolution into the convolution that is its only consumer.
 
-Such a layer does little for what it reads and writes. Where each core has a cache of its
-own, a few rows of its result stay there until the next convolution has read them; see
+Such a layer has a low arithmetic intensity. Where cores have private caches, a few rows of its
+result stay there until the next convolution has read them; see
 :mod:`tvm_eff.schedules.cpu.depthwise_chain` and
-:mod:`tvm_eff.schedules.cpu.depthwise_pointwise`. The second
-convolution must read one row for each row of its result, as the horizontal half of a separable
-kernel does, so that no row is computed twice. A large pointwise one stays apart: it is faster
-by Strassen's algorithm, and what it reads of others is little beside its weights.
+:mod:`tvm_eff.schedules.cpu.depthwise_pointwise`. The second convolution must read one row per
+row of its result, as the horizontal half of a separable kernel does, so that no row is
+recomputed. A large pointwise one is not fused: it is faster by Strassen's algorithm, and its
+traffic is dominated by its weights.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tvm_eff.passes.relax import _known_values
-from tvm_eff.passes.relax._calls import name_of, remade, shape_of
+from tvm_eff.passes.relax._calls import name_of, rebuild_call, shape_of
 from tvm_eff.passes.relax._grouping import fused_kernel
 from tvm_eff.targets import Target
 
-# tvm::relax::OpPatternKind: what FuseOps gives an epilogue to.
+# tvm::relax::OpPatternKind: out-elementwise-fusable, which FuseOps fuses an epilogue into.
 WITH_EPILOGUE = 4
 
-MOST_TAPS = 12
-"""Elements of the first kernel, which is unrolled around a tile."""
+MAX_KERNEL_ELEMENTS = 12
+"""Elements of the depthwise kernel, which is unrolled."""
 
-MOST_WEIGHTS = 1 << 15
-"""Of a pointwise convolution, which reads all of them for every few rows."""
+MAX_WEIGHTS = 1 << 15
+"""Of a pointwise convolution, which reads all of them once per row block."""
 
 BETWEEN = frozenset({"relax.add", "relax.nn.relu", "relax.clip"})
-"""What may stand between the two convolutions."""
+"""Operators that are fused between the two convolutions."""
 
 
 def chain_depthwise(target: Target) -> tvm.transform.Pass:
@@ -45,14 +45,14 @@ def chain_depthwise(target: Target) -> tvm.transform.Pass:
         if not target.private_caches:
             return mod
         main = mod["main"]
-        chainer = _Chainer(mod)
-        chainer.lanes = target.lanes
-        chainer.bound, chainer.uses = _known_values.bindings(main), _known_values.uses(main)
-        chainer.known = _known_values.known_variables(main)
-        changed = chainer.visit_expr(main)
-        chained = chainer.builder_.get()
-        chained["main"] = changed
-        return relax.transform.DeadCodeElimination(["main"])(chained)
+        rewriter = _ChainRewriter(mod)
+        rewriter.lanes = target.lanes
+        rewriter.bound, rewriter.uses = _known_values.bindings(main), _known_values.uses(main)
+        rewriter.is_constant = _known_values.constant_variables(main)
+        changed = rewriter.visit_expr(main)
+        rewritten = rewriter.builder_.get()
+        rewritten["main"] = changed
+        return relax.transform.DeadCodeElimination(["main"])(rewritten)
 
     return run
 
@@ -64,7 +64,7 @@ class _Chain:
     Attributes
     ----------
     variables
-        What each but the last of them is bound to.
+        The variables that all but the last of them are bound to.
     calls
         The operators.
     """
@@ -74,24 +74,24 @@ class _Chain:
 
     @property
     def inputs(self) -> list[relax.Expr]:
-        """What they read of others."""
+        """The tensors that they read from outside the chain."""
         inner = set(self.variables)
         return [a for call in self.calls for a in _tensors(call) if a not in inner]
 
 
 @mutator
-class _Chainer(PyExprMutator):
+class _ChainRewriter(PyExprMutator):
     lanes: int
     bound: dict[relax.Var, relax.Expr]
     uses: Counter[relax.Var]
-    known: dict[relax.Var, bool]
+    is_constant: dict[relax.Var, bool]
 
     def visit_call_(self, call: relax.Call) -> relax.Expr:
         chain = self._chain(call)
         if chain is None:
             return call
         inputs = chain.inputs
-        kernel = fused_kernel(tvm.IRModule(), [each.ty for each in inputs], _Remake(chain))
+        kernel = fused_kernel(tvm.IRModule(), [each.ty for each in inputs], _EmitChain(chain))
         if kernel is None:
             return call
         kernel = kernel.with_attr("op_pattern", WITH_EPILOGUE).without_attr("global_symbol")
@@ -111,22 +111,22 @@ class _Chainer(PyExprMutator):
             variables.insert(0, before)
             calls.insert(0, value)
             if _is_depthwise(value):
-                return _Chain(variables, calls) if self._serves(value) else None
-            if name_of(value) not in BETWEEN or not self._is_of_channels(value):
+                return _Chain(variables, calls) if self._fits_a_tile(value) else None
+            if name_of(value) not in BETWEEN or not self._reads_constants_only(value):
                 return None
 
-    def _is_of_channels(self, call: relax.Call) -> bool:
-        """Whether an operator has but parameters beside its first input."""
-        return all(self.known.get(each, False) for each in _tensors(call)[1:])
+    def _reads_constants_only(self, call: relax.Call) -> bool:
+        """Whether all inputs but the first are constants."""
+        return all(self.is_constant.get(each, False) for each in _tensors(call)[1:])
 
-    def _serves(self, first: relax.Call) -> bool:
+    def _fits_a_tile(self, first: relax.Call) -> bool:
         _, height, width, _ = shape_of(first.args[1]) or (0, 0, 0, 0)
         channels = int(first.ty.shape[3])
-        return height * width <= MOST_TAPS and channels % self.lanes == 0
+        return height * width <= MAX_KERNEL_ELEMENTS and channels % self.lanes == 0
 
 
-class _Remake:
-    """Makes the operators of a chain anew, of other inputs."""
+class _EmitChain:
+    """Emits the operators of a chain on other inputs."""
 
     def __init__(self, chain: _Chain) -> None:
         self.chain = chain
@@ -135,7 +135,7 @@ class _Remake:
         chain = self.chain
         made: dict[relax.Expr, relax.Expr] = dict(zip(chain.inputs, given, strict=True))
         for variable, call in zip([*chain.variables, None], chain.calls, strict=True):
-            value = builder.emit(remade(call, [made.get(each, each) for each in call.args]))
+            value = builder.emit(rebuild_call(call, [made.get(each, each) for each in call.args]))
             if variable is not None:
                 made[variable] = value
         return value
@@ -158,22 +158,22 @@ def _is_depthwise(call: relax.Expr) -> bool:
 
 
 def _is_horizontal(call: relax.Call) -> bool:
-    """Whether it is a depthwise convolution that moves one row at a time and reads no other."""
+    """Whether it is a depthwise convolution of kernel height and vertical stride one."""
     if not _is_depthwise(call):
         return False
     kernel = shape_of(call.args[1])
     top, _, bottom, _ = (int(n) for n in call.attrs.padding)
     strides = [int(n) for n in call.attrs.strides]
-    taps = kernel is not None and kernel[1] == 1 and kernel[2] <= MOST_TAPS
-    return bool(taps) and strides[0] == 1 and (top, bottom) == (0, 0)
+    fits = kernel is not None and kernel[1] == 1 and kernel[2] <= MAX_KERNEL_ELEMENTS
+    return bool(fits) and strides[0] == 1 and (top, bottom) == (0, 0)
 
 
 def _is_pointwise(call: relax.Call) -> bool:
-    """Whether it is a pointwise convolution whose weights are few enough to be read often."""
+    """Whether it is a pointwise convolution with few enough weights to reread per row block."""
     if not _is_convolution(call) or int(call.attrs.groups) != 1:
         return False
     kernel = shape_of(call.args[1])
-    if kernel is None or kernel[1:3] != (1, 1) or kernel[0] * kernel[3] > MOST_WEIGHTS:
+    if kernel is None or kernel[1:3] != (1, 1) or kernel[0] * kernel[3] > MAX_WEIGHTS:
         return False
     moves = {int(n) for n in call.attrs.strides}, {int(n) for n in call.attrs.padding}
     return moves == ({1}, {0})

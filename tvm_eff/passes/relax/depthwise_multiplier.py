@@ -1,8 +1,8 @@
-"""Write a depthwise convolution of several outputs an input channel as several of one.
+"""Split a depthwise convolution with a channel multiplier into several without.
 
-With a multiplier, neighbouring output channels read one input channel: what a vector of
-outputs reads has to be gathered. Each of the convolutions it falls into reads and writes
-whole vectors, and their outputs are interleaved behind.
+With a multiplier, neighbouring output channels read the same input channel: a vector of
+outputs has to gather its inputs. Each of the split convolutions reads and writes whole
+vectors, and their outputs are interleaved afterwards.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import tvm
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tvm_eff.passes.relax._calls import name_of, remade, shape_of
+from tvm_eff.passes.relax._calls import name_of, rebuild_call, shape_of
 
 CONVOLUTIONS = {"relax.nn.conv1d": "NCW", "relax.nn.conv2d": "NCHW", "relax.nn.conv3d": "NCDHW"}
 
@@ -45,6 +45,8 @@ class _Splitter(PyExprMutator):
         results = []
         for number in range(multiplier):
             one = emit(relax.op.strided_slice(apart, [1], [number], [number + 1]))
-            part = emit(remade(call, [data, emit(relax.op.reshape(one, (channels, *kernel[1:])))]))
+            part = emit(
+                rebuild_call(call, [data, emit(relax.op.reshape(one, (channels, *kernel[1:])))])
+            )
             results.append(emit(relax.op.reshape(part, each)))
         return relax.op.reshape(emit(relax.op.concat(results, axis=2)), outputs)

@@ -1,9 +1,9 @@
-"""Depthwise transposed convolution, as a kernel that gathers.
+"""Depthwise transposed convolution as a gather.
 
-Every output element sums over the part of the kernel that its phase sees (see
-:mod:`tvm_eff.passes.relax.transposed_convolution`). With the channels last, a vector of
-them reads vectors of the input and of the weight; nothing is multiplied by zero, and
-nothing rearranged behind.
+Every output element sums over the kernel elements of its phase (see
+:mod:`tvm_eff.passes.relax.transposed_convolution`). With channels last, a vector of outputs
+reads vectors of the input and of the weight; there is no multiplication by zero, and no
+rearrangement afterwards.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ def depthwise_transposed(values: Values, call: relax.Call) -> tuple[relax.Expr, 
     if not is_depthwise(call):
         return None
     emit, dimensions = values.builder.emit, dimensions_of(call)
-    # [channel][1][kernel] becomes [kernel][1][channel], whole strides of it.
-    width = [n for d in dimensions for n in (0, d.taps * d.stride - d.kernel)]
-    whole = emit(relax.op.nn.pad(values.plain(weight), [0, 0, 0, 0, *width]))
-    last = emit(relax.op.permute_dims(whole, [*range(2, rank), 1, 0]))
+    # [channel][1][kernel] becomes [kernel][1][channel], padded to a multiple of the stride.
+    width = [n for d in dimensions for n in (0, d.phase_kernel_size * d.stride - d.kernel)]
+    padded_weight = emit(relax.op.nn.pad(values.plain(weight), [0, 0, 0, 0, *width]))
+    last = emit(relax.op.permute_dims(padded_weight, [*range(2, rank), 1, 0]))
     layout = channels_last(rank)
     apart = values.builder.call_te(
         partial(_kernel, dimensions),
@@ -48,27 +48,29 @@ def depthwise_transposed(values: Values, call: relax.Call) -> tuple[relax.Expr, 
 def _kernel(dimensions: list[Dimension], data: te.Tensor, weight: te.Tensor) -> te.Tensor:
     """Compute [batch][position, phase of each dimension][channel].
 
-    Position and phase are axes of their own, and the output is cut to its size behind:
-    TVM 0.27 takes (x % 12 + 1) // 2 for ((x + 1) // 2) % 6, which is wrong for x = 11.
+    Position and phase are separate axes, and the output is sliced to its size afterwards:
+    TVM 0.27 simplifies (x % 12 + 1) // 2 to ((x + 1) // 2) % 6, which is wrong for x = 11.
     """
-    before = [max(d.taps - 1 - d.first, 0) for d in dimensions]
+    before = [max(d.phase_kernel_size - 1 - d.first, 0) for d in dimensions]
     after = [max(d.after, 0) for d in dimensions]
     padded = topi.nn.pad(data, [0, *before, 0], [0, *after, 0], name="padded")
-    taps = [te.reduce_axis((0, d.taps), name="tap") for d in dimensions]
+    kernel_axes = [te.reduce_axis((0, d.phase_kernel_size), name="tap") for d in dimensions]
 
     def element(batch: te.Var, *index: te.Var) -> te.Tensor:
-        *places, channel = index
+        *spatial, channel = index
         inputs = [
-            position + (d.first + skipped) - tap
-            for position, d, tap, skipped in zip(places[::2], dimensions, taps, before, strict=True)
+            position + (d.first + skipped) - k
+            for position, d, k, skipped in zip(
+                spatial[::2], dimensions, kernel_axes, before, strict=True
+            )
         ]
         kernel = [
-            phase + tap * d.stride
-            for phase, d, tap in zip(places[1::2], dimensions, taps, strict=True)
+            phase + k * d.stride
+            for phase, d, k in zip(spatial[1::2], dimensions, kernel_axes, strict=True)
         ]
         product = padded(batch, *inputs, channel) * weight(*kernel, 0, channel)
-        return te.sum(product, axis=taps)
+        return te.sum(product, axis=kernel_axes)
 
-    places = [extent for d in dimensions for extent in (d.count, d.stride)]
-    shape = (data.shape[0], *places, data.shape[-1])
+    spatial = [extent for d in dimensions for extent in (d.count, d.stride)]
+    shape = (data.shape[0], *spatial, data.shape[-1])
     return te.compute(shape, element, name="depthwise_deconvolution")

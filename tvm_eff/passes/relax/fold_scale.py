@@ -1,9 +1,9 @@
-"""Fold what scales and shifts the channels of a layer's output into its weight and bias.
+"""Fold constant per-channel scales and shifts into the preceding layer's weight and bias.
 
-Folded are a multiplication by known values a channel behind a convolution, transposed
-convolution or dense layer, with or without its bias; and a second known addition. The
-layer's output must be read nowhere else. Weights stay expressions of the parameters,
-which are evaluated ahead of time.
+Folded are a multiplication by constants per channel after a convolution, transposed
+convolution or dense layer, with or without a bias; and a second constant addition. The
+layer's output must have no other use. Weights remain expressions of the parameters, which
+are evaluated ahead of time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tvm_eff.passes.relax import _known_values
-from tvm_eff.passes.relax._calls import name_of, remade, shape_of
+from tvm_eff.passes.relax._calls import name_of, rebuild_call, shape_of
 
 CONVOLUTIONS = ("relax.nn.conv1d", "relax.nn.conv2d", "relax.nn.conv3d")
 TRANSPOSED = tuple(f"{name}_transpose" for name in CONVOLUTIONS)
@@ -21,18 +21,21 @@ TRANSPOSED = tuple(f"{name}_transpose" for name in CONVOLUTIONS)
 
 @tvm.ir.transform.module_pass(opt_level=0, name="FoldScale")
 def fold_scale(mod: tvm.IRModule, _: tvm.transform.PassContext) -> tvm.IRModule:
-    """Fold in ``main``, whose activations are channels-first as PyTorch has them."""
+    """Fold in ``main``, whose activations are channels-first as imported."""
     mod = mod.clone()
     main = mod["main"]
     folder = _Folder(mod)
-    folder.known, folder.uses = _known_values.known_variables(main), _known_values.uses(main)
+    folder.is_constant, folder.uses = (
+        _known_values.constant_variables(main),
+        _known_values.uses(main),
+    )
     mod["main"] = folder.visit_expr(main)
     return relax.transform.DeadCodeElimination()(mod)
 
 
 @mutator
 class _Folder(PyExprMutator):
-    known: dict[relax.Var, bool]
+    is_constant: dict[relax.Var, bool]
     uses: dict[relax.Var, int]
 
     def visit_call_(self, call: relax.Call) -> relax.Expr:
@@ -40,18 +43,18 @@ class _Folder(PyExprMutator):
         name = name_of(call)
         if name not in ("relax.multiply", "relax.add"):
             return call
-        for data, known in (tuple(call.args), tuple(reversed(call.args))):
-            if not self._is_channelwise(data, known):
+        for data, constant in (tuple(call.args), tuple(reversed(call.args))):
+            if not self._is_channelwise(data, constant):
                 continue
-            folded = self._scaled(data, known) if name == "relax.multiply" else None
+            folded = self._scaled(data, constant) if name == "relax.multiply" else None
             if name == "relax.add":
-                folded = self._shifted(data, known)
+                folded = self._shifted(data, constant)
             if folded is not None:
                 return folded
         return call
 
     def _scaled(self, data: relax.Expr, scale: relax.Expr) -> relax.Expr | None:
-        """Return ``data * scale`` with the scale in the weights."""
+        """Return ``data * scale`` with the scale folded into the weights."""
         layer = self._read_once(data)
         bias = None
         if layer is not None and name_of(layer) == "relax.add":
@@ -85,7 +88,7 @@ class _Folder(PyExprMutator):
         if name not in (*CONVOLUTIONS, *TRANSPOSED, "relax.matmul"):
             return None
         data, weight = layer.args
-        if not self._is_known(weight):
+        if not self._is_constant(weight):
             return None
         emit = self.builder_.emit
         shape = shape_of(weight)
@@ -93,39 +96,39 @@ class _Folder(PyExprMutator):
         if name == "relax.matmul":
             if len(shape) != 2 or len(shape_of(data) or ()) != 2:
                 return None
-            return remade(layer, [data, emit(relax.op.multiply(weight, scale))])
+            return rebuild_call(layer, [data, emit(relax.op.multiply(weight, scale))])
         if name in CONVOLUTIONS:
             factors = emit(relax.op.reshape(scale, (shape[0], *[1] * (len(shape) - 1))))
-            return remade(layer, [data, emit(relax.op.multiply(weight, factors))])
+            return rebuild_call(layer, [data, emit(relax.op.multiply(weight, factors))])
         # A transposed convolution's weight is [input channel][output channel of the group].
         groups, kernel = int(layer.attrs.groups), shape[2:]
         apart = emit(relax.op.reshape(weight, (groups, shape[0] // groups, *shape[1:])))
         factors = emit(relax.op.reshape(scale, (groups, 1, shape[1], *[1] * len(kernel))))
         scaled = emit(relax.op.multiply(apart, factors))
-        return remade(layer, [data, emit(relax.op.reshape(scaled, shape))])
+        return rebuild_call(layer, [data, emit(relax.op.reshape(scaled, shape))])
 
     def _is_channelwise(self, data: relax.Expr, value: relax.Expr) -> bool:
-        """Whether `value` is known, and one number a channel of `data`."""
+        """Whether `value` is constant, with one element per channel of `data`."""
         whole, part = shape_of(data), shape_of(value)
-        if not whole or part is None or not self._is_known(value) or self._is_known(data):
+        if not whole or part is None or not self._is_constant(value) or self._is_constant(data):
             return False
         axis = 1
         along = tuple(n if i == axis else 1 for i, n in enumerate(whole))
         missing = len(whole) - len(part)
         return missing >= 0 and (1,) * missing + part == along
 
-    def _is_known(self, expr: relax.Expr) -> bool:
-        return all(self._is_known_variable(each) for each in _known_values.variables(expr))
+    def _is_constant(self, expr: relax.Expr) -> bool:
+        return all(self._is_constant_variable(each) for each in _known_values.variables(expr))
 
-    def _is_known_variable(self, var: relax.Var) -> bool:
-        if var not in self.known:
+    def _is_constant_variable(self, var: relax.Var) -> bool:
+        if var not in self.is_constant:
             definition = self.builder_.lookup_binding(var)
-            self.known[var] = definition is not None and self._is_known(definition)
-        return self.known[var]
+            self.is_constant[var] = definition is not None and self._is_constant(definition)
+        return self.is_constant[var]
 
     def _read_once(self, expr: relax.Expr) -> relax.Expr | None:
-        """Return what a variable is bound to if it is read in one place alone."""
-        # A variable of this pass's own making is not counted: it has one reader.
+        """Return the definition of a variable if it has a single use."""
+        # Variables that this pass emits are not counted: they have a single use.
         if not isinstance(expr, relax.Var) or self.uses.get(expr, 1) != 1:
             return None
         return self.builder_.lookup_binding(expr)

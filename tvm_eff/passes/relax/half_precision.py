@@ -1,15 +1,15 @@
-"""Store activations and weights as float16, and compute in float32 where it matters.
+"""Store activations and weights as float16, and compute in float32 where precision matters.
 
-Sums (convolutions, dense layers, averages) and functions whose result can be far from their
-input (exponentials, roots, quotients, normalisation) are computed in float32; so is what
-follows a sum element by element. A value is rounded once, when it is stored: every kernel
-reads float16 and writes float16. What moves, compares, clips, or adds and multiplies values
-that are stored already is computed in float16, which rounds no more often. Inputs and
-outputs of the network stay float32.
+Sums (convolutions, dense layers, averages) and functions that amplify rounding errors
+(exponentials, roots, quotients, normalization) are computed in float32, and so is the
+elementwise epilogue of a sum. A value is rounded once, when it is stored: every kernel reads
+float16 and writes float16. Data movement, comparisons, clipping, additions and
+multiplications of stored values are computed in float16, with no additional rounding. Inputs
+and outputs of the network stay float32.
 
-TVM's own ``ToMixedPrecision`` rounds a sum before its bias is added, and has kernels hand on
-float32 in front of an average. This pass foresees which kernels ``FuseOps`` will form; were it
-wrong, a tensor would be handed on in float32, and the result be no less exact.
+TVM's own ``ToMixedPrecision`` rounds a sum before its bias is added, and passes float32
+between kernels before an average. This pass predicts the fusion groups of ``FuseOps``; a wrong
+prediction costs a tensor passed as float32, never precision.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from tvm import relax, tirx
 from tvm.ir import GenericConst
 
 from tvm_eff.passes.relax import _known_values
-from tvm_eff.passes.relax._calls import integers, name_of, remade, shape_of
-from tvm_eff.passes.relax._grouping import one_kernel
+from tvm_eff.passes.relax._calls import integers, name_of, rebuild_call, shape_of
+from tvm_eff.passes.relax._grouping import single_operator_kernel
 from tvm_eff.passes.relax.precision_rules import (
+    CONTRACTIONS,
+    DATA_MOVEMENT,
     ELEMENTWISE,
-    EXTREMES,
-    FUNCTIONS,
-    MOVES,
+    FLOAT32_FUNCTIONS,
+    MIN_MAX_REDUCTIONS,
     REDUCTIONS,
-    SUMS,
     VIEWS,
 )
 
 HALF, WIDE = "float16", "float32"
-_MOST = float(np.finfo(np.float16).max)
+_FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 Map = Callable[[relax.Expr], relax.Expr]
 
@@ -47,25 +47,25 @@ def half_precision(mod: tvm.IRModule, _: tvm.transform.PassContext) -> tvm.IRMod
 
 
 class _Converter:
-    """One walk over ``main``, in which every variable gets what stands for it."""
+    """One walk over ``main`` that maps every variable to its converted values."""
 
     def __init__(self, mod: tvm.IRModule) -> None:
         self.main = mod["main"]
-        self.known = _known_values.known_variables(self.main)
+        self.is_constant = _known_values.constant_variables(self.main)
         self.uses = _known_values.uses(self.main)
         self.kernels = mod.clone()
         del self.kernels["main"]
         self.builder = relax.BlockBuilder(self.kernels)
-        # As kernels read it; what is known before an inference stays float32 here.
+        # The value as kernels read it; constants stay float32 here.
         self.stored: dict[relax.Var, relax.Expr] = {}
-        # In float32, for the one reader that becomes part of the same kernel.
+        # The float32 value, for a single use that is fused into the same kernel.
         self.exact: dict[relax.Var, relax.Expr] = {}
         self.tuples: dict[relax.Var, relax.Tuple] = {}
-        # Which kernel that starts with more than an elementwise operator computes it, for sure
-        # or perhaps.
+        # The fusion group, anchored by more than an elementwise operator, that certainly or
+        # possibly computes the value.
         self.kernel: dict[relax.Var, int] = {}
-        self.perhaps: set[relax.Var] = set()
-        self.outward = self._find_outward()
+        self.maybe_anchored: set[relax.Var] = set()
+        self.returned = self._find_returned()
 
     def run(self) -> tvm.IRModule:
         """Return the module with ``main`` rewritten."""
@@ -77,12 +77,12 @@ class _Converter:
                 for block in main.body.blocks:
                     for binding in block.bindings:
                         self._define(binding.var, self._converted(binding.var, binding.value))
-                result = builder.emit_output(self._returned(main.body.body))
+                result = builder.emit_output(self._return_value(main.body.body))
             builder.emit_func_output(result)
         return relax.transform.DeadCodeElimination()(builder.get())
 
     def _define(self, var: relax.Var, value: relax.Expr) -> None:
-        if self.known[var] or not _is(value, WIDE):
+        if self.is_constant[var] or not _is(value, WIDE):
             self.stored[var] = value
             return
         self.stored[var] = self.builder.emit(relax.op.astype(value, HALF))
@@ -90,54 +90,54 @@ class _Converter:
             self.exact[var] = value
 
     def _converted(self, var: relax.Var, value: relax.Expr) -> relax.Expr:
-        """Return what stands for the value of a binding, emitted."""
-        if self.known[var]:
-            return self.builder.emit(_mapped(value, self._known))
+        """Emit the converted value of a binding, and return it."""
+        if self.is_constant[var]:
+            return self.builder.emit(_mapped(value, self._stored_operand))
         if isinstance(value, relax.Tuple):
             self.tuples[var] = value
         if not isinstance(value, relax.Call):
             return self.builder.emit(_mapped(value, self._half))
         if not any(_is(each, WIDE) for each in operands(value)):
-            return self.builder.emit(_mapped(value, self._known))
+            return self.builder.emit(_mapped(value, self._stored_operand))
         kernel = self._kernel_of(value)
         if kernel is not None:
             self.kernel[var] = kernel
-        moves = name_of(value) in MOVES and not is_prefix(value)
-        if kernel is not None or (not moves and self.perhaps.intersection(operands(value))):
-            self.perhaps.add(var)
+        moves = name_of(value) in DATA_MOVEMENT and not is_prefix(value)
+        if kernel is not None or (not moves and self.maybe_anchored.intersection(operands(value))):
+            self.maybe_anchored.add(var)
         return self._computed(var, value)
 
     def _computed(self, var: relax.Var, call: relax.Call) -> relax.Expr:
         name = name_of(call)
         if name == "relax.astype" and _is(call, WIDE):
             return self._half(call.args[0])
-        if name in SUMS:
+        if name in CONTRACTIONS:
             halves = [self._half(arg) for arg in call.args]
-            return self.builder.emit(remade(call, halves, out_dtype=WIDE))
+            return self.builder.emit(rebuild_call(call, halves, out_dtype=WIDE))
         follows = self._continued(call)
-        if name in FUNCTIONS or (
+        if name in FLOAT32_FUNCTIONS or (
             name in ELEMENTWISE and (follows is not None or not _fits_half(call))
         ):
             return self._kernel(call, lambda x: self._exact(x, follows))
-        if name in ELEMENTWISE | MOVES | EXTREMES:
-            moved = is_prefix(call) or (name in VIEWS and var in self.outward)
+        if name in ELEMENTWISE | DATA_MOVEMENT | MIN_MAX_REDUCTIONS:
+            moved = is_prefix(call) or (name in VIEWS and var in self.returned)
             whole = follows is not None and moved
             result = _mapped(call, self.exact.__getitem__ if whole else self._half)
             if name == "relax.nn.pad":
                 value = _in_range(np.asarray(call.attrs.pad_value))
-                result = remade(result, result.args, pad_value=float(value))
+                result = rebuild_call(result, result.args, pad_value=float(value))
             return self.builder.emit(result)
         if not isinstance(call.ty, relax.TensorType):
             return self.builder.emit(_mapped(call, self._wide))
-        if name in REDUCTIONS and self._takes_in(call.args[0]):
+        if name in REDUCTIONS and self._fuses_producers(call.args[0]):
             del self.kernel[var]
-            self.perhaps.remove(var)
+            self.maybe_anchored.remove(var)
             return self.builder.emit(_mapped(call, self.exact.__getitem__))
-        operand = self._half if name == "relax.call_tir" else self._known
-        return self._kernel(call, operand, rounded=var not in self.outward)
+        operand = self._half if name == "relax.call_tir" else self._stored_operand
+        return self._kernel(call, operand, rounded=var not in self.returned)
 
-    def _find_outward(self) -> set[relax.Var]:
-        """The values that are returned and not read, if in another shape: they are not rounded."""
+    def _find_returned(self) -> set[relax.Var]:
+        """The values that are only returned, possibly reshaped: they are not rounded."""
         bindings = [each for block in self.main.body.blocks for each in block.bindings]
         found = set(_known_values.variables(self.main.body.body))
         for binding in reversed(bindings):
@@ -153,13 +153,13 @@ class _Converter:
         leaves = list(dict.fromkeys(operands(call)))
         given = [operand(each) for each in leaves]
 
-        def remake(inputs: Sequence[relax.Expr]) -> relax.Expr:
+        def emit_call(inputs: Sequence[relax.Expr]) -> relax.Expr:
             made = dict(zip(leaves, inputs, strict=True))
-            # A single number is part of the code.
+            # Scalars are embedded in the kernel.
             return _mapped(call, lambda each: made[each] if operands(each) else each)
 
         types = [each.ty for each in given]
-        kernel = one_kernel(self.kernels, types, remake, HALF if rounded else WIDE)
+        kernel = single_operator_kernel(self.kernels, types, emit_call, HALF if rounded else WIDE)
         if kernel is None:
             return self.builder.emit(_mapped(call, self._wide))
         dtype = HALF if rounded and _is(call, WIDE) else call.ty.dtype
@@ -168,9 +168,9 @@ class _Converter:
         return self.builder.emit(relax.call_tir(variable, given, result))
 
     def _continued(self, call: relax.Call) -> relax.Var | None:
-        """Return the operand whose kernel the call becomes part of, if that one is exact.
+        """Return the operand whose fusion group the call joins, if its float32 value is known.
 
-        Of several kernels, ``FuseOps`` has the first one continue.
+        Of several groups, ``FuseOps`` extends the first one.
         """
         activations = self._activations(call)
         reshaped = is_prefix(call) or name_of(call) in VIEWS
@@ -185,11 +185,11 @@ class _Converter:
         return next((x for x in candidates if x in self.exact), None)
 
     def _kernel_of(self, call: relax.Call) -> int | None:
-        """Number the kernel that will compute a call, unless it moves values or starts anew."""
+        """Return the fusion group of a call: a new one, its first producer's, or None."""
         name = name_of(call)
-        if name in MOVES and not is_prefix(call):
+        if name in DATA_MOVEMENT and not is_prefix(call):
             return None
-        if name not in ELEMENTWISE | FUNCTIONS | MOVES:
+        if name not in ELEMENTWISE | FLOAT32_FUNCTIONS | DATA_MOVEMENT:
             return len(self.stored)
         before = [
             self.kernel[x]
@@ -199,26 +199,26 @@ class _Converter:
         return min(before, default=None)
 
     def _activations(self, call: relax.Call) -> list[relax.Var]:
-        return [x for x in operands(call) if isinstance(x, relax.Var) and not self.known[x]]
+        return [x for x in operands(call) if isinstance(x, relax.Var) and not self.is_constant[x]]
 
     def _exact(self, expr: relax.Expr, follows: relax.Var | None) -> relax.Expr:
-        """An operand of a kernel in float32 that becomes part of another one."""
-        return self.exact[expr] if expr.same_as(follows) else self._known(expr)
+        """An operand of a float32 kernel that joins the group of the operand `follows`."""
+        return self.exact[expr] if expr.same_as(follows) else self._stored_operand(expr)
 
-    def _known(self, expr: relax.Expr) -> relax.Expr:
-        """An operand of a kernel that computes in float32."""
+    def _stored_operand(self, expr: relax.Expr) -> relax.Expr:
+        """An operand as stored, for a kernel that computes in float32."""
         return self.stored[expr] if isinstance(expr, relax.Var) else expr
 
-    def _takes_in(self, expr: relax.Expr) -> bool:
-        """Whether the kernel of a sum over axes takes in the elementwise operators before it.
+    def _fuses_producers(self, expr: relax.Expr) -> bool:
+        """Whether a reduction fuses the elementwise operators before it.
 
-        Squares may be too large for float16. A sum that takes them in takes in nothing behind.
+        Squares may overflow float16. A reduction that fuses its producers has no epilogue.
         """
-        return expr in self.exact and expr not in self.perhaps
+        return expr in self.exact and expr not in self.maybe_anchored
 
     def _half(self, expr: relax.Expr) -> relax.Expr:
-        """An operand of what computes in float16."""
-        value = self._known(expr)
+        """An operand of an operator that computes in float16."""
+        value = self._stored_operand(expr)
         if not _is(value, WIDE):
             return value
         if isinstance(value, GenericConst):
@@ -226,22 +226,22 @@ class _Converter:
         return self.builder.emit(relax.op.astype(value, HALF))
 
     def _wide(self, expr: relax.Expr) -> relax.Expr:
-        """An operand of what is not known here, which gets what it had before."""
-        value = self._known(expr)
+        """An operand of an unknown operator, in its original dtype."""
+        value = self._stored_operand(expr)
         if not _is(value, HALF):
             return value
         return self.builder.emit(relax.op.astype(value, WIDE))
 
-    def _returned(self, expr: relax.Expr) -> relax.Expr:
+    def _return_value(self, expr: relax.Expr) -> relax.Expr:
         if isinstance(expr, relax.Tuple):
-            return relax.Tuple([self._returned(each) for each in expr.fields])
+            return relax.Tuple([self._return_value(each) for each in expr.fields])
         if expr in self.tuples:
-            return self._returned(self.tuples[expr])
+            return self._return_value(self.tuples[expr])
         return self.exact[expr] if expr in self.exact else self._wide(expr)
 
 
 def operands(expr: relax.Expr) -> list[relax.Expr]:
-    """Return the tensors that a call reads; numbers are no tensors."""
+    """Return the tensors that a call reads, without scalar constants."""
     if isinstance(expr, relax.Var):
         return [expr]
     if isinstance(expr, GenericConst):
@@ -254,7 +254,7 @@ def operands(expr: relax.Expr) -> list[relax.Expr]:
 
 
 def _mapped(expr: relax.Expr, operand: Map) -> relax.Expr:
-    """Return an expression with other operands."""
+    """Return an expression with mapped operands."""
     if isinstance(expr, relax.Var | GenericConst):
         return operand(expr)
     if isinstance(expr, relax.Call):
@@ -268,7 +268,7 @@ def _mapped(expr: relax.Expr, operand: Map) -> relax.Expr:
 
 
 def is_prefix(expr: relax.Expr) -> bool:
-    """Whether a call cuts off what is behind, as for channels that were padded."""
+    """Whether a call slices off the end of its input, such as padded channels."""
     if name_of(expr) != "relax.strided_slice":
         return False
     _, _, begin, _, *strides = expr.args
@@ -285,12 +285,12 @@ def _is(expr: relax.Expr, dtype: str) -> bool:
 
 
 def _fits_half(call: relax.Call) -> bool:
-    """Whether float16 holds the call's constants as exactly as any number."""
+    """Whether the call's constants are in the normal range of float16."""
     values = [x.value.numpy() for x in call.args if isinstance(x, GenericConst)]
     values += [np.asarray(x.value) for x in call.args if isinstance(x, tirx.FloatImm)]
     magnitudes = [np.abs(x[x != 0]) for x in values if x.dtype.kind == "f"]
-    least = np.finfo(np.float16).tiny
-    return all(((x >= least) & (x <= _MOST)).all() for x in magnitudes)
+    smallest = np.finfo(np.float16).tiny
+    return all(((x >= smallest) & (x <= _FLOAT16_MAX)).all() for x in magnitudes)
 
 
 def _half_constant(constant: GenericConst) -> GenericConst:
@@ -298,5 +298,5 @@ def _half_constant(constant: GenericConst) -> GenericConst:
 
 
 def _in_range(values: np.ndarray) -> np.ndarray:
-    """Keep finite values finite in float16: a mask's -1e9 must not become NaN times zero."""
-    return np.where(np.isfinite(values), np.clip(values, -_MOST, _MOST), values)
+    """Clip finite values to the range of float16: a mask's -1e9 must not become infinite."""
+    return np.where(np.isfinite(values), np.clip(values, -_FLOAT16_MAX, _FLOAT16_MAX), values)

@@ -1,4 +1,4 @@
-"""How each operator is written for inputs that are stored in another layout."""
+"""Layout rules: how each operator is rewritten for inputs in another layout."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from tvm import relax
 
 from tvm_eff.passes.relax import reshaping
-from tvm_eff.passes.relax._calls import integers, name_of, remade, shape_of
+from tvm_eff.passes.relax._calls import integers, name_of, rebuild_call, shape_of
 from tvm_eff.passes.relax.depthwise_transposed import depthwise_transposed
 from tvm_eff.passes.relax.layouts import Layout, Values, channels_last, is_plain, plain
 
@@ -18,34 +18,34 @@ _SPATIAL = {3: "W", 4: "HW", 5: "DHW"}
 
 
 def tensor_of(values: Values, value: relax.Expr) -> Result:
-    """Return an expression that computes `value`, and the layout it computes it in."""
+    """Return an expression that computes `value`, and its layout."""
     shape = shape_of(value)
     if isinstance(value, relax.Call):
         rule = RULES.get(name_of(value))
         found = rule(values, value) if rule is not None else None
         if found is not None:
             return found
-        value = remade(value, [_argument(values, arg) for arg in value.args])
+        value = rebuild_call(value, [_argument(values, arg) for arg in value.args])
     return value, plain(len(shape or ()))
 
 
 def tuple_of(values: Values, value: relax.Expr) -> tuple[relax.Expr, Layout | None]:
-    """Return an expression for what is a tuple, and its tensors' layout."""
+    """Return an expression that computes a tuple, and its tensors' layout."""
     if name_of(value) == "relax.split":
         data = value.args[0]
-        layout = _followed(values, [data], shape_of(data))
+        layout = _layout_to_follow(values, [data], shape_of(data))
         if layout is not None:
             axis = _stored_axis(layout, value.attrs.axis)
-            return remade(value, [values.get(data, layout)], axis=axis), layout
+            return rebuild_call(value, [values.get(data, layout)], axis=axis), layout
     if isinstance(value, relax.Call):
-        value = remade(value, [_argument(values, arg) for arg in value.args])
+        value = rebuild_call(value, [_argument(values, arg) for arg in value.args])
     elif isinstance(value, (relax.Tuple, relax.Var)):
         value = values.plain(value)
     return value, None
 
 
 def permuted(values: Values, call: relax.Call) -> dict[Layout, relax.Expr]:
-    """Return in which layouts a permutation is there already: those of its input."""
+    """Return a permutation in the layouts of its input, without moving data if possible."""
     data = call.args[0]
     rank = len(call.ty.shape)
     axes = _axes(call.attrs.axes, rank) if call.attrs.axes else list(reversed(range(rank)))
@@ -56,16 +56,16 @@ def permuted(values: Values, call: relax.Call) -> dict[Layout, relax.Expr]:
     }
     if found:
         return found
-    stored = values.builder.emit(remade(call, [values.plain(data)]))
+    stored = values.builder.emit(rebuild_call(call, [values.plain(data)]))
     return {plain(rank): stored}
 
 
 def _argument(values: Values, arg: relax.Expr) -> relax.Expr:
-    is_value = isinstance(arg, (relax.Var, relax.Tuple)) and shape_or_tuple(arg)
+    is_value = isinstance(arg, (relax.Var, relax.Tuple)) and is_tensor_or_tuple(arg)
     return values.plain(arg) if is_value else arg
 
 
-def shape_or_tuple(arg: relax.Expr) -> bool:
+def is_tensor_or_tuple(arg: relax.Expr) -> bool:
     """Whether `arg` is a tensor, or a tuple that may hold tensors."""
     return isinstance(arg, relax.Tuple) or isinstance(arg.ty, (relax.TensorType, relax.TupleType))
 
@@ -78,10 +78,10 @@ def _stored_axis(layout: Layout, axis: int) -> int:
     return layout.order.index(int(axis) % len(layout.order))
 
 
-def _followed(
+def _layout_to_follow(
     values: Values, operands: Sequence[relax.Expr], shape: tuple[int, ...] | None
 ) -> Layout | None:
-    """Return the layout to follow: that of the first operand that is not stored as written."""
+    """Return the layout of the first operand that is not stored in logical order."""
     own = None
     for operand in operands:
         its = shape_of(operand)
@@ -91,7 +91,7 @@ def _followed(
         if not is_plain(layout, its) and (layout.factors is None or its == shape):
             return layout
         if its == shape and layout != plain(len(shape)):
-            # One position alone: stored as written, and called channels-last all the same.
+            # A single position: in logical order and channels-last at once.
             own = own or layout
     return own
 
@@ -105,11 +105,11 @@ def _window(values: Values, call: relax.Call) -> Result | None:
         return None
     stored = f"N{spatial}C"
     out = {"out_layout": stored} if hasattr(call.attrs, "out_layout") else {}
-    return remade(call, [values.get(data, layout), *rest], layout=stored, **out), layout
+    return rebuild_call(call, [values.get(data, layout), *rest], layout=stored, **out), layout
 
 
 def _adaptive_pooling(values: Values, call: relax.Call) -> Result | None:
-    """Pooling to a given size: ordinary pooling where the parts are equal."""
+    """Adaptive pooling: ordinary pooling where the windows have equal sizes."""
     data = call.args[0]
     shape, outputs = shape_of(data), shape_of(call)
     rank = len(shape or ())
@@ -127,13 +127,13 @@ def _adaptive_pooling(values: Values, call: relax.Call) -> Result | None:
 
 
 def _convolution(values: Values, call: relax.Call) -> Result | None:
-    """Convolution: channels-last, the weight with the input channels last too."""
+    """Convolution: channels-last, in the weight too."""
     data, weight = call.args
     rank = len(data.ty.shape)
     layout, spatial = channels_last(rank), _SPATIAL[rank]
     if call.attrs.data_layout != f"NC{spatial}" or call.attrs.kernel_layout != f"OI{spatial}":
         return None
-    stored = remade(
+    stored = rebuild_call(
         call,
         [values.get(data, layout), values.get(weight, layout)],
         data_layout=f"N{spatial}C",
@@ -144,9 +144,9 @@ def _convolution(values: Values, call: relax.Call) -> Result | None:
 
 
 def _elementwise(values: Values, call: relax.Call) -> Result | None:
-    """Element by element, with broadcasting."""
+    """Elementwise operators, with broadcasting."""
     shape = shape_of(call)
-    layout = _followed(values, call.args, shape)
+    layout = _layout_to_follow(values, call.args, shape)
     if layout is None or shape is None:
         return None
     operands = []
@@ -155,18 +155,18 @@ def _elementwise(values: Values, call: relax.Call) -> Result | None:
         if own is None or len(own) > len(shape):
             operands.append(operand)
             continue
-        operands.append(_stretched(values, operand, own, shape, layout))
-    return remade(call, operands), layout
+        operands.append(_broadcastable(values, operand, own, shape, layout))
+    return rebuild_call(call, operands), layout
 
 
-def _stretched(
+def _broadcastable(
     values: Values,
     operand: relax.Expr,
     own: tuple[int, ...],
     shape: tuple[int, ...],
     layout: Layout,
 ) -> relax.Expr:
-    """Return an operand in a layout it can be broadcast in."""
+    """Return an operand in a layout in which it broadcasts."""
     if all(n == 1 for n in own):
         return values.plain(operand)
     if layout.factors is not None and own[-1] == 1:
@@ -179,18 +179,18 @@ def _stretched(
 
 
 def _along_axis(values: Values, call: relax.Call) -> Result | None:
-    """What keeps the shape and works along one axis, named by ``axis``."""
+    """Shape-preserving operators along one axis, the attribute ``axis``."""
     data, *rest = call.args
     layout = _unflattened(values, data)
     if layout is None:
         return None
     axis = _stored_axis(layout, call.attrs.axis)
     others = [_argument(values, arg) for arg in rest]
-    return remade(call, [values.get(data, layout), *others], axis=axis), layout
+    return rebuild_call(call, [values.get(data, layout), *others], axis=axis), layout
 
 
 def _normalization(values: Values, call: relax.Call) -> Result | None:
-    """Group and instance norm, whose weights are one number a channel; layer norm of one axis."""
+    """Group and instance norm, with one weight per channel; layer norm over one axis."""
     data, *rest = call.args
     layout = _unflattened(values, data)
     axes = [int(a) for a in call.attrs.axes]
@@ -201,7 +201,7 @@ def _normalization(values: Values, call: relax.Call) -> Result | None:
     if of_channels:
         changed["channel_axis"] = _stored_axis(layout, call.attrs.channel_axis)
     others = [_argument(values, arg) for arg in rest]
-    return remade(call, [values.get(data, layout), *others], **changed), layout
+    return rebuild_call(call, [values.get(data, layout), *others], **changed), layout
 
 
 def _concat(values: Values, call: relax.Call) -> Result | None:
@@ -214,7 +214,7 @@ def _concat(values: Values, call: relax.Call) -> Result | None:
     if layout is None:
         return None
     stored = relax.Tuple([values.get(f, layout) for f in fields.fields])
-    return remade(call, [stored], axis=_stored_axis(layout, call.attrs.axis)), layout
+    return rebuild_call(call, [stored], axis=_stored_axis(layout, call.attrs.axis)), layout
 
 
 def _strided_slice(values: Values, call: relax.Call) -> Result | None:
@@ -230,7 +230,7 @@ def _strided_slice(values: Values, call: relax.Call) -> Result | None:
 
 
 def _take(values: Values, call: relax.Call) -> Result | None:
-    """A choice of positions along one axis, as in padding by reflection."""
+    """Indexing along one axis, as in reflection padding."""
     data, index = call.args
     layout = _unflattened(values, data)
     if layout is None or call.attrs.axis is None or len(shape_of(index) or ()) != 1:
@@ -239,7 +239,7 @@ def _take(values: Values, call: relax.Call) -> Result | None:
     if index.ty.dtype == "int64":
         chosen = values.builder.emit(relax.op.astype(chosen, "int32"))
     axis = _stored_axis(layout, call.attrs.axis)
-    return remade(call, [values.get(data, layout), chosen], axis=axis), layout
+    return rebuild_call(call, [values.get(data, layout), chosen], axis=axis), layout
 
 
 def _pad(values: Values, call: relax.Call) -> Result | None:
@@ -248,11 +248,11 @@ def _pad(values: Values, call: relax.Call) -> Result | None:
         return None
     width = [int(n) for n in call.attrs.pad_width]
     stored = [n for d in layout.order for n in width[2 * d : 2 * d + 2]]
-    return remade(call, [values.get(call.args[0], layout)], pad_width=stored), layout
+    return rebuild_call(call, [values.get(call.args[0], layout)], pad_width=stored), layout
 
 
 def _reduction(values: Values, call: relax.Call) -> Result | None:
-    """A sum, mean or maximum over some axes."""
+    """Reductions over some axes."""
     data = call.args[0]
     layout = _unflattened(values, data)
     if layout is None or call.attrs.axis is None:
@@ -263,7 +263,7 @@ def _reduction(values: Values, call: relax.Call) -> Result | None:
     reduced = [int(axis) % rank] if single else _axes(axis, rank)
     stored_axes = sorted(layout.order.index(a) for a in reduced)
     stored = values.get(data, layout)
-    result = remade(call, [stored], axis=stored_axes[0] if single else stored_axes)
+    result = rebuild_call(call, [stored], axis=stored_axes[0] if single else stored_axes)
     if call.attrs.keepdims:
         return result, layout
     kept = [d for d in range(rank) if d not in reduced]
@@ -271,7 +271,7 @@ def _reduction(values: Values, call: relax.Call) -> Result | None:
 
 
 def _matmul(values: Values, call: relax.Call) -> Result | None:
-    """A dense layer behind a flattening: the rows of its weight are put in the stored order."""
+    """A dense layer after a flatten: the rows of its weight are permuted to the stored order."""
     data, weight = call.args
     layout = values.preferred(data)
     shape = shape_of(weight)
@@ -282,11 +282,13 @@ def _matmul(values: Values, call: relax.Call) -> Result | None:
     apart = emit(relax.op.reshape(values.plain(weight), (*inner, outputs)))
     order = [d - 1 for d in layout.order[1:]]
     turned = emit(relax.op.permute_dims(apart, [*order, len(inner)]))
-    return remade(call, [values.get(data, layout), emit(relax.op.reshape(turned, shape))]), plain(2)
+    return rebuild_call(
+        call, [values.get(data, layout), emit(relax.op.reshape(turned, shape))]
+    ), plain(2)
 
 
 def _unflattened(values: Values, data: relax.Expr) -> Layout | None:
-    layout = _followed(values, [data], shape_of(data))
+    layout = _layout_to_follow(values, [data], shape_of(data))
     return None if layout is None or layout.factors is not None else layout
 
 
@@ -330,4 +332,4 @@ _GROUPS: dict[Rule, list[str]] = {
 RULES: dict[str, Rule] = {
     f"relax.{name}": rule for rule, names in _GROUPS.items() for name in names
 }
-"""The operators that follow their input's layout, or ask for one."""
+"""The operators that follow their input's layout, or require one."""

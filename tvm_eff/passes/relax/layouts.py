@@ -1,4 +1,4 @@
-"""In which layouts the values of a network exist, and how one is made from another."""
+"""The layouts in which the values of a network are available, and conversions between them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Layout:
-    """How a tensor is stored.
+    """The storage layout of a tensor.
 
     Attributes
     ----------
     order
-        The tensor's dimensions in the order they are stored, as ``permute_dims`` takes
-        them. Channels-last is (0, 2, 3, 1).
+        The tensor's dimensions in storage order, as ``permute_dims`` takes them.
+        Channels-last is (0, 2, 3, 1).
     factors
-        None, or the shape of which the tensor is the flattened form (N, C, H, W for a
-        matrix of N rows): then `order` is of those dimensions, and the tensor is
-        stored flattened again, a row still a row.
+        None, or the shape before the tensor was flattened into a matrix (N, C, H, W for N
+        rows): then `order` permutes those dimensions, and each row is stored flattened in
+        that order.
     """
 
     order: tuple[int, ...]
@@ -31,29 +31,29 @@ class Layout:
 
 
 def plain(rank: int) -> Layout:
-    """Return the layout in which dimensions are stored as they are written."""
+    """Return the layout in which dimensions are stored in logical order."""
     return Layout(tuple(range(rank)))
 
 
 def channels_last(rank: int) -> Layout:
-    """Return the layout of batch, positions, channel."""
+    """Return the layout of batch, spatial dimensions, channel."""
     return Layout((0, *range(2, rank), 1))
 
 
 def is_plain(layout: Layout, shape: Shape) -> bool:
-    """Whether storing in `layout` stores the elements as they are written."""
+    """Whether `layout` stores the elements in logical order."""
     significant = [d for d in layout.order if (layout.factors or shape)[d] != 1]
     return significant == sorted(significant)
 
 
 @dataclass
 class Values:
-    """The tensors a function has computed so far, each in one layout or several.
+    """The tensors that a function has computed so far, each in one or more layouts.
 
     Attributes
     ----------
     builder
-        Where changes of layout are emitted, at most one a tensor and layout.
+        Emits layout conversions, at most one per tensor and layout.
     """
 
     builder: relax.BlockBuilder
@@ -61,11 +61,11 @@ class Values:
     _tuples: dict[relax.Var, tuple[relax.Expr, Layout | None]] = field(default_factory=dict)
 
     def define(self, var: relax.Var, stored: dict[Layout, relax.Expr]) -> None:
-        """Note that the function's `var` is there; the first layout is the one to prefer."""
+        """Record the layouts of `var`; the first one is preferred."""
         self._known[var] = stored
 
     def define_tuple(self, var: relax.Var, stored: relax.Expr, layout: Layout | None) -> None:
-        """Note a tuple, whose tensors are all in one layout (None: as written)."""
+        """Record a tuple whose tensors share one layout (None: logical order)."""
         self._tuples[var] = (stored, layout)
 
     def tuple_of(self, var: relax.Expr) -> tuple[relax.Expr, Layout | None]:
@@ -73,16 +73,16 @@ class Values:
         return self._tuples.get(var, (var, None))
 
     def all(self, expr: relax.Expr) -> dict[Layout, relax.Expr]:
-        """Return the layouts in which `expr` is there."""
+        """Return `expr` in each layout in which it is available."""
         written = {plain(len(shape_of(expr) or ())): expr}
         return self._known.setdefault(expr, written) if isinstance(expr, relax.Var) else written
 
     def preferred(self, expr: relax.Expr) -> Layout:
-        """Return the layout `expr` was computed in."""
+        """Return the layout that `expr` was computed in."""
         return next(iter(self.all(expr)))
 
     def plain(self, expr: relax.Expr) -> relax.Expr:
-        """Return `expr` as the function has it."""
+        """Return `expr` in logical order."""
         if isinstance(expr, relax.Tuple):
             return relax.Tuple([self.plain(each) for each in expr.fields])
         if isinstance(expr, relax.Var) and expr in self._tuples:
@@ -91,13 +91,13 @@ class Values:
         return expr if shape is None else self.get(expr, plain(len(shape)))
 
     def get(self, expr: relax.Expr, layout: Layout) -> relax.Expr:
-        """Return `expr` in a layout."""
+        """Return `expr` in `layout`, converted if necessary."""
         stored = self.all(expr)
         if layout not in stored:
             shape = shape_of(expr)
             assert shape is not None, "only tensors have layouts"
             source = next(iter(stored))
-            stored[layout] = self._changed(stored[source], shape, source, layout)
+            stored[layout] = self._converted(stored[source], shape, source, layout)
         return stored[layout]
 
     def _plain_tuple(self, var: relax.Var) -> relax.Expr:
@@ -108,10 +108,10 @@ class Values:
         for number, ty in enumerate(var.ty.fields):
             shape = tuple(int(n) for n in ty.shape)
             each = self.builder.emit(relax.TupleGetItem(stored, number))
-            fields.append(self._changed(each, shape, layout, plain(len(shape))))
+            fields.append(self._converted(each, shape, layout, plain(len(shape))))
         return relax.Tuple(fields)
 
-    def _changed(
+    def _converted(
         self, stored: relax.Expr, shape: Shape, source: Layout, wanted: Layout
     ) -> relax.Expr:
         if source == wanted:
@@ -122,12 +122,12 @@ class Values:
             stored = self._reshaped(stored, inner)
             order = tuple(range(len(inner)))
             stored = self._permuted(stored, source.factors, source.order, order)
-            return self._changed(self._reshaped(stored, shape), shape, as_written, wanted)
+            return self._converted(self._reshaped(stored, shape), shape, as_written, wanted)
         if wanted.factors is not None and source.factors is None:
-            # The rows may be one, where a matrix is stretched by broadcasting.
+            # There may be a single row, where a matrix is broadcast.
             inner = (shape[0], *wanted.factors[1:])
             written = tuple(range(len(inner)))
-            stored = self._changed(stored, shape, source, plain(len(shape)))
+            stored = self._converted(stored, shape, source, plain(len(shape)))
             stored = self._permuted(self._reshaped(stored, inner), inner, written, wanted.order)
             return self._reshaped(stored, shape)
         if source.factors is not None:
@@ -140,7 +140,7 @@ class Values:
     def _permuted(
         self, stored: relax.Expr, shape: Shape, source: Shape, wanted: Shape
     ) -> relax.Expr:
-        """Permute a tensor stored in the order `source`; `shape` is as written."""
+        """Permute a tensor stored in the order `source`; `shape` is in logical order."""
         if source == wanted:
             return stored
         significant = [[d for d in order if shape[d] != 1] for order in (source, wanted)]

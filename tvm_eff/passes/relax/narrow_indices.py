@@ -1,8 +1,8 @@
-"""Count loops in 32 bits, where the data are not 64-bit integers themselves.
+"""Narrow loop indices to 32 bits in functions without 64-bit integer data.
 
-Loop partitioning loses its hint when a loop's variable is narrowed later on.
-TVM's pass refuses functions that hold 64-bit integers, such as token ids or the
-positions ``argmax`` returns; those are left alone.
+Loop partitioning loses its hint when a loop variable is narrowed later. TVM's pass
+rejects functions with 64-bit integer data, such as token ids or the indices that
+``argmax`` returns; those keep 64-bit indices.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Round the output channels of convolutions up to whole vectors.
+"""Pad the output channels of convolutions to whole vectors.
 
-A layer of 1000 classes is 62.5 vectors of 16: no tile divides it, and LLVM makes
-poor code of odd vectors. With the weight padded by zeros it is 63 whole vectors,
-and the extra channels are cut off behind. Where that would add more than a tenth
-of the work, the layer is left as it is.
+A layer of 1000 classes is 62.5 vectors of 16: no tile divides it, and LLVM generates
+poor code for odd vectors. With the weight padded by zeros it is 63 whole vectors, and
+the extra channels are sliced off afterwards. A layer to which that would add more than
+a tenth of the work is not padded.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import tvm
 from tvm import relax
 from tvm.relax.dpl import is_op, rewrite_call, wildcard
 
-MOST_EXTRA = 0.1
+MAX_EXTRA = 0.1
+"""Largest fraction of channels that padding may add."""
 
 
 def pad_channels(lanes: int) -> tvm.transform.Pass:
-    """Return the pass for vectors of `lanes` values.
+    """Return the pass for vectors of `lanes` elements.
 
     It expects channels-last convolutions with weights in OHWI.
     """
@@ -26,7 +27,7 @@ def pad_channels(lanes: int) -> tvm.transform.Pass:
     def rewrite(call: relax.Call, matches: dict[object, relax.Expr]) -> relax.Expr:
         channels = int(call.ty.shape[3])
         padded = -(-channels // lanes) * lanes
-        wasteful = padded - channels > MOST_EXTRA * channels
+        wasteful = padded - channels > MAX_EXTRA * channels
         if padded == channels or wasteful or call.attrs.groups != 1:
             return call
         wide = relax.op.nn.pad(matches[weight], [0, padded - channels, 0, 0, 0, 0, 0, 0])

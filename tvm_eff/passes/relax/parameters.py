@@ -1,4 +1,4 @@
-"""Compute ahead of time what depends on parameters alone."""
+"""Evaluate at compile time what depends on parameters alone."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _LIFTED = "main_transform_params"
 def evaluate_parameters(
     mod: tvm.IRModule, params: Sequence[np.ndarray]
 ) -> tuple[tvm.IRModule, list[np.ndarray]]:
-    """Run the function that LiftTransformParams split off, on this machine.
+    """Run the parameter transform that LiftTransformParams split off, on this machine.
 
     Parameters
     ----------
     mod
         A module as LiftTransformParams leaves it.
     params
-        The parameters before.
+        The parameters before the transform.
 
     Returns
     -------
     tuple
-        The module without that function, and the parameters its ``main`` takes.
+        The module without the transform, and the parameters of its ``main``.
     """
     lifted = mod.clone()
     lifted["main"] = mod[_LIFTED].with_attr("global_symbol", "main")

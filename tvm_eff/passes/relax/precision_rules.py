@@ -1,17 +1,19 @@
-"""How operators are computed where activations are stored as float16.
+"""The precision in which operators are computed where activations are stored as float16.
 
-What is in none of these tables is computed in float32, in a kernel of its own.
+Operators in none of these tables are computed in float32, in separate kernels.
 """
 
 from __future__ import annotations
 
-# Sums of products, whose operator has a dtype for its sums.
-SUMS = frozenset(f"relax.{name}" for name in ("matmul", "nn.conv1d", "nn.conv2d", "nn.conv3d"))
+# Sums of products, whose operators have an accumulation dtype.
+CONTRACTIONS = frozenset(
+    f"relax.{name}" for name in ("matmul", "nn.conv1d", "nn.conv2d", "nn.conv3d")
+)
 
-# Sums over axes.
+# Reductions by addition or multiplication.
 REDUCTIONS = frozenset(f"relax.{name}" for name in ("mean", "prod", "std", "sum", "variance"))
 
-# Computed in float16 with one rounding or none; where a sum comes before them, in float32.
+# In float16, with at most one rounding; in float32 as the epilogue of a sum.
 ELEMENTWISE = frozenset(
     f"relax.{name}"
     for name in (
@@ -20,8 +22,8 @@ ELEMENTWISE = frozenset(
     )
 )
 
-# They choose or move values and compute none.
-MOVES = frozenset(
+# Select or move values without arithmetic.
+DATA_MOVEMENT = frozenset(
     f"relax.{name}"
     for name in (
         *("broadcast_to", "concat", "expand_dims", "flatten", "flip", "gather_elements"),
@@ -31,8 +33,8 @@ MOVES = frozenset(
     )
 )
 
-# So do these, in a kernel of their own.
-EXTREMES = frozenset(
+# The same, but in separate kernels.
+MIN_MAX_REDUCTIONS = frozenset(
     f"relax.{name}"
     for name in (
         *("argmax", "argmin", "max", "min"),
@@ -40,13 +42,13 @@ EXTREMES = frozenset(
     )
 )
 
-# The same values under another shape.
+# Change the shape only.
 VIEWS = frozenset(
     f"relax.{name}" for name in ("expand_dims", "flatten", "permute_dims", "reshape", "squeeze")
 )
 
-# Each element for itself, in float32.
-FUNCTIONS = frozenset(
+# Elementwise, in float32.
+FLOAT32_FUNCTIONS = frozenset(
     f"relax.{name}"
     for name in (
         *("acos", "acosh", "asin", "asinh", "atan", "atanh", "ceil", "cos", "cosh", "divide"),

@@ -1,4 +1,4 @@
-"""Reshaping a tensor that is stored in another layout, without putting it in order first."""
+"""Reshapes of a tensor in another layout, without converting it to logical order first."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Group = tuple[list[int], list[int]]
 def reshaped(values: Values, call: relax.Call) -> tuple[relax.Expr, Layout] | None:
     """Rewrite a reshape, squeeze, expand_dims or flatten.
 
-    Dimensions that only split or join keep their place in the order; where those to be
-    joined are stored apart, they are brought together. Flattened rows are left in the
-    order they are stored, for a dense layer that takes them so.
+    Dimensions that are only split or merged keep their position in the layout; dimensions
+    to be merged that are not adjacent are permuted first. Flattened rows keep their stored
+    order, for a dense layer whose weight can be permuted instead.
     """
     data = call.args[0]
     shape, wanted = shape_of(data), shape_of(call)
@@ -41,7 +41,7 @@ def _flattens_rows(layout: Layout, shape: Shape, wanted: Shape) -> bool:
 
 
 def _groups(shape: Shape, wanted: Shape) -> list[Group]:
-    """Return which dimensions become which: the smallest groups with equal products."""
+    """Return the smallest groups of input and output dimensions with equal products."""
     sources = [d for d, n in enumerate(shape) if n != 1]
     targets = [d for d, n in enumerate(wanted) if n != 1]
     groups: list[Group] = []
@@ -64,9 +64,9 @@ def _regrouped(
 ) -> tuple[relax.Expr, Layout]:
     group_of = {d: number for number, (left, _) in enumerate(groups) for d in left}
     significant = [d for d in layout.order if d in group_of]
-    # A group stands where the innermost of its dimensions is stored.
-    places = {group_of[d]: place for place, d in enumerate(significant)}
-    arranged = sorted(places, key=lambda number: places[number])
+    # A group is positioned where the innermost of its dimensions is stored.
+    positions = {group_of[d]: position for position, d in enumerate(significant)}
+    arranged = sorted(positions, key=lambda number: positions[number])
     joined = [d for number in arranged for d in groups[number][0]]
     if joined != significant:
         unit = [d for d in layout.order if d not in group_of]
@@ -77,10 +77,10 @@ def _regrouped(
 
 
 def _with_unit(order: list[int], shape: Shape) -> tuple[int, ...]:
-    """Put dimensions of one element behind the dimension they are written behind."""
+    """Insert dimensions of extent one after the dimension that precedes them logically."""
     whole = list(order)
     for dimension, extent in enumerate(shape):
         if extent == 1:
-            place = whole.index(dimension - 1) + 1 if dimension else 0
-            whole.insert(place, dimension)
+            position = whole.index(dimension - 1) + 1 if dimension else 0
+            whole.insert(position, dimension)
     return tuple(whole)

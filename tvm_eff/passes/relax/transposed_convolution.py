@@ -1,11 +1,11 @@
-"""Write a transposed convolution as a convolution and a rearrangement of its channels.
+"""Rewrite a transposed convolution as a convolution and a depth-to-space rearrangement.
 
-With a stride of `s`, output positions fall into `s` phases, and those of one phase see
-the same part of the kernel: an ordinary convolution. All phases together are one
-convolution with `s` times the output channels a dimension, whose channels are then laid
-out as positions (Shi et al.: Is the deconvolution layer the same as a convolutional
-layer?, 2016). No multiplication by a zero between the input's elements is left; a kernel
-that is no multiple of the stride is padded. A depthwise one is left to
+With a stride of `s`, output positions fall into `s` phases per dimension, and those of one
+phase read the same part of the kernel: an ordinary convolution. All phases together are one
+convolution with `s` times the output channels per dimension, whose channels are then
+rearranged to positions (Shi et al.: Is the deconvolution layer the same as a convolutional
+layer?, 2016). No multiplication by an inserted zero remains; a kernel that is not a multiple
+of the stride is padded. Depthwise ones are left to
 :mod:`tvm_eff.passes.relax.depthwise_transposed`.
 """
 
@@ -28,7 +28,7 @@ CONVOLUTIONS = {
 
 @tvm.ir.transform.module_pass(opt_level=0, name="TransposedConvolution")
 def rewrite_transposed_convolution(mod: tvm.IRModule, _: tvm.transform.PassContext) -> tvm.IRModule:
-    """Replace every transposed convolution of ``main``."""
+    """Rewrite every transposed convolution of ``main``."""
     mod = mod.clone()
     mod["main"] = _Rewriter(mod).visit_expr(mod["main"])
     return mod
@@ -43,7 +43,7 @@ class Dimension:
     size
         Elements of the input.
     kernel
-        Elements of the kernel, the gaps of a dilation included.
+        Elements of the dilated kernel.
     stride, padding, outputs
         As for the transposed convolution.
     """
@@ -55,13 +55,13 @@ class Dimension:
     outputs: int
 
     @property
-    def taps(self) -> int:
-        """Elements of the kernel that one phase sees, padded to a whole number."""
+    def phase_kernel_size(self) -> int:
+        """Kernel elements of one phase, rounded up."""
         return -(-self.kernel // self.stride)
 
     @property
     def first(self) -> int:
-        """The input element, in strides, at which the first output starts."""
+        """The input element, in strides, of the first output."""
         return self.padding // self.stride
 
     @property
@@ -71,18 +71,18 @@ class Dimension:
 
     @property
     def begin(self) -> int:
-        """Elements to cut off in front of the rearranged output."""
+        """Elements to slice off before the rearranged output."""
         return self.padding % self.stride
 
     @property
     def before(self) -> int:
-        """Padding (if negative, cropping) in front of the input."""
-        return self.taps - 1 - self.first
+        """Padding (if negative, cropping) before the input."""
+        return self.phase_kernel_size - 1 - self.first
 
     @property
     def after(self) -> int:
-        """Padding (if negative, cropping) behind the input."""
-        return self.count + self.taps - 1 - self.before - self.size
+        """Padding (if negative, cropping) after the input."""
+        return self.count + self.phase_kernel_size - 1 - self.before - self.size
 
 
 def dimensions_of(call: relax.Call) -> list[Dimension]:
@@ -103,7 +103,7 @@ def dimensions_of(call: relax.Call) -> list[Dimension]:
 
 
 def is_depthwise(call: relax.Call) -> bool:
-    """Whether each channel is by itself, and the kernel has no gaps."""
+    """Whether it is depthwise without dilation."""
     weight = shape_of(call.args[1])
     dense = all(int(d) == 1 for d in call.attrs.dilation)
     return bool(weight and dense and weight[1] == 1 and weight[0] == int(call.attrs.groups) > 1)
@@ -137,7 +137,7 @@ class _Rewriter(PyExprMutator):
     def _dilated(
         self, weight: relax.Expr, shape: tuple[int, ...], dilation: list[int]
     ) -> relax.Expr:
-        """Spread the kernel's elements, zeros between."""
+        """Dilate the kernel with zeros."""
         emit = self.builder_.emit
         for axis, step in enumerate(dilation, start=2):
             if step == 1:
@@ -161,24 +161,26 @@ class _Rewriter(PyExprMutator):
         width = [0, 0, 0, 0]
         split: list[int] = []
         for each in dimensions:
-            width += [0, each.taps * each.stride - each.kernel]
-            split += [each.taps, each.stride]
+            width += [0, each.phase_kernel_size * each.stride - each.kernel]
+            split += [each.phase_kernel_size, each.stride]
         weight = emit(relax.op.nn.pad(weight, width))
         weight = emit(relax.op.reshape(weight, (groups, inputs, outputs, *split)))
-        taps = [3 + 2 * i for i in range(len(dimensions))]
-        for axis in taps:
+        kernel_axes = [3 + 2 * i for i in range(len(dimensions))]
+        for axis in kernel_axes:
             weight = emit(relax.op.flip(weight, axis))
-        phases = [axis + 1 for axis in taps]
-        weight = emit(relax.op.permute_dims(weight, [0, *phases, 2, 1, *taps]))
+        phases = [axis + 1 for axis in kernel_axes]
+        weight = emit(relax.op.permute_dims(weight, [0, *phases, 2, 1, *kernel_axes]))
         channels = groups * outputs
         for each in dimensions:
             channels *= each.stride
-        return emit(relax.op.reshape(weight, (channels, inputs, *[d.taps for d in dimensions])))
+        return emit(
+            relax.op.reshape(weight, (channels, inputs, *[d.phase_kernel_size for d in dimensions]))
+        )
 
     def _cropped(self, data: relax.Expr, before: list[int], after: list[int]) -> relax.Expr:
-        """Cut off what no output sees: negative padding."""
+        """Crop what no output reads: negative padding."""
         shape = shape_of(data)
-        assert shape is not None, "asked for before"
+        assert shape is not None, "weights and inputs have fixed shapes"
         cut = [i for i in range(len(before)) if before[i] < 0 or after[i] < 0]
         if not cut:
             return data
@@ -194,7 +196,7 @@ class _Rewriter(PyExprMutator):
         dimensions: list[Dimension],
         groups: int,
     ) -> relax.Expr:
-        """Lay the phases out as positions, and cut the output to its size."""
+        """Rearrange the phases to positions, and slice the output to its size."""
         emit = self.builder_.emit
         strides = [d.stride for d in dimensions]
         if all(stride == 1 for stride in strides):

@@ -1,7 +1,7 @@
-"""Make numbers of conditions by selection, not by conversion.
+"""Lower casts from bool to selects.
 
-A condition on the elements of a vector is -1 where it holds in OpenCL, and converted to a
-number it stays -1: TVM takes it for 1, as it is outside of vectors.
+A vector comparison in OpenCL yields -1 for true, which a cast to a number keeps; TVM expects
+1, as scalar comparisons yield.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from tvm import tirx
 
 
 @tirx.transform.prim_func_pass(opt_level=0)
-def select_numbers(func: tirx.PrimFunc, _mod: tvm.IRModule, _ctx: object) -> tirx.PrimFunc:
-    """Replace the conversions of conditions in `func` by selections."""
+def lower_bool_casts(func: tirx.PrimFunc, _mod: tvm.IRModule, _ctx: object) -> tirx.PrimFunc:
+    """Replace the casts from bool in `func` by selects."""
 
     def select(cast: tirx.Cast) -> tvm.ir.Expr:
         if str(cast.value.ty.dtype) != "bool":

@@ -1,9 +1,8 @@
-"""Let kernels read and write tensors at any address that their elements may have.
+"""Relax the alignment that kernels assume of their arguments to that of the elements.
 
-TVM has LLVM take every tensor to be at a multiple of 64 bytes, where its own are. An array
-of numpy's often is not, and would have to be copied first. No processor that TVM compiles
-vectors for needs it: loads and stores of vectors are as fast wherever the data happen to be
-aligned.
+TVM promises LLVM that every tensor is 64-byte aligned, as its own allocations are. NumPy
+arrays often are not, and would have to be copied first. No processor that TVM vectorizes for
+needs the promise: unaligned vector instructions are as fast on aligned data.
 """
 
 from __future__ import annotations
@@ -16,18 +15,18 @@ _BITS_OF_BYTE = 8
 
 
 @tirx.transform.prim_func_pass(opt_level=0)
-def accept_any_address(func: tirx.PrimFunc, _mod: tvm.IRModule, _ctx: object) -> tirx.PrimFunc:
-    """Have the arguments of `func` aligned as their elements are, and no further."""
-    return func.with_body(_rebuilt(func.body))
+def relax_pointer_alignment(func: tirx.PrimFunc, _mod: tvm.IRModule, _ctx: object) -> tirx.PrimFunc:
+    """Assume no more than element alignment of the arguments of `func`."""
+    return func.with_body(_relax_alignment(func.body))
 
 
-def _rebuilt(stmt: tirx.Stmt) -> tirx.Stmt:
-    # Arguments are bound before anything is computed: there is no need to look into loops.
+def _relax_alignment(stmt: tirx.Stmt) -> tirx.Stmt:
+    # Arguments are bound before the first loop.
     if isinstance(stmt, tirx.SeqStmt):
-        return tirx.SeqStmt([_rebuilt(each) for each in stmt.seq])
+        return tirx.SeqStmt([_relax_alignment(each) for each in stmt.seq])
     if isinstance(stmt, tirx.AttrStmt):
         value = _element_bytes(stmt.node) if stmt.attr_key == _ALIGNMENT else stmt.value
-        return tirx.AttrStmt(stmt.node, stmt.attr_key, value, _rebuilt(stmt.body))
+        return tirx.AttrStmt(stmt.node, stmt.attr_key, value, _relax_alignment(stmt.body))
     return stmt
 
 

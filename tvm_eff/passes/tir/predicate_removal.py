@@ -1,9 +1,8 @@
-"""Drop the conditions around sums in registers that only the last, partial tile needs.
+"""Remove predicates from accumulations in registers, which only partial tiles need.
 
-Where tiles do not divide a tensor, each statement of the last one is under a condition: the
-loads, the stores, and every multiply-add between them. The sum of a position that does not
-exist harms nobody, since it is not stored: without the condition all multiply-adds are one
-block of straight code.
+Where tiles do not divide a tensor, every statement is predicated: the loads, the stores, and
+each multiply-add between them. The sum of a position out of bounds is never stored and can be
+computed anyway: without predicates all multiply-adds are one basic block.
 """
 
 from __future__ import annotations
@@ -19,19 +18,19 @@ REGISTERS = "local"
 
 
 @tirx.transform.prim_func_pass(opt_level=0)
-def drop_guards(func: tirx.PrimFunc, _mod: tvm.IRModule, _ctx: object) -> tirx.PrimFunc:
-    """Compute whatever stays in registers, whether or not it is used."""
+def remove_predicates(func: tirx.PrimFunc, _mod: tvm.IRModule, _ctx: object) -> tirx.PrimFunc:
+    """Remove the predicates of stores to registers, where that changes no result."""
     found = _Stores()
     found.visit(func.body, ())
-    if not found.guards:
+    if not found.predicates:
         return func
 
-    return func.with_body(_without_guards(func.body, found))
+    return func.with_body(_without_predicates(func.body, found))
 
 
-def _without_guards(stmt: tirx.Stmt, found: _Stores) -> tirx.Stmt:
+def _without_predicates(stmt: tirx.Stmt, found: _Stores) -> tirx.Stmt:
     def rebuilt(inner: tirx.Stmt) -> tirx.Stmt:
-        return _without_guards(inner, found)
+        return _without_predicates(inner, found)
 
     if isinstance(stmt, tirx.IfThenElse):
         then = rebuilt(stmt.then_case)
@@ -58,37 +57,37 @@ def _without_guards(stmt: tirx.Stmt, found: _Stores) -> tirx.Stmt:
 
 
 class _Stores:
-    """Under which conditions the elements of buffers in registers are written."""
+    """The stores to elements of local buffers, with their enclosing predicates."""
 
     def __init__(self) -> None:
-        self.guards: dict[tuple[Any, str], list[tuple[Any, ...]]] = defaultdict(list)
+        self.predicates: dict[tuple[Any, str], list[tuple[Any, ...]]] = defaultdict(list)
         self._kinds: dict[Any, set[str]] = defaultdict(set)
         self._bound: dict[Any, set[Any]] = {}
-        # Two names of one buffer: what is written under the other name is not known.
+        # Stores through an alias of a buffer are not tracked.
         self._has_aliases = False
 
-    def visit(self, stmt: Any, around: tuple[Any, ...]) -> None:
-        """Note the stores in `stmt`, which is under the conditions `around`."""
+    def visit(self, stmt: Any, enclosing: tuple[Any, ...]) -> None:
+        """Record the stores in `stmt`, which the predicates `enclosing` guard."""
         if isinstance(stmt, tirx.BufferStore):
             if stmt.buffer.scope() == REGISTERS:
-                self.guards[_element(stmt)].append(around)
+                self.predicates[_element(stmt)].append(enclosing)
                 self._kinds[stmt.buffer].add(_kind(stmt))
         elif isinstance(stmt, tirx.IfThenElse):
-            self.visit(stmt.then_case, (*around, stmt.condition))
+            self.visit(stmt.then_case, (*enclosing, stmt.condition))
             if stmt.else_case is not None:
-                self.visit(stmt.else_case, around)
+                self.visit(stmt.else_case, enclosing)
         elif isinstance(stmt, tirx.SeqStmt):
             for each in stmt.seq:
-                self.visit(each, around)
+                self.visit(each, enclosing)
         elif isinstance(stmt, tirx.DeclBuffer):
             self._has_aliases |= stmt.buffer.scope() == REGISTERS
         elif isinstance(stmt, tirx.Bind):
             self._bound[stmt.var] = self._variables(stmt.value)
         elif isinstance(stmt, (tirx.For, tirx.AttrStmt)):
-            self.visit(stmt.body, around)
+            self.visit(stmt.body, enclosing)
 
     def may_always_run(self, stmt: tirx.IfThenElse) -> bool:
-        """Whether `stmt` writes nothing but elements that are only ever written under it."""
+        """Whether `stmt` only writes elements that are always written under its condition."""
         if stmt.else_case is not None or self._has_aliases:
             return False
         then = stmt.then_case
@@ -98,22 +97,22 @@ class _Stores:
     def _is_harmless(self, store: Any, condition: Any) -> bool:
         if not isinstance(store, tirx.BufferStore) or store.buffer.scope() != REGISTERS:
             return False
-        # A store at another index, or of another length, might be to the same element.
-        if self._kinds[store.buffer] != {_kind(store)} or _kind(store) == _ANYWHERE:
+        # A store with another index or vector length might overlap.
+        if self._kinds[store.buffer] != {_kind(store)} or _kind(store) == _DYNAMIC_INDEX:
             return False
-        everywhere = self.guards[_element(store)]
-        if not all(_holds(condition, around) for around in everywhere):
+        everywhere = self.predicates[_element(store)]
+        if not all(_holds(condition, enclosing) for enclosing in everywhere):
             return False
-        return self._reads_what_exists(store.value, self._variables(condition))
+        return self._is_safe_to_evaluate(store.value, self._variables(condition))
 
-    def _reads_what_exists(self, value: Any, decided_by: set[Any]) -> bool:
-        """Whether `value` can be computed where the condition does not hold."""
+    def _is_safe_to_evaluate(self, value: Any, predicate_variables: set[Any]) -> bool:
+        """Whether evaluating `value` is safe where the predicate is false."""
         allowed = True
 
         def load(each: tvm.ir.TensorLoad) -> None:
             nonlocal allowed
             index = set().union(*(self._variables(n) for n in each.indices))
-            if each.source.scope() != REGISTERS and index & decided_by:
+            if each.source.scope() != REGISTERS and index & predicate_variables:
                 allowed = False
 
         def call(_: Any) -> None:
@@ -124,7 +123,7 @@ class _Stores:
         return allowed
 
     def _variables(self, expression: Any) -> set[Any]:
-        """Return the variables of an expression, those of bound ones in their place."""
+        """Return the free variables of an expression, with bound ones expanded."""
         found: set[Any] = set()
 
         def variable(each: tvm.ir.Var) -> None:
@@ -134,15 +133,15 @@ class _Stores:
         return found
 
 
-_ANYWHERE = "anywhere"
+_DYNAMIC_INDEX = "dynamic"
 
 
 def _kind(store: tirx.BufferStore) -> str:
-    """Return how long a store at a fixed place is; ``anywhere`` if its place is not fixed."""
+    """Return the vector type of a store at a constant index; ``dynamic`` for other indices."""
     index = store.indices[0]
     base, lanes = (index.base, index.lanes) if isinstance(index, tirx.Ramp) else (index, 1)
     if len(store.indices) != 1 or not isinstance(base, tirx.IntImm):
-        return _ANYWHERE
+        return _DYNAMIC_INDEX
     return f"{lanes} of {store.buffer.dtype}"
 
 
@@ -150,5 +149,5 @@ def _element(store: tirx.BufferStore) -> tuple[Any, str]:
     return store.buffer, str(store.indices[0])
 
 
-def _holds(condition: Any, around: tuple[Any, ...]) -> bool:
-    return any(tvm_ffi.structural_equal(condition, each) for each in around)
+def _holds(condition: Any, enclosing: tuple[Any, ...]) -> bool:
+    return any(tvm_ffi.structural_equal(condition, each) for each in enclosing)

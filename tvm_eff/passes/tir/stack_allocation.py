@@ -1,9 +1,8 @@
-"""Keep a kernel's small buffers on the stack.
+"""Allocate a kernel's small buffers on the stack.
 
-TVM asks its runtime for every buffer of more than 1024 bytes, each time that the code comes
-to it: the accumulators of one register tile of AVX-512 are larger. On the stack they cost
-nothing, and LLVM takes them into registers without having to prove that nothing else
-can point to them.
+TVM allocates every buffer of more than 1024 bytes from the runtime's workspace, each time that
+it is reached: the accumulators of one AVX-512 register tile are larger. On the stack they are
+free, and LLVM promotes them to registers without having to prove that they do not alias.
 """
 
 from __future__ import annotations
@@ -13,14 +12,15 @@ import math
 import tvm
 from tvm import tirx
 
-MOST_BYTES = 32 * 1024
+MAX_BYTES = 32 * 1024
+"""The largest buffer that is allocated on the stack."""
 
-_LEFT_ALONE = "disable_lower_builtin"
+_NO_WORKSPACE = "disable_lower_builtin"
 
 
 @tirx.transform.prim_func_pass(opt_level=0)
-def keep_on_stack(func: tirx.PrimFunc, _mod: tvm.IRModule, _ctx: object) -> tirx.PrimFunc:
-    """Mark the small buffers of `func` as ones that TVM shall not ask its runtime for."""
+def allocate_on_stack(func: tirx.PrimFunc, _mod: tvm.IRModule, _ctx: object) -> tirx.PrimFunc:
+    """Mark the small buffers of `func` as not to be allocated from the workspace."""
     return func.with_body(_mark(func.body))
 
 
@@ -55,6 +55,8 @@ def _marked(stmt: tirx.AllocBuffer) -> tirx.Stmt:
         return stmt
     dtype = tvm.DataType(buffer.dtype)
     size = math.prod(int(n) for n in buffer.shape) * dtype.bits * dtype.lanes // 8
-    if size > MOST_BYTES:
+    if size > MAX_BYTES:
         return stmt
-    return tirx.AllocBuffer(buffer, {**dict(stmt.annotations), _LEFT_ALONE: tirx.IntImm("bool", 1)})
+    return tirx.AllocBuffer(
+        buffer, {**dict(stmt.annotations), _NO_WORKSPACE: tirx.IntImm("bool", 1)}
+    )

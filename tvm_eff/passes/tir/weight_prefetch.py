@@ -1,9 +1,9 @@
-"""Fetch the next block of weights while this one is used.
+"""Prefetch the next block of weights while the current one is used.
 
-In a network a kernel's weights come from far: the kernels before it have pushed them out
-of the near caches. A schedule that works through its packed weights block by block marks
-the innermost loop over a block with :data:`tvm_eff.passes.attributes.PREFETCH`; each of its
-iterations then asks for a few lines of the block that comes next.
+In a network a kernel's weights are not in the near caches: the previous kernels have evicted
+them. A schedule that iterates over its packed weights block by block annotates the innermost
+loop over a block with :data:`tvm_eff.passes.attributes.PREFETCH`; each iteration then
+prefetches a few cache lines of the next block.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from tvm_eff.targets import FLOAT32_BYTES
 
 LINE_BYTES = 64
 
-# The arguments of LLVM's prefetch: to read, into the first cache, data. On Zen 5 asking
-# for the second cache alone had no effect on kernels with megabytes of weights.
+# The arguments of LLVM's prefetch: read, into the L1 cache, data. On Zen 5 prefetching into
+# the L2 cache alone had no effect on kernels with megabytes of weights.
 _READ, _FIRST_CACHE, _DATA = 0, 3, 1
 
 
 def prefetch_weights(mod: tvm.IRModule) -> tvm.IRModule:
-    """Return `mod` with the fetches that its schedules ask for.
+    """Return `mod` with the prefetches that its schedules annotate.
 
     Raises
     ------
     BuildError
-        A mark stands where there are no weights to fetch.
+        An annotated loop reads no packed weights.
     """
     marked = {
         variable: func.with_body(_insert(func.body, ()))
@@ -62,15 +62,15 @@ def _has_mark(stmt: tirx.Stmt) -> bool:
     return any(_has_mark(child) for child in _children(stmt))
 
 
-def _insert(stmt: tirx.Stmt, around: tuple[tirx.For, ...]) -> tirx.Stmt:
-    """Rebuild `stmt`, inside the loops `around`, with the fetches in it."""
+def _insert(stmt: tirx.Stmt, enclosing: tuple[tirx.For, ...]) -> tirx.Stmt:
+    """Rebuild `stmt`, nested in the loops `enclosing`, with prefetches."""
     if isinstance(stmt, tirx.For):
-        return _insert_loop(stmt, (*around, stmt))
+        return _insert_loop(stmt, (*enclosing, stmt))
     if isinstance(stmt, tirx.SeqStmt):
-        return tirx.SeqStmt([_insert(child, around) for child in stmt.seq])
+        return tirx.SeqStmt([_insert(child, enclosing) for child in stmt.seq])
     if isinstance(stmt, SBlockRealize):
         block = stmt.block
-        body = _insert(block.body, around)
+        body = _insert(block.body, enclosing)
         rebuilt = SBlock(
             block.iter_vars,
             block.reads,
@@ -86,11 +86,11 @@ def _insert(stmt: tirx.Stmt, around: tuple[tirx.For, ...]) -> tirx.Stmt:
     return stmt
 
 
-def _insert_loop(loop: tirx.For, around: tuple[tirx.For, ...]) -> tirx.Stmt:
-    body, annotations = _insert(loop.body, around), dict(loop.annotations)
+def _insert_loop(loop: tirx.For, enclosing: tuple[tirx.For, ...]) -> tirx.Stmt:
+    body, annotations = _insert(loop.body, enclosing), dict(loop.annotations)
     if PREFETCH in annotations:
-        blocks, columns, shares = (int(n) for n in annotations.pop(PREFETCH))
-        fetches = _fetches(_weights(loop.body, blocks, columns), blocks, shares, around)
+        blocks, columns, passes = (int(n) for n in annotations.pop(PREFETCH))
+        fetches = _fetches(_weights(loop.body, blocks, columns), blocks, passes, enclosing)
         body = tirx.stmt_seq(*fetches, body)
     return tirx.For(
         loop.loop_var,
@@ -105,7 +105,7 @@ def _insert_loop(loop: tirx.For, around: tuple[tirx.For, ...]) -> tirx.Stmt:
 
 
 def _weights(stmt: tirx.Stmt, blocks: int, columns: int) -> Any:
-    """Return the packed buffer, [block ...]...[channel in block], that the last block reads."""
+    """Return the packed buffer, [blocks ...]...[channel in block], that the last block reads."""
     if isinstance(stmt, SBlockRealize):
         written = [region.source for region in stmt.block.writes]
         packed = [
@@ -115,46 +115,50 @@ def _weights(stmt: tirx.Stmt, blocks: int, columns: int) -> Any:
             and not any(region.source.same_as(each) for each in written)
         ]
         if packed:
-            # An input of the same extents is not packed: it has a dimension less.
+            # An activation of matching extents has one dimension less.
             return max(packed, key=lambda buffer: len(buffer.shape))
     inner = _children(stmt)
     if not inner:
         raise BuildError(
-            f"a schedule asks to fetch {blocks} blocks of {columns} channels in a loop that "
-            "reads no such weights"
+            f"a schedule annotates a loop to prefetch {blocks} blocks of {columns} channels, but "
+            "the loop reads no such weights"
         )
     return _weights(inner[-1], blocks, columns)
 
 
 def _is_packed(buffer: Any, blocks: int, columns: int) -> bool:
-    """Whether the first dimensions of a buffer number the blocks, and the last the channels."""
+    """Whether a buffer's leading dimensions are the blocks, and its last one the channels."""
     *outer, last = (int(n) for n in buffer.shape)
     return last == columns and blocks in accumulate(outer, mul)
 
 
 def _fetches(
-    weights: Any, blocks: int, shares: int, around: tuple[tirx.For, ...]
+    weights: Any, blocks: int, passes: int, enclosing: tuple[tirx.For, ...]
 ) -> list[tirx.Stmt]:
-    """Return what asks, in one iteration, for its share of the next block's lines."""
+    """Return the prefetches of one iteration: its part of the next block's cache lines."""
     shape = [int(n) for n in weights.shape]
     lines = math.prod(shape) * FLOAT32_BYTES // (blocks * LINE_BYTES)
-    *outer, inner = around
-    turn, turns = tirx.const(0, "int32"), 1
+    *outer, inner = enclosing
+    iteration, iterations = tirx.const(0, "int32"), 1
     for loop in outer:
-        turn = turn * loop.extent + loop.loop_var
-        turns *= int(loop.extent)
-    in_block = turns // (shares * blocks)
-    share = -(-lines // (in_block * int(inner.extent)))
-    first = (tirx.floormod(turn, in_block) * inner.extent + inner.loop_var) * share
-    block = tirx.min(tirx.floormod(tirx.floordiv(turn, in_block), blocks) + 1, blocks - 1)
+        iteration = iteration * loop.extent + loop.loop_var
+        iterations *= int(loop.extent)
+    iterations_per_block = iterations // (passes * blocks)
+    lines_per_iteration = -(-lines // (iterations_per_block * int(inner.extent)))
+    first = (
+        tirx.floormod(iteration, iterations_per_block) * inner.extent + inner.loop_var
+    ) * lines_per_iteration
+    block = tirx.min(
+        tirx.floormod(tirx.floordiv(iteration, iterations_per_block), blocks) + 1, blocks - 1
+    )
     start = tirx.address_of(tirx.BufferLoad(weights, [0] * len(shape)))
     fetches = [
         _fetch(tirx.handle_add_byte_offset(start, (block * lines + first + n) * LINE_BYTES))
-        for n in range(share)
+        for n in range(lines_per_iteration)
     ]
-    if share * in_block * int(inner.extent) == lines:
+    if lines_per_iteration * iterations_per_block * int(inner.extent) == lines:
         return fetches
-    # Once the block is asked for there is nothing left to do until the next one.
+    # The last iterations have no lines left to prefetch.
     return [
         tirx.IfThenElse(tirx.ignore_loop_partition(first < lines), tirx.stmt_seq(*fetches), None)
     ]

@@ -1,4 +1,4 @@
-"""What convolution, dense and depthwise schedules share: all but the tile itself."""
+"""Shared steps of convolution, dense and depthwise schedules: everything but the tile."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ from tvm_eff.schedules.rule import Candidate, sample
 from tvm_eff.targets import Target
 
 BIAS_FIRST = "bias_first"
-"""The decision to start sums from the bias, instead of adding it to them."""
+"""The decision to initialize the sums with the bias instead of adding it afterwards."""
 
 STEPS = (16, 8, 4)
-"""Input channels in one step of the reduction, where the input is loaded as vectors."""
+"""Input channels per reduction step, where the input is loaded as vectors."""
 
-SPARE = {16: 2, 8: 1}
-"""Registers that LLVM needs beside a tile's for the loads it moves ahead, by the step."""
+SPARE_REGISTERS = {16: 2, 8: 1}
+"""Registers that LLVM needs besides the tile's for the loads it hoists, by reduction step."""
 
 
 def multiplies_by_lane(target: Target) -> bool:
-    """Whether a multiply-add can take one factor from a lane of a vector."""
+    """Whether a multiply-add can take one factor from a vector lane (FMLA by element)."""
     return target.toolchain.triple.startswith("aarch64")
 
 
 def steps(depth: int) -> list[int]:
-    """Return the steps that divide `depth` input channels, the longest first.
+    """Return the reduction steps that divide `depth` input channels, the longest first.
 
-    Not all of them in one: what comes before and after the loop would then be scheduled
-    with it, and wants registers too.
+    A step never covers the whole reduction unless it is the shortest: without a loop, LLVM
+    schedules the code before and after together with it, which increases register pressure.
     """
     return [step for step in STEPS if depth % step == 0 and (step < depth or step == STEPS[-1])]
 
 
 def reads_in_place(target: Target) -> bool:
-    """Whether convolutions that read their input in place were found to be worth it."""
+    """Whether convolutions without a padded copy of the input were measured to be faster."""
     return multiplies_by_lane(target) or target.private_caches
 
 
-def row_shares(work: Contraction, target: Target) -> int:
-    """Return into how many equal parts to divide the rows: one for each core with its own cache.
+def row_chunks(work: Contraction, target: Target) -> int:
+    """Return the number of equal chunks of rows: one per core where caches are private.
 
-    A core then reads the rows that it has written in the kernel before.
+    A core then reads the rows that it wrote in the previous kernel.
     """
     cores = target.hardware.cores
     even = work.extents[work.positions[-2]] % cores == 0
@@ -56,10 +56,10 @@ def row_shares(work: Contraction, target: Target) -> int:
 
 
 def bias_decision(func: PrimFunc, work: Contraction, target: Target) -> dict[str, int]:
-    """Return the decision to start from the bias, where there is one and it is worth it.
+    """Return the decision to initialize the sums with the bias, if there is one and it pays.
 
     It saves an addition, and a register for the bias of every vector. On x86, where it
-    was not measured, sums start from zero.
+    was not measured, the sums start from zero.
     """
     if not multiplies_by_lane(target):
         return {}
@@ -68,12 +68,12 @@ def bias_decision(func: PrimFunc, work: Contraction, target: Target) -> dict[str
 
 
 def start_from_bias(sch: Schedule, work: Contraction, candidate: Candidate) -> Contraction:
-    """Have the sums start from the bias, if the candidate says so.
+    """Initialize the sums with the bias, if the candidate decides so.
 
     Returns
     -------
     Contraction
-        The same work, with the reads that its block has now.
+        The same contraction, with the read indices updated to the new block.
     """
     if not candidate.as_dict().get(BIAS_FIRST):
         return work
@@ -90,7 +90,7 @@ def start_from_bias(sch: Schedule, work: Contraction, candidate: Candidate) -> C
 
 
 def _bias(sch: Schedule, work: Contraction) -> Any | None:
-    """The block (SBlockRV) behind a contraction that adds a value of each channel to it."""
+    """The consumer (SBlockRV) of a contraction that adds one value per channel."""
     main = sch.get_sblock(work.block)
     consumers = sch.get_consumers(main)
     if len(consumers) != 1:
@@ -109,7 +109,7 @@ def _bias(sch: Schedule, work: Contraction) -> Any | None:
 
 
 def packings_of(work: Contraction | None, columns: int) -> list[Packing]:
-    """Return the weight's layout for tiles of `columns` channels, if it is ours to choose."""
+    """Return the weight's layout for tiles of `columns` channels, if its layout is free."""
     if work is None or work.weight_parameter is None:
         return []
     packing = Packing(
@@ -121,14 +121,14 @@ def packings_of(work: Contraction | None, columns: int) -> list[Packing]:
     return [packing]
 
 
-def separate(sch: Schedule, work: Contraction, columns: int) -> tuple[Any, Any, list[Any]]:
-    """Deal with what stands around a contraction: copies, epilogue, the weight's layout.
+def inline_and_pack(sch: Schedule, work: Contraction, columns: int) -> tuple[Any, Any, list[Any]]:
+    """Inline the copies and the epilogue around a contraction, and pack its weight.
 
     Returns
     -------
     tuple
-        The block (BlockRV) that multiplies, into a buffer of its own; the block
-        behind it that writes the function's output; and those before it that pad,
+        The contraction block (BlockRV), which writes an intermediate buffer; its
+        consumer, which writes the function's output; and the padding producers,
         which are still to be scheduled.
     """
     main = sch.get_sblock(work.block)
@@ -141,9 +141,9 @@ def separate(sch: Schedule, work: Contraction, columns: int) -> tuple[Any, Any, 
 
 
 def pack_weight(sch: Schedule, main: Any, work: Contraction, columns: int) -> None:
-    """Have `main` read its weight from a packed copy."""
+    """Make `main` read its weight from a packed copy."""
     for packing in packings_of(work, columns):
         copy = sch.cache_read(main, work.weight_read, "global")
         sch.transform_layout(main, ("read", work.weight_read), packing.index)
-        # What MetaSchedule's own layout rewrite leaves: the copy becomes a constant.
+        # As MetaSchedule's own layout rewrite does: the copy is folded into a constant.
         sch.annotate(copy, "meta_schedule.layout_rewrite_preproc", True)

@@ -3,12 +3,12 @@
 The innermost loops keep `rows` positions x `columns` channels of the output in
 vector registers over the whole reduction. The weights are packed at build time
 as [channel block][kernel][input channel][channel in block], so that the tile
-reads them as whole vectors, one after the other. On 64-bit ARM a multiply-add can
-take one operand from a lane of a vector: there the reduction is split by the
-vector's length and the input tile is loaded as vectors too.
+reads them as consecutive whole vectors. On 64-bit ARM a multiply-add can take one
+operand from a vector lane: there the reduction is split by the vector length and
+the input tile is loaded as vectors too.
 
-The space follows from the register file: every tile whose accumulators, input
-and weights fit it, ordered by an estimate of the instructions a multiply-add.
+The space is derived from the register file: every tile whose accumulators, input
+and weights fit, ordered by an estimate of the instructions per multiply-add.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from tvm_eff.passes.attributes import PREFETCH
 from tvm_eff.schedules import fusion
 from tvm_eff.schedules.analysis import Contraction, contraction
 from tvm_eff.schedules.cpu.contraction import (
-    SPARE,
+    SPARE_REGISTERS,
     bias_decision,
+    inline_and_pack,
     multiplies_by_lane,
     packings_of,
-    separate,
     start_from_bias,
     steps,
 )
@@ -39,19 +39,19 @@ from tvm_eff.targets import FLOAT32_BYTES, Target
 # Loop orders of the tiles, outermost first.
 CHANNELS_INNER = 0  # positions, then channel blocks: the input stays in the cache
 CHANNELS_OUTER = 1  # channel blocks, then positions: the weights stay in the cache
-ROWS_OUTER = 2  # each core's rows, then channel blocks: its own rows stay in its cache
+ROWS_OUTER = 2  # row chunks per core, then channel blocks: the chunk stays in its cache
 ORDERS = (CHANNELS_INNER, CHANNELS_OUTER, ROWS_OUTER)
 
-MOST_VECTORS = 6
-MOST_ROWS = 28
+MAX_VECTORS = 6
+MAX_ROWS = 28
 
-_MOST_UNROLLED = 300  # instructions: LLVM's -unroll-threshold at -O3
-_INSTRUCTIONS = 1.3  # a multiply-add, in a small tile
+_MAX_UNROLLED = 300  # instructions: LLVM's -unroll-threshold at -O3
+_INSTRUCTIONS_PER_FMA = 1.3  # in a small tile
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A register tile and what it costs.
+    """A register tile.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class Tile:
     lanes
         Channels in a vector.
     unroll
-        Input channels in one step of the reduction.
+        Input channels per reduction step.
     """
 
     rows: int
@@ -87,7 +87,7 @@ class RegisterTile:
     name = "register_tile"
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
-        """Return the tiles that fit the registers, cheapest estimate first, in both orders."""
+        """Return the tiles that fit the registers in each loop order, lowest cost first."""
         work = contraction(func)
         if work is None or work.depthwise:
             return []
@@ -119,32 +119,32 @@ class RegisterTile:
         work = contraction(sch.mod["main"])
         assert work is not None, "the workload was matched when the candidate was made"
         work = start_from_bias(sch, work, candidate)
-        main, last, paddings = separate(sch, work, candidate["columns"])
+        main, last, paddings = inline_and_pack(sch, work, candidate["columns"])
         for padding in paddings:
-            fusion.spread(sch, padding, target.hardware.lanes)
+            fusion.schedule_elementwise(sch, padding, target.hardware.lanes)
         _schedule_tile(sch, main, last, work, candidate, target)
 
 
-def fetches_ahead(weights: int, target: Target) -> bool:
-    """Whether the next block of so many weights is worth asking for while one is used."""
+def prefetches_weights(weights: int, target: Target) -> bool:
+    """Whether to prefetch the next block of a kernel with so many weights."""
     if not target.toolchain.triple.startswith("x86_64"):
         return False
     return weights * FLOAT32_BYTES > target.hardware.l1d_kib * 1024
 
 
 def _orders(work: Contraction, target: Target) -> list[int]:
-    """Return the loop orders that keep every core busy, the better guess first."""
+    """Return the loop orders that keep every core busy, the more promising first."""
     outer = _rows(work)
     if outer < target.hardware.cores:
         return [CHANNELS_OUTER]
     weights = _weights(work)
     inputs = outer * work.width * work.depth
-    over_channels = ROWS_OUTER if _shares_rows(work, target) else CHANNELS_OUTER
-    if over_channels == ROWS_OUTER and fetches_ahead(weights, target):
-        share = (inputs + outer * work.width * work.channels) // target.hardware.cores
-        if share * FLOAT32_BYTES <= target.hardware.l2_kib * 1024:
-            # In a network the weights come from far, and only in this order ahead of time.
-            # A kernel that is measured alone finds them near.
+    over_channels = ROWS_OUTER if _divides_rows_evenly(work, target) else CHANNELS_OUTER
+    if over_channels == ROWS_OUTER and prefetches_weights(weights, target):
+        chunk = (inputs + outer * work.width * work.channels) // target.hardware.cores
+        if chunk * FLOAT32_BYTES <= target.hardware.l2_kib * 1024:
+            # In a network the weights are not in the near caches, and only this order
+            # prefetches them. A kernel measured in isolation finds them cached.
             return [ROWS_OUTER]
     return [over_channels, CHANNELS_INNER] if weights > inputs else [CHANNELS_INNER, over_channels]
 
@@ -158,47 +158,47 @@ def _rows(work: Contraction) -> int:
     return math.prod(work.extents[axis] for axis in work.positions[:-1])
 
 
-def _shares_rows(work: Contraction, target: Target) -> bool:
-    """Whether each core can have as many rows, and keep them in a cache of its own.
+def _divides_rows_evenly(work: Contraction, target: Target) -> bool:
+    """Whether the rows divide evenly among cores with private caches.
 
-    The kernel before has left them there, as it had the same share.
+    The previous kernel, divided alike, left each core's chunk in its cache.
     """
     even = _rows(work) % target.hardware.cores == 0
     return even and work.groups == 1 and target.private_caches
 
 
 def tiles(width: int, channels: int, depth: int, target: Target) -> list[Tile]:
-    """Return the register tiles for `width` positions, the cheapest estimate first."""
+    """Return the register tiles for `width` positions, lowest estimated cost first."""
     registers = target.hardware.vector_registers
     found = []
     for lanes, columns in _column_choices(channels, target.hardware.lanes):
-        for rows in range(1, min(width, MOST_ROWS) + 1):
+        for rows in range(1, min(width, MAX_ROWS) + 1):
             tiles_of = (Tile(rows, columns, lanes, unroll) for unroll in _unrolls(depth, target))
             longest = next((t for t in tiles_of if _registers(t, target) <= registers), None)
             if longest is not None:
                 found.append(longest)
     if multiplies_by_lane(target):
-        found = [tile for tile in found if _stays_a_loop(tile, depth)] or found
+        found = [tile for tile in found if _keeps_reduction_loop(tile, depth)] or found
     return sorted(found, key=lambda tile: tile_cost(tile, width, target))
 
 
 def _column_choices(channels: int, lanes: int) -> list[tuple[int, int]]:
     """Pairs of vector length and tile width that divide the channels.
 
-    Where the channels are no multiple of the vector, a tile as wide as one of
-    their divisors is written as one long vector, which LLVM splits: 40 of 1000
-    channels are two and a half vectors of 16.
+    Where the channels are not a multiple of the vector, a tile as wide as one of
+    their divisors is one long vector, which LLVM splits: 40 of 1000 channels are
+    two and a half vectors of 16.
     """
     even = vector_length(channels, lanes)
-    most = MOST_VECTORS * lanes
-    choices = [(even, d) for d in divisors(channels, MOST_VECTORS * even) if d % even == 0]
+    limit = MAX_VECTORS * lanes
+    choices = [(even, d) for d in divisors(channels, MAX_VECTORS * even) if d % even == 0]
     if even < lanes:
-        choices += [(d, d) for d in divisors(channels, most) if d > even and d % even == 0]
+        choices += [(d, d) for d in divisors(channels, limit) if d > even and d % even == 0]
     return choices
 
 
 def _unrolls(depth: int, target: Target) -> list[int]:
-    """Steps of the reduction, the longest first."""
+    """Reduction steps, the longest first."""
     if multiplies_by_lane(target) and (found := steps(depth)):
         return found
     if depth % 4 == 0:
@@ -206,13 +206,13 @@ def _unrolls(depth: int, target: Target) -> list[int]:
     return [depth] if depth <= 4 else [1]
 
 
-def _stays_a_loop(tile: Tile, depth: int) -> bool:
-    """Whether LLVM does not unroll the whole reduction.
+def _keeps_reduction_loop(tile: Tile, depth: int) -> bool:
+    """Whether LLVM keeps the reduction as a loop.
 
-    It would keep the weights, which all tiles of a row share, in registers, and those for
-    which there are none on the stack.
+    Fully unrolled, it hoists the weights, which all tiles of a row share, into registers
+    and spills those that do not fit.
     """
-    return tile.accumulators * depth * _INSTRUCTIONS > _MOST_UNROLLED
+    return tile.accumulators * depth * _INSTRUCTIONS_PER_FMA > _MAX_UNROLLED
 
 
 def _hardware_vectors(tile: Tile, target: Target) -> int:
@@ -225,18 +225,18 @@ def _loads_input_vectors(tile: Tile, target: Target) -> bool:
 
 
 def _registers(tile: Tile, target: Target) -> int:
-    """Registers the tile needs, with its input and one step's weights beside it.
+    """Registers for the tile, its input and the weights of one reduction step.
 
-    x86 multiplies by a value broadcast from memory, which takes none.
+    x86 multiplies by an operand broadcast from memory, which needs no register.
     """
     vectors = _hardware_vectors(tile, target)
     inputs = 1 if target.toolchain.triple.startswith("x86_64") else tile.rows
-    spare = SPARE.get(tile.unroll, 0) if _loads_input_vectors(tile, target) else 0
+    spare = SPARE_REGISTERS.get(tile.unroll, 0) if _loads_input_vectors(tile, target) else 0
     return tile.rows * vectors + vectors + inputs + spare
 
 
 def tile_cost(tile: Tile, width: int, target: Target) -> float:
-    """Estimate the instructions, in multiply-adds, that one useful multiply-add takes."""
+    """Estimate the instructions per useful multiply-add."""
     full, rest = divmod(width, tile.rows)
     cost = full * tile.rows * _rows_cost(tile, tile.rows, target)
     if rest:
@@ -248,10 +248,10 @@ def _rows_cost(tile: Tile, rows: int, target: Target) -> float:
     vectors = _hardware_vectors(tile, target)
     multiplies = rows * vectors * tile.unroll
     input_loads = rows * (tile.unroll / 4 if _loads_input_vectors(tile, target) else tile.unroll)
-    # Pairs of vectors are loaded by one instruction on 64-bit ARM.
+    # 64-bit ARM loads a pair of vectors with one instruction.
     weight_loads = vectors * tile.unroll / (2 if multiplies_by_lane(target) else 1)
     loop = 3
-    # A multiply-add depends on the one before it in the same accumulator: four
+    # Multiply-adds into one accumulator form a dependence chain with a latency of four
     # cycles on every core here, so too few accumulators leave the unit idle.
     in_flight = 4 * target.hardware.fma_per_cycle
     stall = max(1.0, in_flight / (rows * vectors))
@@ -271,28 +271,28 @@ def _schedule_tile(
     *kernel, depth = (loops[axis] for axis in work.reduction)
     nest = Nest(
         outer=tuple(loops[axis] for axis in work.positions[:-1]),
-        places=loops[work.positions[-1]],
+        position=loops[work.positions[-1]],
         channel=loops[work.channel],
         kernel=tuple(kernel),
         depth=depth,
     )
     order = candidate["order"]
     sample(sch, ORDERS, order)
-    shares = 1
+    chunks = 1
     if order == ROWS_OUTER:
-        shares = target.hardware.cores
-        share, row = sch.split(sch.fuse(*nest.outer), [shares, None])
-        nest = replace(nest, shares=(share,), outer=(row,))
+        chunks = target.hardware.cores
+        chunk, row = sch.split(sch.fuse(*nest.outer), [chunks, None])
+        nest = replace(nest, chunks=(chunk,), outer=(row,))
     f_outer, k_outer = register_tile(
         sch, main, last, nest, work.input_read, candidate, order, target
     )
-    if order != CHANNELS_INNER and work.groups == 1 and fetches_ahead(_weights(work), target):
+    if order != CHANNELS_INNER and work.groups == 1 and prefetches_weights(_weights(work), target):
         columns = candidate["columns"]
-        sch.annotate(k_outer, PREFETCH, [work.channels // columns, columns, shares])
+        sch.annotate(k_outer, PREFETCH, [work.channels // columns, columns, chunks])
     if order == CHANNELS_INNER:
         sch.parallel(sch.fuse(*nest.outer))
     elif order == ROWS_OUTER:
-        sch.parallel(*nest.shares)
+        sch.parallel(*nest.chunks)
     else:
         sch.parallel(sch.fuse(f_outer, *nest.outer))
     sch.decompose_reduction(main, kernel[0] if kernel else k_outer)
@@ -300,14 +300,14 @@ def _schedule_tile(
 
 @dataclass(frozen=True)
 class Nest:
-    """The loops (LoopRV) of a multiply-accumulate block by what they run over."""
+    """The loops (LoopRV) of a multiply-accumulate block, by iteration dimension."""
 
     outer: tuple[Any, ...]
-    places: Any
+    position: Any
     channel: Any
     kernel: tuple[Any, ...]
     depth: Any
-    shares: tuple[Any, ...] = ()
+    chunks: tuple[Any, ...] = ()
 
 
 def register_tile(
@@ -320,21 +320,21 @@ def register_tile(
     order: int,
     target: Target,
 ) -> tuple[Any, Any]:
-    """Tile a multiply-accumulate block, and have `last` write each tile behind it.
+    """Tile a multiply-accumulate block, and compute `last` at each tile.
 
-    Its reduction is still to be decomposed, once the loops around are as they shall be.
+    The caller decomposes the reduction, once the enclosing loops are final.
 
     Returns
     -------
     tuple
-        The loop over blocks of channels, and the one over steps of the input channels.
+        The loop over channel blocks, and the one over steps of the input channels.
     """
     tile = Tile(*(candidate[name] for name in ("rows", "columns", "lanes", "unroll")))
     rows = sample(sch, [1, 2, 4, 8], tile.rows)
     columns = sample(sch, [target.hardware.lanes], tile.columns)
     unroll = sample(sch, [1, 4], tile.unroll)
-    uneven = int(sch.get(nest.places).extent) % tile.rows
-    x_outer, x_inner = sch.split(nest.places, [None, rows])
+    uneven = int(sch.get(nest.position).extent) % tile.rows
+    x_outer, x_inner = sch.split(nest.position, [None, rows])
     f_outer, f_inner = sch.split(nest.channel, [None, columns])
     f_vectors, f_lanes = sch.split(f_inner, [None, tile.lanes])
     k_outer, k_inner = sch.split(nest.depth, [None, unroll])
@@ -342,7 +342,7 @@ def register_tile(
     around = (
         [*nest.outer, x_outer, f_outer]
         if order == CHANNELS_INNER
-        else [*nest.shares, f_outer, *nest.outer, x_outer]
+        else [*nest.chunks, f_outer, *nest.outer, x_outer]
     )
     sch.reorder(*around, *nest.kernel, k_outer, k_inner, x_inner, f_vectors, f_lanes)
     anchor = around[-1]
@@ -355,16 +355,16 @@ def register_tile(
     for loop in (k_inner, x_inner, f_vectors):
         sch.unroll(loop)
     if uneven:
-        # Splits off the last, narrower tile, so that no tile tests its bounds.
+        # Peels the last, narrower tile, so that no tile needs bounds checks.
         sch.annotate(x_outer, "pragma_loop_partition_hint", 1)
     return f_outer, k_outer
 
 
 def _load_input_vectors(sch: Schedule, main: Any, input_read: int, loop: Any) -> None:
     """Read the tile's input as vectors along the reduction, into registers."""
-    # "global" and not "local": TVM 0.27 keeps a small global buffer on the stack,
-    # from where LLVM takes it into registers, but asks the runtime for a local one.
-    # For this block alone: a residual connection reads the input as well, elsewhere.
+    # "global", not "local": TVM 0.27 allocates a small global buffer on the stack, which
+    # LLVM promotes to registers, but requests workspace from the runtime for a local one.
+    # For this block alone: a residual connection also reads the input, elsewhere.
     copy = sch.cache_read(main, input_read, "global", consumer_blocks=[main])
     sch.compute_at(copy, loop)
     *rows, depth = fusion.loops_below(sch, copy, loop)

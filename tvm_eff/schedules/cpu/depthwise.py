@@ -1,10 +1,10 @@
 """Depthwise convolution: each output channel sums over its own input channel.
 
-The tile is `rows` positions by `columns` channels, vectorised over channels, with
-the kernel unrolled, so that the input elements that neighbouring positions share
+The tile is `rows` positions by `columns` channels, vectorized over channels, with
+the kernel unrolled, so that the input elements shared by neighbouring positions
 are loaded once. The weights are packed as [channel block][kernel][channel in block].
-The input is padded band by band of output rows, a few channels at a time: what is
-copied is still in the first cache when it is read.
+The input is padded per block of output rows, a few channels at a time: the padded
+copy is still in the L1 cache when it is read.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from tvm.tirx import PrimFunc
 
 from tvm_eff.schedules import fusion
 from tvm_eff.schedules.analysis import Contraction, contraction
-from tvm_eff.schedules.cpu.contraction import packings_of, separate
+from tvm_eff.schedules.cpu.contraction import inline_and_pack, packings_of
 from tvm_eff.schedules.packing import Packing
 from tvm_eff.schedules.rule import Candidate, divisors, sample, vector_length
 from tvm_eff.targets import FLOAT32_BYTES, Target
 
-MOST_ROWS = 8
-MOST_VECTORS = 4
-STREAM_BYTES = 128
-"""What is read in one place: caches fetch lines of 64 bytes, often two."""
+MAX_ROWS = 8
+MAX_VECTORS = 4
+MIN_CONTIGUOUS_BYTES = 128
+"""Shorter contiguous reads waste bandwidth: caches fetch lines of 64 bytes, often two."""
 
 
 @dataclass(frozen=True)
 class _Tile:
-    """A register tile, and the rows of output that are computed from one padded copy."""
+    """A register tile, and the output rows that are computed from one padded copy."""
 
     rows: int
     columns: int
     lanes: int
-    band: int
+    block_rows: int
 
 
 class Depthwise:
@@ -45,7 +45,7 @@ class Depthwise:
     name = "depthwise"
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
-        """Return the tiles that fit the registers, the cheapest estimate first."""
+        """Return the tiles that fit the registers, lowest estimated cost first."""
         work = contraction(func)
         if work is None or not work.depthwise:
             return []
@@ -56,7 +56,7 @@ class Depthwise:
                     "rows": tile.rows,
                     "columns": tile.columns,
                     "lanes": tile.lanes,
-                    "band": tile.band,
+                    "band": tile.block_rows,
                 },
             )
             for tile in _tiles(work, target)
@@ -67,22 +67,24 @@ class Depthwise:
         return packings_of(contraction(func), candidate["columns"])
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
-        """Schedule ``main`` as one register tile a row of the output."""
+        """Schedule ``main`` as register tiles along the output rows."""
         work = contraction(sch.mod["main"])
         assert work is not None, "the workload was matched when the candidate was made"
-        main, last, paddings = separate(sch, work, candidate["columns"])
+        main, last, paddings = inline_and_pack(sch, work, candidate["columns"])
         loops = sch.get_loops(main)
         rows = sample(sch, [1, 2, 4, 8], candidate["rows"])
         columns = sample(sch, [target.hardware.lanes], candidate["columns"])
-        band = sample(sch, [1, 2, 4, 8], candidate["band"])
+        block_rows = sample(sch, [1, 2, 4, 8], candidate["band"])
         lanes = candidate["lanes"]
         *outer, y, x = (loops[axis] for axis in work.positions)
-        bands, y_inner = sch.split(y, [None, band])
+        row_blocks, y_inner = sch.split(y, [None, block_rows])
         x_outer, x_inner = sch.split(x, [None, rows])
         f_outer, f_inner = sch.split(loops[work.channel], [None, columns])
         f_vectors, f_lanes = sch.split(f_inner, [None, lanes])
         kernel = [loops[axis] for axis in work.reduction]
-        sch.reorder(*outer, bands, f_outer, y_inner, x_outer, *kernel, x_inner, f_vectors, f_lanes)
+        sch.reorder(
+            *outer, row_blocks, f_outer, y_inner, x_outer, *kernel, x_inner, f_vectors, f_lanes
+        )
         for padding in paddings:
             _pad_inside(sch, padding, f_outer, lanes)
         sch.reverse_compute_at(last, x_outer, preserve_unit_loops=True)
@@ -92,61 +94,61 @@ class Depthwise:
             sch.unroll(loop)
         if work.width % candidate["rows"]:
             sch.annotate(x_outer, "pragma_loop_partition_hint", 1)
-        sch.parallel(sch.fuse(*outer, bands, f_outer))
+        sch.parallel(sch.fuse(*outer, row_blocks, f_outer))
         sch.decompose_reduction(main, kernel[0])
 
 
 def _tiles(work: Contraction, target: Target) -> list[_Tile]:
-    """The tiles that fit the registers, the cheapest estimate first."""
+    """The tiles that fit the registers, lowest estimated cost first."""
     registers = target.hardware.vector_registers
     lanes = vector_length(work.channels, target.hardware.lanes)
     height = work.extents[work.positions[-2]]
     found = [
-        _Tile(rows, columns, lanes, band)
-        for columns in divisors(work.channels, MOST_VECTORS * lanes)
+        _Tile(rows, columns, lanes, block_rows)
+        for columns in divisors(work.channels, MAX_VECTORS * lanes)
         if columns % lanes == 0
-        for rows in range(1, min(work.width, MOST_ROWS) + 1)
+        for rows in range(1, min(work.width, MAX_ROWS) + 1)
         if (rows + 1) * (columns // lanes) + rows <= registers
-        for band in _bands(height, target)
+        for block_rows in _row_block_heights(height, target)
     ]
     return sorted(found, key=lambda tile: _cost(tile, work, target))
 
 
-def _bands(height: int, target: Target) -> list[int]:
-    """Return heights of bands that divide the rows evenly, among the cores as well.
+def _row_block_heights(height: int, target: Target) -> list[int]:
+    """Return the heights of row blocks that divide the rows evenly, also among the cores.
 
-    Then each core reads the rows that it has written in the kernel before.
+    Each core then reads the rows that it wrote in the previous kernel.
     """
-    bands = divisors(height, height)
-    shared = [band for band in bands if height // band % target.hardware.cores == 0]
-    return shared if shared and target.private_caches else bands
+    heights = divisors(height, height)
+    even = [rows for rows in heights if height // rows % target.hardware.cores == 0]
+    return even if even and target.private_caches else heights
 
 
 def _cost(tile: _Tile, work: Contraction, target: Target) -> float:
-    """Estimate the instructions of one vector of outputs, and what waits for the cache."""
+    """Estimate the instructions of one vector of outputs, weighted by cache stalls."""
     hardware = target.hardware
     *kernel, _ = (work.extents[axis] for axis in work.reduction)
-    taps, across = math.prod(kernel), kernel[-1]
+    kernel_elements, across = math.prod(kernel), kernel[-1]
     height = work.extents[work.positions[-2]]
     in_height, in_width = ([1, *work.input_shape])[-3:-1]
     stride = max(1, round(in_width / work.width))
     tiles = -(-work.width // tile.rows)
-    loads = taps / across * ((tile.rows - 1) * stride + across) / tile.rows
-    band_height = in_height - (height - tile.band) * max(1, round(in_height / height))
-    copied = 2 * band_height * in_width / (tile.band * work.width)
-    weights = taps / tile.rows
-    kept = band_height * in_width * tile.columns * FLOAT32_BYTES
-    waits = 1.0 if kept <= hardware.l1d_kib * 1024 else 1.1
-    waits *= 1.0 if 2 * kept <= hardware.l2_kib * 1024 else 1.5
-    waits *= 1.0 if tile.columns * FLOAT32_BYTES >= STREAM_BYTES else 1.5
-    parts = work.channels // tile.columns * (height // tile.band)
+    loads = kernel_elements / across * ((tile.rows - 1) * stride + across) / tile.rows
+    input_rows = in_height - (height - tile.block_rows) * max(1, round(in_height / height))
+    copies = 2 * input_rows * in_width / (tile.block_rows * work.width)
+    weights = kernel_elements / tile.rows
+    padded_bytes = input_rows * in_width * tile.columns * FLOAT32_BYTES
+    stalls = 1.0 if padded_bytes <= hardware.l1d_kib * 1024 else 1.1
+    stalls *= 1.0 if 2 * padded_bytes <= hardware.l2_kib * 1024 else 1.5
+    stalls *= 1.0 if tile.columns * FLOAT32_BYTES >= MIN_CONTIGUOUS_BYTES else 1.5
+    parts = work.channels // tile.columns * (height // tile.block_rows)
     idle = -(-parts // hardware.cores) * hardware.cores / parts
-    instructions = (taps + loads + weights + 3) * tiles * tile.rows / work.width + copied
-    return instructions * waits * idle
+    instructions = (kernel_elements + loads + weights + 3) * tiles * tile.rows / work.width + copies
+    return instructions * stalls * idle
 
 
 def _pad_inside(sch: Schedule, padding: Any, loop: Any, lanes: int) -> None:
-    """Pad what one iteration of `loop` reads, which then is in the nearest cache."""
+    """Pad what one iteration of `loop` reads, so that it is in the L1 cache."""
     sch.compute_at(padding, loop, preserve_unit_loops=True)
     *_, x, f = fusion.loops_below(sch, padding, loop)
     _, vector = sch.split(f, [None, lanes])

@@ -1,7 +1,7 @@
-"""A depthwise convolution and the pointwise one behind it, in one kernel.
+"""A depthwise convolution and the pointwise one that consumes it, in one kernel.
 
-A few rows of the first one's result stay in the nearest caches until the register tiles of
-the second, as in :mod:`tvm_eff.schedules.cpu.convolution`, have read them.
+A few rows of the first one's result stay in the near caches until the register tiles of the
+second, as in :mod:`tvm_eff.schedules.cpu.convolution`, have read them.
 """
 
 from __future__ import annotations
@@ -10,57 +10,59 @@ from tvm.s_tir import Schedule
 from tvm.tirx import PrimFunc
 
 from tvm_eff.schedules.analysis import contractions
-from tvm_eff.schedules.cpu.contraction import packings_of, row_shares, separate
+from tvm_eff.schedules.cpu.contraction import inline_and_pack, packings_of, row_chunks
 from tvm_eff.schedules.cpu.convolution import ROWS_OUTER, Nest, register_tile, tiles
 from tvm_eff.schedules.cpu.depthwise_chain import (
     blocks_between,
-    compute_ahead,
+    compute_first_at,
     loads_of,
     match,
-    most_outputs,
+    max_outputs,
     parallel_rows,
 )
 from tvm_eff.schedules.packing import Packing
 from tvm_eff.schedules.rule import Candidate, divisors, sample
 from tvm_eff.targets import Target
 
-MOST_DOWN, MOST_AHEAD = 8, 8
-MOST_TILES = 3
+MAX_DOWN, MAX_FIRST_ACROSS = 8, 8
+MAX_TILES = 3
 
 
 class DepthwisePointwise:
-    """The rule for a pointwise convolution behind a depthwise one, where caches are private."""
+    """The rule for a pointwise convolution after a depthwise one, where caches are private."""
 
     name = "depthwise_pointwise"
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
-        """Return register tiles and heights of bands."""
+        """Return register tiles and heights of row blocks."""
         works = match(func, target)
         if works is None or works[1].depthwise or works[1].groups != 1:
             return []
         first, second = works
-        shares = row_shares(second, target)
-        height = second.extents[second.positions[1]] // shares
-        found = tiles(second.width, second.channels, second.depth, target)[:MOST_TILES]
+        chunks = row_chunks(second, target)
+        height = second.extents[second.positions[1]] // chunks
+        found = tiles(second.width, second.channels, second.depth, target)[:MAX_TILES]
         return [
             Candidate.of(
                 self.name,
                 {
                     "down": down,
                     "ahead": min(
-                        range(1, min(second.width, MOST_AHEAD, most_outputs(target) // down) + 1),
-                        key=lambda ahead: loads_of((down, ahead), first),
+                        range(
+                            1, min(second.width, MAX_FIRST_ACROSS, max_outputs(target) // down) + 1
+                        ),
+                        key=lambda first_across: loads_of((down, first_across), first),
                     ),
                     "vector": target.hardware.lanes,
                     "rows": tile.rows,
                     "columns": tile.columns,
                     "lanes": tile.lanes,
                     "unroll": tile.unroll,
-                    "shares": shares,
+                    "shares": chunks,
                 },
             )
             for tile in found
-            for down in reversed(divisors(height, MOST_DOWN))
+            for down in reversed(divisors(height, MAX_DOWN))
         ]
 
     def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
@@ -72,28 +74,30 @@ class DepthwisePointwise:
         ]
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
-        """Schedule ``main`` as bands of rows, each of which goes through both convolutions."""
+        """Schedule ``main`` as row blocks, each of which goes through both convolutions."""
         first, second = contractions(sch.mod["main"])
         between = blocks_between(sch, first, second)
         assert between is not None, "the workload was matched when the candidate was made"
-        main, last, paddings = separate(sch, second, candidate["columns"])
+        main, last, paddings = inline_and_pack(sch, second, candidate["columns"])
         for padding in paddings:
             sch.compute_inline(padding)
         loops = sch.get_loops(main)
         *kernel, depth = (loops[axis] for axis in second.reduction)
         batch, y, x = (loops[axis] for axis in second.positions)
-        share, y = sch.split(y, [candidate["shares"], None])
+        chunk, y = sch.split(y, [candidate["shares"], None])
         y_outer, y_inner = sch.split(y, [None, sample(sch, [1, 2, 4], candidate["down"])])
         nest = Nest(
-            shares=(batch, share, y_outer),
+            chunks=(batch, chunk, y_outer),
             outer=(y_inner,),
-            places=x,
+            position=x,
             channel=loops[second.channel],
             kernel=tuple(kernel),
             depth=depth,
         )
         register_tile(sch, main, last, nest, second.input_read, candidate, ROWS_OUTER, target)
-        band = parallel_rows(sch, batch, share, y_outer, candidate["shares"])
-        compute_ahead(sch, first, between[:-1], band, candidate["ahead"], candidate["vector"])
-        sch.annotate(band, "pragma_loop_partition_hint", 1)
+        row_block = parallel_rows(sch, batch, chunk, y_outer, candidate["shares"])
+        compute_first_at(
+            sch, first, between[:-1], row_block, candidate["ahead"], candidate["vector"]
+        )
+        sch.annotate(row_block, "pragma_loop_partition_hint", 1)
         sch.decompose_reduction(main, kernel[0])

@@ -1,4 +1,4 @@
-"""Elementwise functions, concatenation and layout changes: no reduction anywhere."""
+"""Elementwise functions, concatenation and layout changes: functions without reductions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from tvm_eff.schedules.packing import Packing
 from tvm_eff.schedules.rule import Candidate
 from tvm_eff.targets import Target
 
-MOST_COPIES = 16
+MAX_COPIES = 16
+"""Times that inlining may duplicate a block."""
 
 
 class Elementwise:
@@ -19,30 +20,30 @@ class Elementwise:
     name = "elementwise"
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
-        """Return the one schedule there is."""
+        """Return the only candidate."""
         sch = analysis.inspect(func)
         blocks = analysis.blocks(sch)
-        if not blocks or analysis.reductions(sch) or _copies(sch) > MOST_COPIES:
+        if not blocks or analysis.reductions(sch) or _copies(sch) > MAX_COPIES:
             return []
-        if not all(analysis.is_plain(sch, block) for block in blocks):
+        if not all(analysis.is_leaf(sch, block) for block in blocks):
             return []
         return [Candidate.of(self.name, {})]
 
     def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
-        """Return nothing: there is no weight."""
+        """Return an empty list: there is no weight."""
         return []
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
-        """Schedule ``main``: everything inlined into its outputs, spread over the cores."""
+        """Schedule ``main``: inline everything into the outputs, then parallelize and vectorize."""
         for block in analysis.blocks(sch):
             if not analysis.writes_output(sch, block):
                 sch.compute_inline(block)
         for block in analysis.blocks(sch):
-            fusion.spread(sch, block, target.hardware.lanes)
+            fusion.schedule_elementwise(sch, block, target.hardware.lanes)
 
 
 def _copies(sch: Schedule) -> int:
-    """How often the block computed most often stands in the function once all are inlined."""
+    """How often inlining everything duplicates the block that it duplicates most."""
     copies: dict[str, int] = {}
     for block in reversed(analysis.blocks(sch)):
         consumers = [str(sch.get(c).name_hint) for c in sch.get_consumers(block)]

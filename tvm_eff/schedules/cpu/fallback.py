@@ -1,8 +1,7 @@
-"""What no other rule knows: softmax, normalizations, reductions of odd shape.
+"""Fallback for what no other rule matches: softmax, normalizations, unusual reductions.
 
-Every block is scheduled by itself: its outer loops in parallel, its last in vectors
-where it is stored so. That is no tuned kernel, but neither is it one thread's scalar
-loops.
+Every block is scheduled separately: outer loops parallel, the innermost loop vectorized
+where its accesses are contiguous. There is nothing to tune.
 """
 
 from __future__ import annotations
@@ -20,24 +19,24 @@ from tvm_eff.targets import Target
 
 
 class Fallback:
-    """The last rule of the table: whatever has loops."""
+    """The last rule of the table: any function with loops."""
 
     name = "fallback"
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
-        """Return the one schedule there is, if it can be applied."""
+        """Return the only candidate, if it applies."""
         candidate = Candidate.of(self.name, {})
         sch = analysis.schedule(func)
         if not analysis.blocks(sch):
             return []
         try:
             self.apply(sch, candidate, target)
-        except Exception:  # TVM raises its own types; what it cannot do stays unscheduled
+        except Exception:  # TVM raises its own types; then the function stays unscheduled
             return []
         return [candidate]
 
     def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
-        """Return nothing: the weights stay as they are."""
+        """Return an empty list: weights keep their layout."""
         return []
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
@@ -46,7 +45,7 @@ class Fallback:
         Raises
         ------
         SpaceError
-            There is nothing to run in parallel.
+            There is no loop to parallelize.
         """
         for block in analysis.blocks(sch):
             if is_inlined(sch, block):
@@ -57,14 +56,14 @@ class Fallback:
 
 
 def is_inlined(sch: Schedule, block: Any) -> bool:
-    """Whether a block is cheaper computed where it is read: by one other block, once."""
+    """Whether inlining a block recomputes nothing: it has one consumer that reads it once."""
     consumers = sch.get_consumers(block)
     return (
         len(consumers) == 1
-        and analysis.is_plain(sch, block)
+        and analysis.is_leaf(sch, block)
         and not analysis.is_reduction(sch.get(block))
         and not analysis.writes_output(sch, block)
-        and analysis.positions(sch, consumers[0]) <= analysis.positions(sch, block)
+        and analysis.iterations(sch, consumers[0]) <= analysis.iterations(sch, block)
     )
 
 
@@ -74,10 +73,10 @@ def _schedule(sch: Schedule, block: Any, target: Target) -> bool:
     kinds = [v.iter_type for v in statement.iter_vars]
     if len(loops) != len(kinds) or not loops:
         return False
-    if not analysis.is_plain(sch, block):
+    if not analysis.is_leaf(sch, block):
         return _parallel(sch, loops, sum(kind == analysis.SPATIAL for kind in kinds))
     if not analysis.is_reduction(statement):
-        fusion.spread(sch, block, target.hardware.lanes)
+        fusion.schedule_elementwise(sch, block, target.hardware.lanes)
         return True
     split = sum(kind == analysis.SPATIAL for kind in kinds)
     if kinds != sorted(kinds) or not split:

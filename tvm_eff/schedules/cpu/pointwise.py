@@ -1,9 +1,9 @@
 """Pointwise convolution as one matrix product, its input packed tile by tile.
 
-All positions of an image are one axis, which tiles cut without regard to rows. Where a
-multiply-add takes one factor from a lane of a vector, the input is copied as
-[tile][input channel][position in tile]: then a step of the reduction loads the tile's
-input as whole vectors, as it does the weights, and a larger tile fits the registers.
+All positions of an image are flattened into one axis, which is tiled across rows. Where a
+multiply-add takes one factor from a vector lane, the input is packed as
+[tile][input channel][position in tile]: a reduction step then loads the tile's input as
+whole vectors, as it does the weights, and a larger tile fits the registers.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from tvm_eff.schedules import analysis, fusion
 from tvm_eff.schedules.analysis import Contraction, contraction
 from tvm_eff.schedules.cpu.contraction import (
     bias_decision,
+    inline_and_pack,
     multiplies_by_lane,
     packings_of,
-    separate,
     start_from_bias,
     steps,
 )
@@ -29,22 +29,22 @@ from tvm_eff.schedules.packing import Packing
 from tvm_eff.schedules.rule import Candidate, divisors, sample
 from tvm_eff.targets import Target
 
-MOST_VECTORS = 4
+MAX_VECTORS = 4
 
 
 class PackedPointwise:
-    """The rule for 1x1 convolution of stride 1 on 64-bit ARM, beside the direct one."""
+    """The extra rule for 1x1 convolution of stride 1 on 64-bit ARM."""
 
     name = "packed_pointwise"
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
-        """Return the tiles that fit the registers, the cheapest estimate first."""
+        """Return the tiles that fit the registers, lowest estimated cost first."""
         work = _match(func, target)
         if work is None:
             return []
         lanes = target.hardware.lanes
-        places = math.prod(work.extents[axis] for axis in work.positions)
-        found = register_tiles(places, work.channels, target)
+        positions = math.prod(work.extents[axis] for axis in work.positions)
+        found = register_tiles(positions, work.channels, target)
         bias = bias_decision(func, work, target)
         return [
             Candidate.of(
@@ -67,11 +67,11 @@ class PackedPointwise:
         return packings_of(contraction(func), candidate["columns"])
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
-        """Schedule ``main`` as a matrix product of packed factors."""
+        """Schedule ``main`` as a matrix product of packed operands."""
         work = contraction(sch.mod["main"])
         assert work is not None, "the workload was matched when the candidate was made"
         work = start_from_bias(sch, work, candidate)
-        main, last, _ = separate(sch, work, candidate["columns"])
+        main, last, _ = inline_and_pack(sch, work, candidate["columns"])
         packed = _flatten(sch, main, last, work, candidate["rows"])
         rows = sample(sch, [4, 8], candidate["rows"])
         columns = sample(sch, [target.hardware.lanes], candidate["columns"])
@@ -102,13 +102,13 @@ def _match(func: PrimFunc, target: Target) -> Contraction | None:
     work = contraction(func)
     if work is None or work.depthwise or work.groups != 1 or not multiplies_by_lane(target):
         return None
-    places = [work.extents[axis] for axis in work.positions]
-    if len(places) != 3 or math.prod(places) < 4 * target.hardware.lanes:
+    positions = [work.extents[axis] for axis in work.positions]
+    if len(positions) != 3 or math.prod(positions) < 4 * target.hardware.lanes:
         return None
     *kernel, depth = (work.extents[axis] for axis in work.reduction)
     if kernel != [1, 1] or not steps(depth) or work.channels % target.hardware.lanes:
         return None
-    if list(work.input_shape) != [*places, depth]:
+    if list(work.input_shape) != [*positions, depth]:
         return None
     sch = analysis.inspect(func)
     before = sch.get_producers(sch.get_sblock(work.block))
@@ -116,17 +116,17 @@ def _match(func: PrimFunc, target: Target) -> Contraction | None:
     return work if copies else None
 
 
-def register_tiles(places: int, channels: int, target: Target) -> list[tuple[int, int]]:
-    """Return tiles of positions by channels that fit the registers, the cheapest first."""
+def register_tiles(positions: int, channels: int, target: Target) -> list[tuple[int, int]]:
+    """Return tiles of positions by channels that fit the registers, lowest cost first."""
     lanes = target.hardware.lanes
     found = [
         (rows, columns)
-        for columns in divisors(channels, MOST_VECTORS * lanes)
+        for columns in divisors(channels, MAX_VECTORS * lanes)
         if columns % lanes == 0
-        for rows in range(lanes, MOST_VECTORS * lanes + 1, lanes)
+        for rows in range(lanes, MAX_VECTORS * lanes + 1, lanes)
         if _registers(rows, columns, target) <= target.hardware.vector_registers
     ]
-    return sorted(found, key=lambda tile: _cost(tile[0], tile[1], places, lanes))
+    return sorted(found, key=lambda tile: _cost(tile[0], tile[1], positions, lanes))
 
 
 def _registers(rows: int, columns: int, target: Target) -> int:
@@ -134,33 +134,35 @@ def _registers(rows: int, columns: int, target: Target) -> int:
     return rows * columns // lanes + rows // lanes + columns // lanes
 
 
-def _cost(rows: int, columns: int, places: int, lanes: int) -> float:
-    """Estimate the instructions, in multiply-adds, that one useful multiply-add takes."""
+def _cost(rows: int, columns: int, positions: int, lanes: int) -> float:
+    """Estimate the instructions per useful multiply-add."""
     multiplies = rows * columns / lanes
-    # Two vectors are loaded by one instruction.
+    # One instruction loads two vectors.
     loads = (rows + columns) / lanes / 2
-    tiles = -(-places // rows)
-    last = places - (tiles - 1) * rows
+    tiles = -(-positions // rows)
+    last = positions - (tiles - 1) * rows
     rest = last * columns / lanes + loads
-    return ((tiles - 1) * (multiplies + loads) + rest) / (places * columns / lanes)
+    return ((tiles - 1) * (multiplies + loads) + rest) / (positions * columns / lanes)
 
 
 def _flatten(sch: Schedule, main: Any, last: Any, work: Contraction, rows: int) -> Any:
-    """Make all positions one axis, and give `main` a packed copy of its input.
+    """Flatten all positions into one axis, and make `main` read a packed copy of its input.
 
     Returns
     -------
     BlockRV
-        The block that packs.
+        The packing block.
     """
     _, height, width = (work.extents[axis] for axis in work.positions)
 
-    def place(n: Any, y: Any, x: Any) -> Any:
+    def flat_position(n: Any, y: Any, x: Any) -> Any:
         return (n * height + y) * width + x
 
-    sch.transform_layout(main, ("write", 0), lambda n, y, x, f: [place(n, y, x), f])
-    sch.transform_block_layout(main, lambda n, y, x, f, ky, kx, k: [place(n, y, x), f, ky, kx, k])
-    sch.transform_block_layout(last, lambda n, y, x, f: [place(n, y, x), f])
+    sch.transform_layout(main, ("write", 0), lambda n, y, x, f: [flat_position(n, y, x), f])
+    sch.transform_block_layout(
+        main, lambda n, y, x, f, ky, kx, k: [flat_position(n, y, x), f, ky, kx, k]
+    )
+    sch.transform_block_layout(last, lambda n, y, x, f: [flat_position(n, y, x), f])
     packed = sch.reindex(main, ("read", work.input_read))
     sch.transform_layout(
         main,
@@ -172,14 +174,14 @@ def _flatten(sch: Schedule, main: Any, last: Any, work: Contraction, rows: int) 
 
 
 def load_vectors(sch: Schedule, main: Any, read: int, loop: Any, lanes: int) -> None:
-    """Read the packed input as vectors, into registers."""
+    """Read the packed input into registers as vectors."""
     copy = sch.cache_read(main, read, "global")
     sch.compute_at(copy, loop, preserve_unit_loops=True)
     fusion.vectorize_tile(sch, fusion.loops_below(sch, copy, loop), lanes)
 
 
 def _pack(sch: Schedule, packed: Any, loop: Any | None, rows: int, lanes: int) -> None:
-    """Pack a tile inside the loop over tiles, or all of them first if there is none."""
+    """Pack each tile at `loop`, the loop over tiles, or all tiles first if it is None."""
     if loop is None:
         p, k = sch.get_loops(packed)
         tiles, p = sch.split(p, [None, rows])

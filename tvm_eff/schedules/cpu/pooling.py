@@ -1,4 +1,4 @@
-"""Pooling and other reductions over positions, vectorised over the channels."""
+"""Pooling and other reductions over positions, vectorized over the channels."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from tvm_eff.schedules.packing import Packing
 from tvm_eff.schedules.rule import Candidate, divisors, sample, vector_length
 from tvm_eff.targets import Target
 
-MOST_VECTORS = 8
+MAX_VECTORS = 8
 
 
 class Pooling:
-    """The rule for one reduction whose innermost output axis is not summed over."""
+    """The rule for a single reduction whose innermost axis of the output is spatial."""
 
     name = "pooling"
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
-        """Return the numbers of channels to keep in registers, the most first."""
+        """Return the numbers of channels to keep in registers, largest first."""
         extents = output_extents(func)
         if extents is None:
             return []
         channels = extents[-1]
         lanes = vector_length(channels, target.hardware.lanes)
-        widths = [d for d in divisors(channels, MOST_VECTORS * lanes) if d % lanes == 0]
+        widths = [d for d in divisors(channels, MAX_VECTORS * lanes) if d % lanes == 0]
         return [
             Candidate.of(self.name, {"columns": columns, "lanes": lanes})
             for columns in reversed(widths)
         ]
 
     def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
-        """Return nothing: there is no weight."""
+        """Return an empty list: there is no weight."""
         return []
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
-        """Schedule ``main``: a block of channels a thread, reduced in registers."""
+        """Schedule ``main``: one block of channels per task, reduced in registers."""
         main = analysis.reductions(sch)[0]
         for padding in sch.get_producers(main):
             sch.compute_inline(padding)
@@ -60,7 +60,7 @@ class Pooling:
 
 
 def output_extents(func: PrimFunc) -> list[int] | None:
-    """Return the extents of the output's axes; None if the function is no such reduction."""
+    """Return the extents of the output's axes; None if the rule does not match."""
     sch = analysis.inspect(func)
     found = analysis.reductions(sch)
     if len(found) != 1 or analysis.epilogue(sch, found[0]) is None:
@@ -68,11 +68,11 @@ def output_extents(func: PrimFunc) -> list[int] | None:
     block = sch.get(found[0])
     kinds = [v.iter_type for v in block.iter_vars]
     spatial = [v for v in block.iter_vars if v.iter_type == analysis.SPATIAL]
-    if not isinstance(block.body, BufferStore) or not analysis.is_plain(sch, found[0]):
+    if not isinstance(block.body, BufferStore) or not analysis.is_leaf(sch, found[0]):
         return None
     if not all(isinstance(v.dom.extent, IntImm) for v in block.iter_vars):
         return None
-    # Reductions come last in every block TOPI writes.
+    # In every block that TOPI emits, reduction axes come last.
     if not spatial or kinds != sorted(kinds):
         return None
     return [int(v.dom.extent) for v in spatial]

@@ -1,4 +1,4 @@
-"""Products of a matrix that are computed band by band of their positions."""
+"""Matrix products that are computed in blocks of rows (positions)."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from tvm.s_tir import Schedule
 from tvm.tirx import IndexMap
 
 ELEMENTS_PER_CYCLE = 4
-"""What a core reads from beyond its second cache, about."""
+"""Approximate float32 bandwidth of one core from beyond its L2 cache."""
 
 
-def divide(sch: Schedule, product: Any, places: int) -> Any:
-    """Give products a dimension of bands, and have them copied from registers.
+def split_into_row_blocks(sch: Schedule, product: Any, block_positions: int) -> Any:
+    """Add an outer dimension of row blocks to products, and cache their writes.
 
-    So no tile of positions reaches beyond the end of a band, neither into the rows of the
-    next one, which another core may have written, nor in TVM's estimate of what a tile needs.
+    No tile of positions then extends beyond the end of a block, neither into the rows of the
+    next one, which another core may write, nor in TVM's region analysis of a tile.
 
     Parameters
     ----------
     sch
-        What to schedule.
+        The schedule.
     product
         The block (BlockRV) of the products: [..., position, channel], summed over one axis.
-    places
-        Positions in a band; they divide all of them.
+    block_positions
+        Positions per row block; a divisor of all positions.
 
     Returns
     -------
     BlockRV
-        The block that copies; its first loop, and that of `product`, is the one over bands.
+        The cache write; its first loop, and that of `product`, iterates over row blocks.
     """
     written = sch.cache_write(product, 0, "global")
 
     def divided(*index: Any) -> list[Any]:
         *outer, p, f = index
-        return [p // places, *outer, p % places, f]
+        return [p // block_positions, *outer, p % block_positions, f]
 
     def divided_sum(*index: Any) -> list[Any]:
         *position, k = index
         return [*divided(*position), k]
 
-    # The blocks before the buffer: TVM simplifies the indices only in this order.
+    # Blocks before buffers: TVM simplifies the indices only in this order.
     sch.transform_block_layout(product, _map(sch, product, divided_sum))
     of_positions = _map(sch, written, divided)
     sch.transform_block_layout(written, of_positions)
@@ -51,7 +51,7 @@ def divide(sch: Schedule, product: Any, places: int) -> Any:
 
 
 def _map(sch: Schedule, block: Any, function: Callable[..., list[Any]]) -> IndexMap:
-    """A map of as many indices as the block has, of the same type."""
+    """An index map with the block's number and dtype of indices."""
     variables = sch.get(block).iter_vars
     dtype = str(variables[0].dom.extent.ty.dtype)
     return IndexMap.from_func(function, ndim=len(variables), index_dtype=dtype)

@@ -1,8 +1,8 @@
-"""Design spaces of GPUs: each rule makes kernels of work-items, through OpenCL."""
+"""Design spaces of GPUs: each rule binds loops to work-groups and work-items of OpenCL."""
 
 from tvm_eff.schedules.gpu.depthwise import GpuDepthwise
 from tvm_eff.schedules.gpu.elementwise import GpuElementwise
-from tvm_eff.schedules.gpu.fallback import Dlight, GpuFallback, apply_plain
+from tvm_eff.schedules.gpu.fallback import Dlight, GpuFallback, apply_default
 from tvm_eff.schedules.gpu.pooling import GpuPooling
 from tvm_eff.schedules.gpu.tile import GpuTile
 from tvm_eff.schedules.rule import Rule
@@ -14,9 +14,9 @@ RULES: tuple[Rule, ...] = (
     GpuElementwise(),
     GpuFallback(),
 )
-"""Asked in this order; the first that matches gives the space."""
+"""In order of precedence: the first that matches gives the space."""
 
-BESIDE: tuple[Rule, ...] = (Dlight(),)
-"""Rules whose candidates stand beside those of the first that matches."""
+EXTRA_RULES: tuple[Rule, ...] = (Dlight(),)
+"""Rules whose candidates are added to those of the first matching rule."""
 
-__all__ = ["BESIDE", "RULES", "apply_plain"]
+__all__ = ["EXTRA_RULES", "RULES", "apply_default"]

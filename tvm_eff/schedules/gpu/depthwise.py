@@ -1,7 +1,7 @@
-"""Depthwise convolution: a work-item computes neighbouring positions of one vector of channels.
+"""Depthwise convolution: a work-item computes neighbouring positions of one channel vector.
 
-What the tile reads is loaded into registers once, each element with the question whether it
-is padding, and the kernel is unrolled around it. A kernel too large for that goes row by row.
+The tile's input window is loaded into registers once, each element with a padding test, and
+the kernel is unrolled. A kernel too large for that is processed row by row.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from tvm.tirx import PrimFunc
 
 from tvm_eff.schedules import fusion
 from tvm_eff.schedules.analysis import Contraction, contraction
-from tvm_eff.schedules.cpu.contraction import packings_of, separate
+from tvm_eff.schedules.cpu.contraction import inline_and_pack, packings_of
 from tvm_eff.schedules.gpu.threads import Group, Width, gpu_of, groups, launch, widths
 from tvm_eff.schedules.packing import Packing
 from tvm_eff.schedules.rule import Candidate, sample
 from tvm_eff.targets import Target
 
-MOST_DOWN, MOST_ACROSS = 4, 8
-MOST_TAPS = 32
-SAFES, OTHERS, WIDES = 2, 3, 4
-"""How many tiles of each kind are tried."""
+MAX_DOWN, MAX_ACROSS = 4, 8
+MAX_KERNEL_ELEMENTS = 32
+MAX_SAFE_TILES, MAX_OTHER_TILES, MAX_WIDE_TILES = 2, 3, 4
+"""Limits on the candidate tiles of each kind."""
 
-IN_FLIGHT = 64
-"""Work-items that keep one core busy."""
+WORK_ITEMS_PER_CORE = 64
+"""Work-items in flight that keep one core busy."""
 
 
 @dataclass(frozen=True)
 class _Window:
-    """The kernel of a convolution, how far it moves, and the positions, (down, across)."""
+    """Kernel size, stride and output size of a convolution, (down, across)."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
     positions: tuple[int, int]
 
     def reads(self, down: int, across: int) -> tuple[int, int]:
-        """Return the extents of what a tile reads."""
+        """Return the extents of the input window of a tile."""
         (tall, wide), (step_down, step_across) = self.kernel, self.stride
         return (down - 1) * step_down + tall, (across - 1) * step_across + wide
 
@@ -51,11 +51,11 @@ class GpuDepthwise:
     name = "gpu_depthwise"
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
-        """Return the tiles that fit the registers, the cheapest estimate first."""
+        """Return the tiles that fit the registers, lowest estimated cost first."""
         work = contraction(func)
         if work is None or not work.depthwise or not work.positions:
             return []
-        whole = int(math.prod(_window(work).kernel) <= MOST_TAPS)
+        whole = int(math.prod(_window(work).kernel) <= MAX_KERNEL_ELEMENTS)
         return [
             Candidate.of(
                 self.name,
@@ -77,10 +77,10 @@ class GpuDepthwise:
         return packings_of(contraction(func), candidate["lanes"])
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
-        """Schedule ``main`` as one tile of positions a work-item."""
+        """Schedule ``main`` as one tile of positions per work-item."""
         work = contraction(sch.mod["main"])
         assert work is not None, "the workload was matched when the candidate was made"
-        main, last, paddings = separate(sch, work, candidate["lanes"])
+        main, last, paddings = inline_and_pack(sch, work, candidate["lanes"])
         copy = sch.cache_read(main, work.input_read, "local", consumer_blocks=[main])
         for padding in paddings:
             sch.compute_inline(padding)
@@ -97,14 +97,14 @@ class GpuDepthwise:
             outer, inner = [*outer, y_outer], [y_inner]
         x_outer, x_inner = sch.split(x, [None, across])
         f_outer, f_lanes = sch.split(loops[work.channel], [None, lanes])
-        # The depth of one comes last: what is left are the kernel's width and, before it, height.
+        # The reduction axes are kernel height, kernel width and a depth of one.
         count = 3 if candidate["whole"] else 2
         steps, unrolled = kernel[:-count], kernel[-count:]
         sample(sch, [0, 1], candidate["whole"])
         sch.reorder(*outer, x_outer, f_outer, *kernel, *inner, x_inner, f_lanes)
-        places = sch.fuse(*outer, x_outer)
+        tiles = sch.fuse(*outer, x_outer)
         group = Group(candidate["group_x"], candidate["group_y"])
-        _, item = launch(sch, places, f_outer, group)
+        _, item = launch(sch, tiles, f_outer, group)
         _read_window(sch, copy, steps[-1] if steps else item)
         sch.reverse_compute_at(last, item, preserve_unit_loops=True)
         fusion.vectorize_tile(sch, fusion.loops_below(sch, last, item), lanes)
@@ -115,79 +115,81 @@ class GpuDepthwise:
 
 
 def _read_window(sch: Schedule, copy: Any, loop: Any) -> None:
-    """Read what a tile uses into registers."""
+    """Read the input window of a tile into registers."""
     sch.compute_at(copy, loop, preserve_unit_loops=True)
-    *places, lanes = fusion.loops_below(sch, copy, loop)
+    *spatial, lanes = fusion.loops_below(sch, copy, loop)
     sch.vectorize(lanes)
-    for place in places:
-        sch.unroll(place)
+    for each in spatial:
+        sch.unroll(each)
 
 
 def _window(work: Contraction) -> _Window:
     *kernel, _ = (work.extents[axis] for axis in work.reduction)
-    places = [work.extents[axis] for axis in work.positions]
+    positions = [work.extents[axis] for axis in work.positions]
     tall, wide = ([1, *kernel])[-2:]
-    # Of images alone, rows are tiles too; a one-dimensional input has none.
-    rows = places[-2] if len(places) > 2 else 1
+    # Rows are tiled only for images; a one-dimensional input has none.
+    rows = positions[-2] if len(positions) > 2 else 1
     sizes = ([1, 1, *work.input_shape])[-3:-1]
     stride = [
         max(1, round((size - k) / max(1, count - 1)))
-        for size, k, count in zip(sizes, (tall, wide), (rows, places[-1]), strict=True)
+        for size, k, count in zip(sizes, (tall, wide), (rows, positions[-1]), strict=True)
     ]
-    return _Window((tall, wide), (stride[0], stride[1]), (rows, places[-1]))
+    return _Window((tall, wide), (stride[0], stride[1]), (rows, positions[-1]))
 
 
 def _grid(down: int, across: int, lanes: int, work: Contraction) -> tuple[int, int]:
-    """Return how many work-items there are along the channels and the positions."""
+    """Return the numbers of work-items along the channels and the positions."""
     rows, width = _window(work).positions
-    places = math.prod(work.extents[axis] for axis in work.positions)
-    tiles = places // (rows * width) * -(-rows // down) * -(-width // across)
+    positions = math.prod(work.extents[axis] for axis in work.positions)
+    tiles = positions // (rows * width) * -(-rows // down) * -(-width // across)
     return work.channels // lanes, tiles
 
 
 def _tiles(work: Contraction, whole: int, target: Target) -> list[tuple[int, int, Width]]:
-    """Return tiles of each kind in turn, the cheapest estimate of each first."""
+    """Return tiles of each kind round-robin, lowest estimated cost of each first."""
     window = _window(work)
     kinds = []
     for width in widths(work.channels, target):
         found = [
             (down, across, width)
-            for down in range(1, min(window.positions[0], MOST_DOWN if whole else 1) + 1)
-            for across in range(1, min(window.positions[1], MOST_ACROSS) + 1)
+            for down in range(1, min(window.positions[0], MAX_DOWN if whole else 1) + 1)
+            for across in range(1, min(window.positions[1], MAX_ACROSS) + 1)
             if _registers(down, across, width.lanes, window) <= width.registers
         ]
         found.sort(key=lambda tile: _cost(tile[0], tile[1], tile[2], work, target))
         if width.is_wide:
-            kinds.append(found[:WIDES])
+            kinds.append(found[:MAX_WIDE_TILES])
             continue
-        # How much of what is read at once stays in registers is left to the device's compiler.
+        # How much of the window stays in registers is up to the device's compiler.
         safe = [tile for tile in found if _fits_at_once(tile[0], tile[1], width, window)]
-        kinds.append(safe[:SAFES])
-        kinds.append([tile for tile in found if tile not in safe[:SAFES]][:OTHERS])
+        kinds.append(safe[:MAX_SAFE_TILES])
+        kinds.append(
+            [tile for tile in found if tile not in safe[:MAX_SAFE_TILES]][:MAX_OTHER_TILES]
+        )
     rounds = itertools.zip_longest(*kinds)
     return [tile for each in rounds for tile in each if tile is not None]
 
 
 def _registers(down: int, across: int, lanes: int, window: _Window) -> int:
-    """Registers of the sums, of one row of the window and one row of the kernel."""
+    """Registers for the sums, one row of the window and one row of the kernel."""
     _, wide = window.reads(down, across)
     return (down * across + wide + window.kernel[1]) * lanes
 
 
 def _fits_at_once(down: int, across: int, width: Width, window: _Window) -> bool:
-    """Whether the sums and all that they are made of fit the registers."""
+    """Whether the sums and the whole input window fit the registers."""
     vectors = down * across + math.prod(window.reads(down, across)) + 1
     return vectors * width.lanes <= width.registers
 
 
 def _cost(down: int, across: int, width: Width, work: Contraction, target: Target) -> float:
-    """Estimate the instructions of one vector of outputs."""
+    """Estimate the instructions per output vector."""
     window = _window(work)
-    rows, places = window.positions
-    taps = math.prod(window.kernel)
-    # Each element is asked whether it is padding.
-    loads = 3 * math.prod(window.reads(down, across)) + taps
-    tail = -(-rows // down) * down * -(-places // across) * across / (rows * places)
+    rows, positions = window.positions
+    kernel_elements = math.prod(window.kernel)
+    # Each element has a padding test.
+    loads = 3 * math.prod(window.reads(down, across)) + kernel_elements
+    tail = -(-rows // down) * down * -(-positions // across) * across / (rows * positions)
     columns, tiles = _grid(down, across, width.lanes, work)
-    busy = columns * tiles / (gpu_of(target).cores * IN_FLIGHT)
-    return (taps + loads / (down * across)) * tail * max(1.0, 1 / busy) ** 0.5
+    busy = columns * tiles / (gpu_of(target).cores * WORK_ITEMS_PER_CORE)
+    return (kernel_elements + loads / (down * across)) * tail * max(1.0, 1 / busy) ** 0.5

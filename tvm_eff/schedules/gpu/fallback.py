@@ -1,7 +1,7 @@
-"""What no other rule for GPUs knows: normalizations, reductions of odd shape, dlight's own.
+"""Fallbacks for what no other GPU rule matches: normalizations, unusual reductions.
 
-Every block becomes a kernel of its own, a work-item for each element of its result. Beside
-that stand the schedules of dlight, which come with TVM: reductions by a whole work-group.
+Every block becomes a kernel with one work-item per output element. The extra rule applies
+dlight's schedules, which come with TVM and reduce by a whole work-group.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from tvm.tirx import PrimFunc
 from tvm_eff.errors import SpaceError
 from tvm_eff.schedules import analysis
 from tvm_eff.schedules.cpu.fallback import is_inlined
-from tvm_eff.schedules.gpu.elementwise import spread
-from tvm_eff.schedules.gpu.threads import FEW, GROUP, gpu_of, launch_flat
+from tvm_eff.schedules.gpu.elementwise import schedule_elementwise
+from tvm_eff.schedules.gpu.threads import GROUP, SMALL_GROUP, gpu_of, launch_flat
 from tvm_eff.schedules.packing import Packing
 from tvm_eff.schedules.rule import Candidate, sample
 from tvm_eff.targets import Target
 
 DLIGHT = (dlight.gpu.Reduction, dlight.gpu.GeneralReduction)
-"""Rules for reductions. Convolutions and dense layers are none of theirs, and the rule for
-matrix products is not among them: it takes a depthwise convolution for one."""
+"""dlight's rules for reductions. Its rule for matrix products is left out: it also matches
+depthwise convolutions."""
 
 
-PLAIN = dlight.gpu.Fallback()
-"""The schedule that TVM gives a function by itself: a work-item for each element."""
+DLIGHT_FALLBACK = dlight.gpu.Fallback()
+"""TVM's default schedule: one work-item per element."""
 
 
 class GpuFallback:
-    """A kernel for each block: whatever has loops."""
+    """The last rule of the table: one kernel per block, for any function with loops."""
 
     name = "gpu_fallback"
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
-        """Return the sizes of work-groups to try, if the schedule can be applied."""
-        most = min(GROUP, gpu_of(target).work_group)
-        found = [Candidate.of(self.name, {"group_x": size}) for size in (most, FEW)]
+        """Return the work-group sizes to try, if the schedule applies."""
+        large = min(GROUP, gpu_of(target).work_group)
+        found = [Candidate.of(self.name, {"group_x": size}) for size in (large, SMALL_GROUP)]
         return [each for each in found if _applies(self, func, each, target)]
 
     def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
@@ -54,12 +54,12 @@ class GpuFallback:
 
 
 class Dlight:
-    """The schedules of dlight for reductions."""
+    """The extra rule that applies dlight's schedules to reductions."""
 
     name = "dlight"
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
-        """Return the rules of dlight that schedule the function for GPUs, if it reduces."""
+        """Return the dlight rules that apply, if the function has a reduction."""
         if analysis.contraction(func) is not None:
             return []
         if not analysis.reductions(analysis.inspect(func)):
@@ -72,40 +72,42 @@ class Dlight:
         return []
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
-        """Schedule ``main`` by a rule of dlight."""
+        """Schedule ``main`` with a dlight rule."""
         sample(sch, range(len(DLIGHT)), candidate["dlight"])
-        replay(sch, DLIGHT[candidate["dlight"]](), target)
+        apply_dlight(sch, DLIGHT[candidate["dlight"]](), target)
 
 
-def replay(sch: Schedule, rule: Any, target: Target) -> None:
-    """Schedule ``main`` as a rule of dlight does.
+def apply_dlight(sch: Schedule, rule: Any, target: Target) -> None:
+    """Schedule ``main`` with a dlight rule, by replaying its trace.
 
     Raises
     ------
     SpaceError
-        The rule does not know the function, or leaves part of it to the processor.
+        The rule does not match the function, or leaves a block without thread bindings.
     """
     func = analysis.schedule(sch.mod["main"]).mod["main"]
     with target.tvm_target() as used:
         found = rule.apply(func, used, False)
     if found is None or isinstance(found, list) or not runs_on_threads(found):
-        raise SpaceError(f"dlight's {type(rule).__name__} does not know the function")
+        raise SpaceError(f"dlight's {type(rule).__name__} does not match the function")
     found.trace.apply_to_schedule(sch, remove_postproc=False)
 
 
-def apply_plain(sch: Schedule, target: Target) -> None:
-    """Schedule ``main`` as TVM does by itself, with a work-item for each element.
+def apply_default(sch: Schedule, target: Target) -> None:
+    """Schedule ``main`` as TVM does by default, with one work-item per element.
 
     Raises
     ------
     SpaceError
         TVM cannot schedule it.
     """
-    # dlight adds twice what stands behind a sum of one term.
-    degenerate = any(analysis.terms(sch, block) == 1 for block in analysis.reductions(sch))
+    # dlight applies the epilogue of a reduction of extent one twice.
+    degenerate = any(
+        analysis.reduction_extent(sch, block) == 1 for block in analysis.reductions(sch)
+    )
     try:
         if not degenerate:
-            replay(sch, PLAIN, target)
+            apply_dlight(sch, DLIGHT_FALLBACK, target)
             return
     except SpaceError:
         pass
@@ -114,7 +116,7 @@ def apply_plain(sch: Schedule, target: Target) -> None:
 
 
 def runs_on_threads(sch: Schedule) -> bool:
-    """Whether every block of ``main`` is computed by work-items."""
+    """Whether every block of ``main`` has a thread binding."""
     return all(
         any(sch.get(loop).thread_binding is not None for loop in sch.get_loops(block))
         for block in analysis.blocks(sch)
@@ -127,7 +129,7 @@ def _applies(rule: Any, func: PrimFunc, candidate: Candidate, target: Target) ->
         return False
     try:
         rule.apply(sch, candidate, target)
-    except Exception:  # TVM raises its own types; what it cannot do is no candidate
+    except Exception:  # TVM raises its own types; then it is no candidate
         return False
     return runs_on_threads(sch)
 
@@ -135,8 +137,8 @@ def _applies(rule: Any, func: PrimFunc, candidate: Candidate, target: Target) ->
 def _schedule(sch: Schedule, block: Any, size: int, target: Target) -> None:
     statement = sch.get(block)
     kinds = [v.iter_type for v in statement.iter_vars]
-    if analysis.is_plain(sch, block) and not analysis.is_reduction(statement):
-        spread(sch, block, target.lanes, size)
+    if analysis.is_leaf(sch, block) and not analysis.is_reduction(statement):
+        schedule_elementwise(sch, block, target.lanes, size)
         return
     loops = sch.get_loops(block)
     spatial = [

@@ -1,4 +1,4 @@
-"""Pooling and other reductions over positions: a vector of channels a work-item."""
+"""Pooling and other reductions over positions: one channel vector per work-item."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from tvm_eff.schedules.packing import Packing
 from tvm_eff.schedules.rule import Candidate, sample
 from tvm_eff.targets import Target
 
-MOST_UNROLLED = 16
+MAX_UNROLLED = 16
+"""Iterations of the innermost loops that are unrolled."""
 
 
 class GpuPooling:
-    """The rule for one reduction whose innermost output axis is not summed over."""
+    """The rule for a single reduction whose innermost axis of the output is spatial."""
 
     name = "gpu_pooling"
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
-        """Return the work-groups to try."""
+        """Return the work-group sizes to try."""
         extents = output_extents(func)
         if extents is None:
             return []
@@ -39,11 +40,11 @@ class GpuPooling:
         ]
 
     def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
-        """Return nothing: there is no weight."""
+        """Return an empty list: there is no weight."""
         return []
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
-        """Schedule ``main``: each work-item reduces a vector of channels."""
+        """Schedule ``main``: each work-item reduces one channel vector."""
         main = analysis.reductions(sch)[0]
         for producer in sch.get_producers(main):
             sch.compute_inline(producer)
@@ -57,9 +58,9 @@ class GpuPooling:
         lanes = sample(sch, [1, 2, 4], candidate["lanes"])
         f_outer, f_lanes = sch.split(loops[split - 1], [None, lanes])
         sch.reorder(*outer, f_outer, *kernel, f_lanes)
-        places = sch.fuse(*outer) if outer else sch.add_unit_loop(f_outer)
+        positions = sch.fuse(*outer) if outer else sch.add_unit_loop(f_outer)
         group = Group(candidate["group_x"], candidate["group_y"])
-        _, item = launch(sch, places, f_outer, group)
+        _, item = launch(sch, positions, f_outer, group)
         sch.reverse_compute_at(last, item, preserve_unit_loops=True)
         fusion.vectorize_tile(sch, fusion.loops_below(sch, last, item), candidate["lanes"])
         sch.vectorize(f_lanes)
@@ -68,10 +69,10 @@ class GpuPooling:
 
 
 def _unroll_inner(sch: Schedule, kernel: list[Any]) -> None:
-    """Unroll as many of the innermost loops as make a short body."""
+    """Unroll innermost loops of up to :data:`MAX_UNROLLED` iterations in all."""
     count = 1
     for loop in reversed(kernel):
         count *= int(sch.get(loop).extent)
-        if count > MOST_UNROLLED:
+        if count > MAX_UNROLLED:
             return
         sch.unroll(loop)

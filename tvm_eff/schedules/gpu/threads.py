@@ -1,4 +1,4 @@
-"""Work-groups: how a grid of work-items is divided, within what the device allows."""
+"""Work-group sizes and vector lengths, within the limits of the device."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from tvm_eff.schedules.rule import sample, vector_length
 from tvm_eff.targets import Gpu, Target
 
 GROUP = 64
-"""Work-items in a group that suit a GPU: enough to hide memory, few enough registers."""
+"""Work-items per group on a GPU: enough to hide latency, few enough for the registers."""
 
-FEW = 4
-"""Work-items in a small group, which suits devices with few of them in flight."""
+SMALL_GROUP = 4
+"""Work-items in a small group, for devices with few of them in flight."""
 
-WIDE = 16
-"""OpenCL's longest vector: processors have registers for it, GPUs take it apart."""
+WIDE_LANES = 16
+"""OpenCL's longest vector: CPUs have registers for it, GPUs split it."""
 
 WIDE_REGISTERS = 4
-"""How many times a GPU's registers a work-item has where vectors are as long."""
+"""Register budget of a work-item with such vectors, in multiples of a GPU's."""
 
 CHOICES = (1, 2, 4, 8, 16, 32, 64)
+"""Extents of a work-group that are sampled in traces."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,9 @@ class Group:
     Attributes
     ----------
     x
-        Work-items that take neighbouring channels.
+        Work-items along the channels.
     y
-        Work-items that take neighbouring positions.
+        Work-items along the positions.
     """
 
     x: int
@@ -43,16 +44,16 @@ class Group:
 
 @dataclass(frozen=True)
 class Width:
-    """A length of vectors, and what suits the devices that it is for.
+    """A vector length and the register budget of the devices that it is for.
 
     Attributes
     ----------
     lanes
-        Values in a vector.
+        Elements of a vector.
     registers
         32-bit registers of a work-item.
     is_wide
-        Whether it is for devices that are processors, rather than for GPUs.
+        Whether it is for OpenCL on CPUs, rather than on GPUs.
     """
 
     lanes: int
@@ -61,8 +62,8 @@ class Width:
 
 
 def widths(channels: int, target: Target) -> list[Width]:
-    """Return the lengths of vectors to try, the GPU's own first."""
-    own, wide = (vector_length(channels, lanes) for lanes in (target.lanes, WIDE))
+    """Return the vector lengths to try, the GPU's own first."""
+    own, wide = (vector_length(channels, lanes) for lanes in (target.lanes, WIDE_LANES))
     registers = gpu_of(target).registers
     found = [Width(own, registers, False)]
     if wide > own:
@@ -72,32 +73,32 @@ def widths(channels: int, target: Target) -> list[Width]:
 
 def gpu_of(target: Target) -> Gpu:
     """Return the GPU of a target that has one."""
-    assert target.gpu is not None, "the rules for GPUs are asked for targets with one"
+    assert target.gpu is not None, "GPU rules are used for targets with a GPU only"
     return target.gpu
 
 
 def groups(columns: int, rows: int, width: Width, target: Target) -> list[Group]:
-    """Return work-groups for a grid of `columns` by `rows` work-items, the best guess first."""
-    most = min(GROUP, gpu_of(target).work_group)
-    few = _group(columns, rows, 1, FEW)
-    found = [few] if width.is_wide else [_group(columns, rows, 8, most), few]
+    """Return work-groups for a grid of `columns` by `rows` work-items, most promising first."""
+    limit = min(GROUP, gpu_of(target).work_group)
+    small = _group(columns, rows, 1, SMALL_GROUP)
+    found = [small] if width.is_wide else [_group(columns, rows, 8, limit), small]
     return list(dict.fromkeys(found))
 
 
-def _group(columns: int, rows: int, across: int, most: int) -> Group:
-    x = _share(columns, min(across, most))
-    return Group(x, _share(rows, most // x))
+def _group(columns: int, rows: int, across: int, limit: int) -> Group:
+    x = _group_extent(columns, min(across, limit))
+    return Group(x, _group_extent(rows, limit // x))
 
 
-def _share(count: int, most: int) -> int:
-    """Return a group's extent: one that divides `count`, if it is not much smaller than `most`."""
-    most = min(count, most)
-    even = max(n for n in range(1, most + 1) if count % n == 0)
-    return even if 2 * even > most else most
+def _group_extent(count: int, limit: int) -> int:
+    """Return an extent up to `limit`: a divisor of `count`, unless that is less than half."""
+    limit = min(count, limit)
+    even = max(n for n in range(1, limit + 1) if count % n == 0)
+    return even if 2 * even > limit else limit
 
 
 def launch(sch: Schedule, rows: Any, columns: Any, group: Group) -> tuple[Any, Any]:
-    """Make a loop over positions and the loop over channels inside it a grid of work-items.
+    """Bind a loop over positions and the loop over channels inside it to work-groups.
 
     Returns
     -------
@@ -116,7 +117,7 @@ def launch(sch: Schedule, rows: Any, columns: Any, group: Group) -> tuple[Any, A
 
 
 def launch_flat(sch: Schedule, loop: Any, size: int) -> None:
-    """Make one loop a row of work-items, in groups of `size`."""
+    """Bind one loop to a one-dimensional grid of work-items, in groups of `size`."""
     block, thread = sch.split(loop, [None, sample(sch, CHOICES, size)])
     sch.bind(block, "blockIdx.x")
     sch.bind(thread, "threadIdx.x")

@@ -1,14 +1,14 @@
-"""Convolution and dense layers: a register tile of positions by channels a work-item.
+"""Convolution and dense layers: one register tile of positions by channels per work-item.
 
 A work-item keeps `rows` positions x `columns` channels of the output in registers over
 the whole reduction. The weights are packed at build time as [channel block][kernel][input
 channel][channel in block] and read as vectors; the input is read as vectors along its
-channels, each of which is used lane by lane. Padding is asked for where the input is read,
-once a vector. Nothing goes through local memory, which on Mali is global memory.
+channels, each of which is used lane by lane. Padding is tested once per input vector.
+Nothing uses local memory, which on Mali is global memory.
 
-Three kinds of tile are in the space: as large as the registers allow, which asks the least
-of the memory; moderate ones, which leave registers for more work-items in flight; and wide
-ones for devices that are processors, whose vectors are long.
+The space has three kinds of tiles: as large as the registers allow, with the least memory
+traffic; moderate ones, which leave registers for more work-items in flight; and wide ones
+for OpenCL on CPUs, whose vectors are long.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from tvm.tirx import IndexMap, PrimFunc
 
 from tvm_eff.schedules import analysis, fusion
 from tvm_eff.schedules.analysis import Contraction, contraction
-from tvm_eff.schedules.cpu.contraction import packings_of, separate
+from tvm_eff.schedules.cpu.contraction import inline_and_pack, packings_of
 from tvm_eff.schedules.gpu.threads import Group, Width, gpu_of, groups, launch, widths
 from tvm_eff.schedules.packing import Packing
 from tvm_eff.schedules.rule import Candidate, divisors, sample
 from tvm_eff.targets import Target
 
-MOST_ROWS, MOST_VECTORS = 16, 5
-MODERATE = 0.5
-"""The part of the registers that a moderate tile's sums take at most."""
+MAX_ROWS, MAX_VECTORS = 16, 5
+MODERATE_REGISTER_SHARE = 0.5
+"""Largest fraction of the registers that a moderate tile's sums use."""
 
-MODERATES, LARGES, WIDES = 3, 2, 3
-"""How many tiles of each kind are tried."""
+MAX_MODERATE_TILES, MAX_LARGE_TILES, MAX_WIDE_TILES = 3, 2, 3
+"""Limits on the candidate tiles of each kind."""
 
-MOST_UNROLLED = 192
+MAX_UNROLLED = 192
 """Vector multiply-adds in the innermost loop: Mali's instruction caches are small."""
 
-IN_FLIGHT = 64
-"""Work-items that keep one core busy."""
+WORK_ITEMS_PER_CORE = 64
+"""Work-items in flight that keep one core busy."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """What one work-item computes.
+    """The register tile of one work-item.
 
     Attributes
     ----------
@@ -54,11 +54,11 @@ class Tile:
     columns
         Output channels.
     width
-        Channels in a vector, and the registers there are.
+        Vector length and register budget.
     unroll
-        Input channels in one step of the reduction.
+        Input channels per reduction step.
     window
-        Whether what a row of the kernel reads is loaded at once, and shared among positions.
+        Whether the input of a whole kernel row is loaded at once and shared among positions.
     """
 
     rows: int
@@ -84,7 +84,7 @@ class GpuTile:
     name = "gpu_tile"
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
-        """Return large and moderate tiles in turn, the cheapest estimate first."""
+        """Return tiles of each kind round-robin, lowest estimated cost first."""
         work = contraction(func)
         if work is None or work.depthwise:
             return []
@@ -100,10 +100,10 @@ class GpuTile:
         return packings_of(contraction(func), candidate["columns"])
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
-        """Schedule ``main`` as one register tile a work-item."""
+        """Schedule ``main`` as one register tile per work-item."""
         work = contraction(sch.mod["main"])
         assert work is not None, "the workload was matched when the candidate was made"
-        main, last, paddings = separate(sch, work, candidate["columns"])
+        main, last, paddings = inline_and_pack(sch, work, candidate["columns"])
         if candidate["flat"]:
             copy = _flatten(sch, main, last, work)
         else:
@@ -129,12 +129,12 @@ def _candidate(tile: Tile, group: Group, flat: bool) -> Candidate:
 
 
 def is_pointwise(func: PrimFunc, work: Contraction) -> bool:
-    """Whether all positions can be one axis: each reads the input at its own place."""
-    places = [work.extents[axis] for axis in work.positions]
+    """Whether the positions can be flattened: each reads the input at the same position."""
+    positions = [work.extents[axis] for axis in work.positions]
     *kernel, depth = (work.extents[axis] for axis in work.reduction)
-    if len(places) < 2 or math.prod(kernel) != 1 or work.groups != 1:
+    if len(positions) < 2 or math.prod(kernel) != 1 or work.groups != 1:
         return False
-    if list(work.input_shape) != [*places, depth]:
+    if list(work.input_shape) != [*positions, depth]:
         return False
     sch = analysis.inspect(func)
     before = sch.get_producers(sch.get_sblock(work.block))
@@ -142,29 +142,29 @@ def is_pointwise(func: PrimFunc, work: Contraction) -> bool:
 
 
 def _grid(tile: Tile, work: Contraction, flat: bool) -> tuple[int, int]:
-    """Return how many work-items there are along the channels and the positions."""
+    """Return the numbers of work-items along the channels and the positions."""
     outer, width = _positions(work, flat)
     return work.channels // tile.columns, outer * -(-width // tile.rows)
 
 
 def _positions(work: Contraction, flat: bool) -> tuple[int, int]:
-    """Return the positions that tiles do not reach across, and those along which they lie."""
-    places = math.prod(work.extents[axis] for axis in work.positions)
-    return (1, places) if flat else (places // work.width, work.width)
+    """Return the extents of the outer positions and of the positions that are tiled."""
+    positions = math.prod(work.extents[axis] for axis in work.positions)
+    return (1, positions) if flat else (positions // work.width, work.width)
 
 
 def _tiles(work: Contraction, flat: bool, target: Target) -> list[Tile]:
-    """Return tiles of each kind in turn, the cheapest estimate of each first."""
+    """Return tiles of each kind round-robin, lowest estimated cost of each first."""
     kinds = []
     for width in widths(work.channels // work.groups, target):
         found = _tiles_of(width, work, flat)
         found.sort(key=lambda tile: _cost(tile, work, flat, target))
         if width.is_wide:
-            kinds.append(found[:WIDES])
+            kinds.append(found[:MAX_WIDE_TILES])
             continue
-        limit = MODERATE * width.registers
-        kinds.append([tile for tile in found if tile.sums <= limit][:MODERATES])
-        kinds.append([tile for tile in found if tile.sums > limit][:LARGES])
+        limit = MODERATE_REGISTER_SHARE * width.registers
+        kinds.append([tile for tile in found if tile.sums <= limit][:MAX_MODERATE_TILES])
+        kinds.append([tile for tile in found if tile.sums > limit][:MAX_LARGE_TILES])
     rounds = itertools.zip_longest(*kinds)
     return [tile for each in rounds for tile in each if tile is not None]
 
@@ -172,25 +172,25 @@ def _tiles(work: Contraction, flat: bool, target: Target) -> list[Tile]:
 def _tiles_of(width: Width, work: Contraction, flat: bool) -> list[Tile]:
     unroll = next(n for n in (4, 3, 2, 1) if work.depth % n == 0)
     channels = work.channels // work.groups
-    _, places = _positions(work, flat)
+    _, positions = _positions(work, flat)
     return [
         tile
-        for columns in divisors(channels, MOST_VECTORS * width.lanes)
+        for columns in divisors(channels, MAX_VECTORS * width.lanes)
         if columns % width.lanes == 0
-        for rows in range(1, min(places, MOST_ROWS) + 1)
+        for rows in range(1, min(positions, MAX_ROWS) + 1)
         for window in (False, True)
-        if _fits(tile := Tile(rows, columns, width, unroll, window), work)
+        if _fits_registers(tile := Tile(rows, columns, width, unroll, window), work)
     ]
 
 
-def _fits(tile: Tile, work: Contraction) -> bool:
+def _fits_registers(tile: Tile, work: Contraction) -> bool:
     across = _across(work)
     if tile.window and across == 1:
         return False
     steps = tile.unroll * (across if tile.window else 1)
-    if steps * tile.rows * tile.vectors > MOST_UNROLLED:
+    if steps * tile.rows * tile.vectors > MAX_UNROLLED:
         return False
-    # A vector of inputs that one step uses is dead behind it; a row's are there all the time.
+    # The input vector of a step is dead after it; those of a kernel row stay live.
     inputs = tile.unroll * (_window_width(tile, work) if tile.window else 1)
     return tile.sums + tile.columns + inputs <= tile.width.registers
 
@@ -202,13 +202,13 @@ def _across(work: Contraction) -> int:
 
 
 def _window_width(tile: Tile, work: Contraction) -> int:
-    """Return how many positions of the input a tile reads of one row."""
+    """Return how many input positions of one row a tile reads."""
     stride = max(1, round(work.input_shape[-2] / work.width))
     return (tile.rows - 1) * stride + _across(work)
 
 
 def _cost(tile: Tile, work: Contraction, flat: bool, target: Target) -> float:
-    """Estimate the instructions, in multiply-adds, that one useful multiply-add takes."""
+    """Estimate the instructions per useful multiply-add."""
     across = _across(work)
     reads = _window_width(tile, work) if tile.window else tile.rows * across
     per_read = 1 if flat else 3
@@ -218,27 +218,27 @@ def _cost(tile: Tile, work: Contraction, flat: bool, target: Target) -> float:
     columns, rows = _grid(tile, work, flat)
     outer, width = _positions(work, flat)
     tail = rows * tile.rows / (outer * width)
-    busy = columns * rows / (gpu_of(target).cores * IN_FLIGHT)
+    busy = columns * rows / (gpu_of(target).cores * WORK_ITEMS_PER_CORE)
     idle = max(1.0, 1 / busy) ** 0.5
     return (1 + (loads + 4) / multiplies) * tail * idle
 
 
 def _flatten(sch: Schedule, main: Any, last: Any, work: Contraction) -> Any:
-    """Make all positions one axis.
+    """Flatten all positions into one axis.
 
     Returns
     -------
     BlockRV
         The block that reads the input.
     """
-    places = [work.extents[axis] for axis in work.positions]
-    count = len(places)
+    positions = [work.extents[axis] for axis in work.positions]
+    count = len(positions)
 
     def flat(*index: Any) -> list[Any]:
-        place = index[0]
-        for extent, each in zip(places[1:], index[1:count], strict=True):
-            place = place * extent + each
-        return [place, *index[count:]]
+        position = index[0]
+        for extent, each in zip(positions[1:], index[1:count], strict=True):
+            position = position * extent + each
+        return [position, *index[count:]]
 
     sch.transform_layout(main, ("write", 0), flat)
     sch.transform_block_layout(main, IndexMap.from_func(flat, ndim=len(work.extents)))
@@ -274,8 +274,9 @@ def _schedule_tile(
     if window:
         unrolled.insert(0, kernel[-1])
     sch.reorder(*tiles, f_outer, *steps, k_inner, *inner, f_vectors, f_lanes)
-    places = sch.fuse(*tiles)
-    _, item = launch(sch, places, f_outer, Group(candidate["group_x"], candidate["group_y"]))
+    _, item = launch(
+        sch, sch.fuse(*tiles), f_outer, Group(candidate["group_x"], candidate["group_y"])
+    )
     _read_input(sch, copy, k_outer, candidate["unroll"])
     sch.reverse_compute_at(last, item, preserve_unit_loops=True)
     fusion.vectorize_tile(sch, fusion.loops_below(sch, last, item), candidate["lanes"])
@@ -286,12 +287,12 @@ def _schedule_tile(
 
 
 def _read_input(sch: Schedule, copy: Any, loop: Any, unroll: int) -> None:
-    """Read what one step uses into registers, as vectors where they are whole."""
+    """Read the input of one step into registers, as whole vectors where possible."""
     sch.compute_at(copy, loop, preserve_unit_loops=True)
-    *places, depth = fusion.loops_below(sch, copy, loop)
+    *spatial, depth = fusion.loops_below(sch, copy, loop)
     if unroll in (2, 4):
         sch.vectorize(depth)
     else:
         sch.unroll(depth)
-    for place in places:
-        sch.unroll(place)
+    for each in spatial:
+        sch.unroll(each)

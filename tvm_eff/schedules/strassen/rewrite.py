@@ -1,8 +1,8 @@
 """A pointwise convolution rewritten as Strassen's product of two matrices.
 
 Positions, input channels and output channels are halved. Seven products of sums of
-quarters give the four quarters of the result, in the place of eight (V. Strassen,
-"Gaussian Elimination is not Optimal", 1969). The sums of weights are computed ahead.
+quarters, instead of eight, give the four quarters of the result (V. Strassen, "Gaussian
+Elimination is not Optimal", 1969). The sums of weights are precomputed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ INPUT, PRODUCT, OUTPUT, RESULT = (
     "strassen_output",
     "strassen_result",
 )
-"""Names of the blocks, in order."""
+"""Names of the blocks, in program order."""
 
 Quarters = Mapping[tuple[int, int], float]
 
@@ -39,9 +39,9 @@ INPUTS: tuple[Quarters, ...] = (
     {(1, 0): 1, (0, 0): -1},
     {(0, 1): 1, (1, 1): -1},
 )
-"""For each product, the quarters (positions, input channels) that its first factor sums.
+"""For each product, the quarters (positions, input channels) summed in its first factor.
 
-One quarter has the even positions and the other the odd ones.
+One half of the positions is the even ones, the other half the odd ones.
 """
 
 WEIGHTS: tuple[Quarters, ...] = (
@@ -53,7 +53,7 @@ WEIGHTS: tuple[Quarters, ...] = (
     {(0, 0): 1, (0, 1): 1},
     {(1, 0): 1, (1, 1): 1},
 )
-"""For each product, the quarters (input channels, output channels) that the other sums."""
+"""For each product, the quarters (input channels, output channels) summed in its second factor."""
 
 OUTPUTS: Mapping[tuple[int, int], Mapping[int, float]] = {
     (0, 0): {0: 1, 3: 1, 4: -1, 6: 1},
@@ -61,15 +61,15 @@ OUTPUTS: Mapping[tuple[int, int], Mapping[int, float]] = {
     (1, 0): {1: 1, 3: 1},
     (1, 1): {0: 1, 1: -1, 2: 1, 5: 1},
 }
-"""For each quarter (positions, output channels) of the result, the products it sums."""
+"""For each quarter (positions, output channels) of the result, the products summed in it."""
 
 PRODUCTS = len(INPUTS)
 
 BLOCK = 8
-"""Output channels that a register tile can always take together."""
+"""Output channels of the smallest register tile."""
 
-FEWEST = 32
-"""Positions that are worth halving."""
+MIN_POSITIONS = 32
+"""The algorithm does not pay for fewer positions."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,13 @@ class Pointwise:
     Attributes
     ----------
     block
-        The name of the block that multiplies.
+        The name of the contraction block.
     source
         The buffer it reads: [batch, height, width, input channel].
     result
         The buffer of the sums: [batch, height, width, output channel].
     weight_parameter
-        Which parameter the weight is: [output channel, 1, 1, input channel].
+        Index of the weight parameter: [output channel, 1, 1, input channel].
     padding_block
         The name of the block that copies the source, if there is one.
     """
@@ -101,42 +101,42 @@ class Pointwise:
         """Rows of the first factor."""
         return math.prod(int(n) for n in self.source.shape[:3])
 
-    def half(self, shares: int = 1) -> int:
-        """Rows of a quarter, as many as `shares` equal parts have; some may lie behind the end."""
-        return -(-self.positions // (2 * shares)) * shares
+    def half(self, chunks: int = 1) -> int:
+        """Rows of a quarter, rounded up to `chunks` equal parts; the last may be padding."""
+        return -(-self.positions // (2 * chunks)) * chunks
 
     def half_channels(self, block: int) -> int:
-        """Output channels of a quarter, whole blocks of them: the other half may have fewer."""
+        """Output channels of a quarter, rounded up to whole blocks; the other half may be less."""
         return _half_channels(int(self.result.shape[3]), block)
 
 
-def match(func: PrimFunc, least: int) -> Pointwise | None:
-    """Return the pointwise convolution that `func` is, or None.
+def match(func: PrimFunc, min_channels: int) -> Pointwise | None:
+    """Match `func` as a pointwise convolution that can be halved; None if it is not one.
 
     Parameters
     ----------
     func
         A fused PrimFunc.
-    least
-        The fewest input channels and output channels that are halved.
+    min_channels
+        The minimum of both the input and the output channels.
     """
     work = contraction(func)
     if work is None or work.depthwise or work.groups != 1 or work.weight_parameter is None:
         return None
     if work.positions != (0, 1, 2) or work.channel != 3 or len(work.reduction) != 3:
         return None
-    places = [work.extents[axis] for axis in work.positions]
+    positions = [work.extents[axis] for axis in work.positions]
     if [work.extents[axis] for axis in work.reduction[:2]] != [1, 1]:
         return None
-    sizes = (math.prod(places), work.depth, work.channels)
+    sizes = (math.prod(positions), work.depth, work.channels)
     if (
         work.depth % 2
         or work.channels % (BLOCK // 2)
-        or sizes[0] < FEWEST
-        or min(sizes[1:]) < least
+        or sizes[0] < MIN_POSITIONS
+        or min(sizes[1:]) < min_channels
     ):
         return None
-    if list(work.input_shape) != [*places, work.depth]:
+    if list(work.input_shape) != [*positions, work.depth]:
         return None
     if work.weight_axes != (work.channel, *work.reduction):
         return None
@@ -158,21 +158,21 @@ def match(func: PrimFunc, least: int) -> Pointwise | None:
     )
 
 
-def rewrite(func: PrimFunc, work: Pointwise, block: int, shares: int = 1) -> PrimFunc:
-    """Return a function of the same result that takes the weight transformed.
+def rewrite(func: PrimFunc, work: Pointwise, block: int, chunks: int = 1) -> PrimFunc:
+    """Return an equivalent function that takes the transformed weight.
 
     Parameters
     ----------
     func
         The convolution.
     work
-        What :func:`match` has found in it.
+        Its match by :func:`match`.
     block
-        Output channels of which a quarter has a multiple.
-    shares
-        Into how many equal parts the rows of a quarter can be divided.
+        The output channels of a quarter are a multiple of this.
+    chunks
+        The rows of a quarter are a multiple of this.
     """
-    stages = _stages(work, work.half(shares), work.half_channels(block))
+    stages = _stages(work, work.half(chunks), work.half_channels(block))
     return replace_convolution(func, work, stages)
 
 
@@ -216,7 +216,7 @@ def _half_channels(channels: int, block: int) -> int:
 
 
 def _stages(work: Pointwise, half: int, channels: int) -> list[te.Tensor]:
-    """Source, transformed weight and result, computed from one another."""
+    """Source, transformed weight and result of the algorithm in tensor expressions."""
     batch, height, width, inner = (int(n) for n in work.source.shape)
     outer = int(work.result.shape[3])
     dtype = str(work.source.dtype)
@@ -226,12 +226,12 @@ def _stages(work: Pointwise, half: int, channels: int) -> list[te.Tensor]:
 
     def input_at(i: Any, p: Any, k: Any) -> Any:
         def quarter(q: int, r: int) -> Any:
-            place = 2 * p + q
-            n, y, x = _image_row_column(place, batch, height, width)
+            position = 2 * p + q
+            n, y, x = _image_row_column(position, batch, height, width)
             value = source[n, y, x, k + r * depth]
             if 2 * half == work.positions or (not q and 2 * half == work.positions + 1):
                 return value
-            return tirx.if_then_else(place < work.positions, value, tirx.const(0, dtype))
+            return tirx.if_then_else(position < work.positions, value, tirx.const(0, dtype))
 
         return _choose(i, [_sum(quarters, quarter) for quarters in INPUTS])
 
@@ -253,22 +253,22 @@ def _stages(work: Pointwise, half: int, channels: int) -> list[te.Tensor]:
     output = te.compute((half, 2, 2, channels), output_at, name=OUTPUT)
 
     def result_at(n: Any, y: Any, x: Any, f: Any) -> Any:
-        place = (n * height + y) * width + x if batch > 1 else y * width + x
-        return output[place // 2, place % 2, f // channels, f % channels]
+        position = (n * height + y) * width + x if batch > 1 else y * width + x
+        return output[position // 2, position % 2, f // channels, f % channels]
 
     result = te.compute((batch, height, width, outer), result_at, name=RESULT)
     return [source, weight, result]
 
 
-def _image_row_column(place: Any, batch: int, height: int, width: int) -> tuple[Any, Any, Any]:
-    """Where a position is that is one of all of them."""
+def _image_row_column(position: Any, batch: int, height: int, width: int) -> tuple[Any, Any, Any]:
+    """The image, row and column of a flattened position."""
     if batch == 1:
-        return 0, place // width, place % width
-    return place // (height * width), place // width % height, place % width
+        return 0, position // width, position % width
+    return position // (height * width), position // width % height, position % width
 
 
 def _sum(coefficients: Mapping[Any, float], element: Callable[..., Any]) -> Any:
-    """Add and subtract elements, those that are added first."""
+    """The signed sum of elements, in the order of the coefficients."""
     total = None
     for key, sign in coefficients.items():
         value = element(*key) if isinstance(key, tuple) else element(key)
@@ -277,7 +277,7 @@ def _sum(coefficients: Mapping[Any, float], element: Callable[..., Any]) -> Any:
 
 
 def _choose(index: Any, values: Sequence[Any]) -> Any:
-    """The value with number `index`: one of them once the loop over it is unrolled."""
+    """Select ``values[index]``, which folds to one of them once the loop is unrolled."""
     chosen = values[-1]
     for number in reversed(range(len(values) - 1)):
         chosen = tirx.Select(index == number, values[number], chosen)

@@ -1,8 +1,8 @@
-"""Strassen's algorithm where each core has caches of its own: bands of positions.
+"""Strassen's algorithm in row blocks (blocks of positions), where cores have private caches.
 
-A band's sums, its seven products and its part of the result follow one another on one
-core, which finds each of them in its second cache. The products are computed in register
-tiles as in :mod:`tvm_eff.schedules.cpu.convolution`, which take the input from memory.
+A row block's sums, its seven products and its part of the result are computed in sequence on
+one core, which keeps them in its L2 cache. The products are computed in register tiles as in
+:mod:`tvm_eff.schedules.cpu.convolution`, which read the input from memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tvm_eff.schedules.cpu.convolution import (
     tile_cost,
     tiles,
 )
-from tvm_eff.schedules.cpu.row_blocks import ELEMENTS_PER_CYCLE, divide
+from tvm_eff.schedules.cpu.row_blocks import ELEMENTS_PER_CYCLE, split_into_row_blocks
 from tvm_eff.schedules.packing import Packing
 from tvm_eff.schedules.rule import Alternative, Candidate, divisors, sample, split_vector
 from tvm_eff.schedules.strassen import rewrite as algorithm
@@ -32,32 +32,32 @@ from tvm_eff.schedules.strassen.rewrite import PRODUCTS, Pointwise, match
 from tvm_eff.schedules.strassen.rule import SummedPacking, alternative, pack_weight, sum_output
 from tvm_eff.targets import FLOAT32_BYTES, Target
 
-LEAST = 256
-"""The fewest channels, on both sides: additions take back what smaller matrices gain."""
+MIN_CHANNELS = 256
+"""The minimum of input and output channels: with fewer, the additions outweigh the savings."""
 
-SHARES = (1, 2, 4, 8)
-"""Into how many equal parts the positions of a quarter may be made to divide."""
+CHUNK_COUNTS = (1, 2, 4, 8)
+"""Numbers of equal parts to which the positions of a quarter may be padded."""
 
 BLOCKS = (64, 32, 16, 8)
-"""Of how many output channels a quarter has a multiple, so that register tiles divide it."""
+"""The output channels of a quarter are a multiple of one of these, for the register tiles."""
 
-MOST_ADDED = 1 / 16
-"""The share of channels that may be added for that."""
+MAX_ADDED_CHANNELS = 1 / 16
+"""Largest fraction of channels that may be added as padding for that."""
 
-MOST_TILES = 5
-"""Register tiles of each number of bands."""
+MAX_TILES = 5
+"""Register tiles per number of row blocks."""
 
-MOST_CANDIDATES = 8
+MAX_CANDIDATES = 8
 
 
-class StrassenByBands:
-    """The rule for large 1x1 convolution of stride 1 on x86, beside the direct one."""
+class StrassenRowBlocks:
+    """The extra rule for large 1x1 convolution of stride 1 where caches are private."""
 
     name = "strassen_by_bands"
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
-        """Return register tiles and numbers of bands, the cheapest estimate first."""
-        work = match(func, LEAST)
+        """Return register tiles and numbers of row blocks, lowest estimated cost first."""
+        work = match(func, MIN_CHANNELS)
         if work is None or not target.private_caches:
             return []
         block = _block(work)
@@ -65,131 +65,133 @@ class StrassenByBands:
             Candidate.of(
                 self.name,
                 {
-                    "shares": choice.shares,
+                    "shares": choice.chunks,
                     "block": block,
-                    "bands": choice.bands,
+                    "bands": choice.row_blocks,
                     "rows": choice.registers.rows,
                     "columns": choice.registers.columns,
                     "lanes": choice.registers.lanes,
                     "unroll": choice.registers.unroll,
                 },
             )
-            for choice in _choices(work, block, target)[:MOST_CANDIDATES]
+            for choice in _choices(work, block, target)[:MAX_CANDIDATES]
         ]
 
     def alternatives(self, func: PrimFunc) -> list[Alternative]:
-        """Return the functions that the rule schedules, if it matches."""
-        work = match(func, LEAST)
+        """Return the equivalent functions that the rule schedules, if it matches."""
+        work = match(func, MIN_CHANNELS)
         if work is None:
             return []
         block = _block(work)
-        different = {work.half(shares): shares for shares in reversed(SHARES)}
+        different = {work.half(chunks): chunks for chunks in reversed(CHUNK_COUNTS)}
         return [
-            alternative(f"{self.name}{shares}", func, work, block, shares)
-            for shares in sorted(different.values())
+            alternative(f"{self.name}{chunks}", func, work, block, chunks)
+            for chunks in sorted(different.values())
         ]
 
     def rewrite(self, func: PrimFunc, candidate: Candidate) -> PrimFunc:
         """Return the function with its convolution computed by the algorithm."""
-        work = match(func, LEAST)
+        work = match(func, MIN_CHANNELS)
         assert work is not None, "the workload was matched when the candidate was made"
         return algorithm.rewrite(func, work, candidate["block"], candidate["shares"])
 
     def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
         """Return the weight's layout."""
-        work = match(func, LEAST)
+        work = match(func, MIN_CHANNELS)
         if work is None:
             return []
         columns, block = candidate["columns"], candidate["block"]
         return [SummedPacking(work.weight_parameter, 0, (1, 2), columns, block)]
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
-        """Schedule ``main``, which :meth:`rewrite` has made, band by band."""
+        """Schedule ``main``, the result of :meth:`rewrite`, in row blocks."""
         product = sch.get_sblock(algorithm.PRODUCT)
         pack_weight(sch, product, Packing(0, 0, (1, 2), candidate["columns"]))
         sample(sch, [1, 2], candidate["bands"])
         whole = _is_whole(sch, product)
         part = sum_output(sch, product, candidate["lanes"], candidate["bands"] if whole else None)
         _, half, _ = (int(n) for n in sch.get(product).writes[0].source.shape)
-        written = divide(sch, product, half // candidate["bands"])
+        written = split_into_row_blocks(sch, product, half // candidate["bands"])
         if whole:
-            band = part
-            sch.compute_at(written, band, preserve_unit_loops=True)
+            row_block = part
+            sch.compute_at(written, row_block, preserve_unit_loops=True)
         else:
-            band, *_ = sch.get_loops(written)
-            sch.parallel(band)
-        sch.compute_at(product, band, preserve_unit_loops=True)
-        _sum_input(sch, band, candidate["lanes"])
-        _multiply(sch, product, written, band, candidate, target)
+            row_block, *_ = sch.get_loops(written)
+            sch.parallel(row_block)
+        sch.compute_at(product, row_block, preserve_unit_loops=True)
+        _sum_input(sch, row_block, candidate["lanes"])
+        _multiply(sch, product, written, row_block, candidate, target)
 
 
 @dataclass(frozen=True)
 class _Choice:
-    """How the positions may be cut, and the register tile.
+    """The division of the positions, and the register tile.
 
     Attributes
     ----------
-    shares, bands, registers
+    chunks, row_blocks, registers
         The decisions.
     cycles
-        An estimate of what a core takes.
+        Estimated cycles of one core.
     """
 
-    shares: int
-    bands: int
+    chunks: int
+    row_blocks: int
     registers: Tile
     cycles: float
 
 
 def _block(work: Pointwise) -> int:
-    """The most channels of which few have to be added to get a multiple."""
+    """The largest block whose padding stays below :data:`MAX_ADDED_CHANNELS`."""
     channels = int(work.result.shape[3])
-    most = (1 + MOST_ADDED) * channels
-    return next((n for n in BLOCKS if 2 * work.half_channels(n) <= most), BLOCKS[-1])
+    limit = (1 + MAX_ADDED_CHANNELS) * channels
+    return next((n for n in BLOCKS if 2 * work.half_channels(n) <= limit), BLOCKS[-1])
 
 
 def _choices(work: Pointwise, block: int, target: Target) -> list[_Choice]:
-    """The ways to cut the positions, the cheapest estimate first."""
+    """The divisions of the positions, lowest estimated cost first."""
     cores = target.hardware.cores
-    shares = 1 if work.positions % (2 * cores) == 0 else math.gcd(cores, SHARES[-1])
-    half, channels = work.half(shares), work.half_channels(block)
+    chunks = 1 if work.positions % (2 * cores) == 0 else math.gcd(cores, CHUNK_COUNTS[-1])
+    half, channels = work.half(chunks), work.half_channels(block)
     depth = int(work.source.shape[3]) // 2
     cuts = divisors(half, half)
-    even = [bands for bands in cuts if bands % cores == 0]
+    even = [row_blocks for row_blocks in cuts if row_blocks % cores == 0]
     found = [
         _Choice(
-            shares,
-            bands,
+            chunks,
+            row_blocks,
             registers,
-            _cycles(half, bands, depth, channels, registers, target),
+            _cycles(half, row_blocks, depth, channels, registers, target),
         )
-        for bands in even or cuts
-        for registers in tiles(half // bands, channels, depth, target)[:MOST_TILES]
+        for row_blocks in even or cuts
+        for registers in tiles(half // row_blocks, channels, depth, target)[:MAX_TILES]
     ]
     return sorted(found, key=lambda choice: choice.cycles)
 
 
 def _cycles(
-    half: int, bands: int, depth: int, channels: int, registers: Tile, target: Target
+    half: int, row_blocks: int, depth: int, channels: int, registers: Tile, target: Target
 ) -> float:
-    """Estimate the products of one core, and what does not stay in its second cache."""
+    """Estimate the cycles of one core: the products, and traffic beyond its L2 cache."""
     hardware = target.hardware
-    rounds = -(-bands // hardware.cores)
-    places = half // bands
-    room = hardware.l2_kib * 1024 // FLOAT32_BYTES
-    weights, band = PRODUCTS * depth * channels, PRODUCTS * places * (depth + channels)
-    again = 1 if weights + band <= room else rounds
-    moved = weights * again + (2 * band * rounds if band > room else 0)
-    products = rounds * PRODUCTS * places * depth * channels
-    cost = tile_cost(registers, places, target)
+    rounds = -(-row_blocks // hardware.cores)
+    positions = half // row_blocks
+    cache_elements = hardware.l2_kib * 1024 // FLOAT32_BYTES
+    weights, block_elements = PRODUCTS * depth * channels, PRODUCTS * positions * (depth + channels)
+    weight_reads = 1 if weights + block_elements <= cache_elements else rounds
+    moved = weights * weight_reads + (
+        2 * block_elements * rounds if block_elements > cache_elements else 0
+    )
+    products = rounds * PRODUCTS * positions * depth * channels
+    cost = tile_cost(registers, positions, target)
     speed = hardware.lanes * hardware.fma_per_cycle
     return products * cost / speed + moved / ELEMENTS_PER_CYCLE
 
 
 def _is_whole(sch: Schedule, product: Any) -> bool:
-    """Whether the result has as many positions as its quarters.
+    """Whether the quarters have no padded positions.
 
-    If not, TVM does not find out which products a band of the result needs.
+    If they do, TVM's region analysis does not find which products a row block needs.
     """
     _, half, _ = (int(n) for n in sch.get(product).writes[0].source.shape)
     result = sch.get(sch.get_sblock(algorithm.RESULT)).writes[0].source
@@ -197,11 +199,11 @@ def _is_whole(sch: Schedule, product: Any) -> bool:
 
 
 def _multiply(
-    sch: Schedule, product: Any, written: Any, band: Any, candidate: Candidate, target: Target
+    sch: Schedule, product: Any, written: Any, row_block: Any, candidate: Candidate, target: Target
 ) -> None:
-    """Compute the products of a band in register tiles."""
-    *outer, p, f, depth = fusion.loops_below(sch, product, band)
-    nest = Nest(outer=tuple(outer), places=p, channel=f, kernel=(), depth=depth)
+    """Compute the products of a row block in register tiles."""
+    *outer, p, f, depth = fusion.loops_below(sch, product, row_block)
+    nest = Nest(outer=tuple(outer), position=p, channel=f, kernel=(), depth=depth)
     f_outer, k_outer = register_tile(
         sch, product, written, nest, 0, candidate, CHANNELS_OUTER, target
     )
@@ -210,11 +212,11 @@ def _multiply(
     sch.decompose_reduction(product, k_outer)
 
 
-def _sum_input(sch: Schedule, band: Any, lanes: int) -> None:
-    """Sum the quarters of a band's input for all products, each element loaded once."""
+def _sum_input(sch: Schedule, row_block: Any, lanes: int) -> None:
+    """Sum the quarters of a row block's input for all products, loading each element once."""
     block = sch.get_sblock(algorithm.INPUT)
-    sch.compute_at(block, band, preserve_unit_loops=True)
-    i, p, k = fusion.loops_below(sch, block, band)
+    sch.compute_at(block, row_block, preserve_unit_loops=True)
+    i, p, k = fusion.loops_below(sch, block, row_block)
     k, vector = sch.split(k, [None, split_vector(int(sch.get(k).extent), lanes)])
     sch.reorder(p, k, i, vector)
     sch.unroll(i)

@@ -1,8 +1,8 @@
 """Pointwise convolution by Strassen's algorithm: an eighth fewer multiplications.
 
-The seven products are computed as in :mod:`tvm_eff.schedules.cpu.pointwise`, from packed factors;
-the input is packed while its quarters are summed, and the four quarters of the result
-are summed from the products together, which are loaded once.
+The seven products are computed as in :mod:`tvm_eff.schedules.cpu.pointwise`, from packed
+operands; the input is packed while its quarters are summed, and the four quarters of the
+result are summed together, so that each product is loaded once.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from tvm_eff.schedules.strassen import rewrite as algorithm
 from tvm_eff.schedules.strassen.rewrite import BLOCK, Pointwise, match
 from tvm_eff.targets import Target
 
-LEAST = 128
-"""Smaller matrices lose with additions what they gain."""
+MIN_CHANNELS = 128
+"""The minimum of input and output channels: with fewer, the additions outweigh the savings."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class SummedPacking(Packing):
     Attributes
     ----------
     quarter_block
-        Output channels of which a quarter has a multiple.
+        The output channels of a quarter are a multiple of this.
     """
 
     quarter_block: int
@@ -45,13 +45,13 @@ class SummedPacking(Packing):
 
 
 class Strassen:
-    """The rule for large 1x1 convolution of stride 1 on 64-bit ARM, beside the direct ones."""
+    """The extra rule for large 1x1 convolution of stride 1 on 64-bit ARM."""
 
     name = "strassen"
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
-        """Return the register tiles of the products, the cheapest estimate first."""
-        work = match(func, LEAST)
+        """Return the register tiles of the products, lowest estimated cost first."""
+        work = match(func, MIN_CHANNELS)
         if work is None or not multiplies_by_lane(target) or int(work.source.shape[0]) != 1:
             return []
         depth, channels = int(work.source.shape[3]) // 2, work.half_channels(BLOCK)
@@ -72,25 +72,25 @@ class Strassen:
         ]
 
     def alternatives(self, func: PrimFunc) -> list[Alternative]:
-        """Return the function that the rule schedules, if it matches."""
-        work = match(func, LEAST)
+        """Return the equivalent function that the rule schedules, if it matches."""
+        work = match(func, MIN_CHANNELS)
         return [] if work is None else [alternative(self.name, func, work, BLOCK)]
 
     def rewrite(self, func: PrimFunc, candidate: Candidate) -> PrimFunc:
         """Return the function with its convolution computed by the algorithm."""
-        work = match(func, LEAST)
+        work = match(func, MIN_CHANNELS)
         assert work is not None, "the workload was matched when the candidate was made"
         return algorithm.rewrite(func, work, BLOCK)
 
     def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
         """Return the weight's layout."""
-        work = match(func, LEAST)
+        work = match(func, MIN_CHANNELS)
         if work is None:
             return []
         return [SummedPacking(work.weight_parameter, 0, (1, 2), candidate["columns"], BLOCK)]
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
-        """Schedule ``main``, which :meth:`rewrite` has made."""
+        """Schedule ``main``, the result of :meth:`rewrite`."""
         product = sch.get_sblock(algorithm.PRODUCT)
         pack_weight(sch, product, Packing(0, 0, (1, 2), candidate["columns"]))
         rows = candidate["rows"]
@@ -106,44 +106,44 @@ class Strassen:
 
 
 def alternative(
-    name: str, func: PrimFunc, work: Pointwise, block: int, shares: int = 1
+    name: str, func: PrimFunc, work: Pointwise, block: int, chunks: int = 1
 ) -> Alternative:
-    """Return `func` with its convolution computed by the algorithm: see its `rewrite`."""
+    """Return `func` with its convolution computed by the algorithm; see its `rewrite`."""
     weight = func.params[work.weight_parameter]
     shape, dtype = [int(n) for n in weight.shape], str(weight.dtype)
     return Alternative(
         name,
-        algorithm.rewrite(func, work, block, shares),
+        algorithm.rewrite(func, work, block, chunks),
         work.weight_parameter,
         algorithm.weight_function(shape, dtype, block),
     )
 
 
 def pack_weight(sch: Schedule, product: Any, packing: Packing) -> None:
-    """Have the products read their weights from a packed copy."""
+    """Make the products read their weights from a packed copy."""
     copy = sch.cache_read(product, 1, "global")
     sch.transform_layout(product, ("read", 1), packing.index)
     sch.annotate(copy, "meta_schedule.layout_rewrite_preproc", True)
 
 
-def sum_output(sch: Schedule, product: Any, lanes: int, bands: int | None = None) -> Any:
-    """Write four elements of the result, one of each quarter, from the same products.
+def sum_output(sch: Schedule, product: Any, lanes: int, row_blocks: int | None = None) -> Any:
+    """Compute four elements of the result, one per quarter, from the same products.
 
     Parameters
     ----------
     sch
-        What to schedule.
+        The schedule.
     product
         The block (BlockRV) of the products.
     lanes
         Elements of a vector.
-    bands
-        Into how many parts (int or ExprRV) to divide the positions; by default each is a part.
+    row_blocks
+        The number of row blocks (int or ExprRV); by default each position is one.
 
     Returns
     -------
     LoopRV
-        The parallel loop over parts.
+        The parallel loop over row blocks.
     """
     *_, channels = (int(n) for n in sch.get(product).writes[0].source.shape)
     sch.compute_inline(sch.get_sblock(algorithm.OUTPUT))
@@ -156,7 +156,7 @@ def sum_output(sch: Schedule, product: Any, lanes: int, bands: int | None = None
     _, height, width, _ = (int(sch.get(loop).extent) for loop in sch.get_loops(last))
     sch.transform_block_layout(last, lambda n, y, x, f: [(n * height + y) * width + x, f])
     p, f = sch.get_loops(last)
-    *parts, p, p_half = sch.split(p, [None, 2] if bands is None else [bands, None, 2])
+    *parts, p, p_half = sch.split(p, [None, 2] if row_blocks is None else [row_blocks, None, 2])
     f_half, f = sch.split(f, [2, channels])
     vectors, vector = sch.split(f, [None, lanes])
     sch.reorder(*parts, p, vectors, p_half, f_half, vector)
@@ -164,7 +164,7 @@ def sum_output(sch: Schedule, product: Any, lanes: int, bands: int | None = None
     sch.unroll(f_half)
     sch.vectorize(vector)
     for loop in (p, vectors):
-        # Where halves differ, what only one of them has is split off.
+        # Where halves differ, what only one of them has is partitioned off.
         sch.annotate(loop, "pragma_loop_partition_hint", 1)
     outermost = [*parts, p][0]
     sch.parallel(outermost)
@@ -175,10 +175,10 @@ def _sum_input(sch: Schedule, rows: int, lanes: int) -> None:
     """Sum the quarters of the input for all products, and pack the sums."""
     i, p, k = sch.get_loops(sch.get_sblock(algorithm.INPUT))
     tiles, p = sch.split(p, [None, rows])
-    together, p = sch.split(p, [None, lanes])
+    p_outer, p = sch.split(p, [None, lanes])
     k, vector = sch.split(k, [None, lanes])
-    sch.reorder(tiles, together, k, i, p, vector)
-    for loop in (together, i, p):
+    sch.reorder(tiles, p_outer, k, i, p, vector)
+    for loop in (p_outer, i, p):
         sch.unroll(loop)
     sch.vectorize(vector)
     sch.annotate(tiles, "pragma_loop_partition_hint", 1)

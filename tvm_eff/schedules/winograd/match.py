@@ -1,4 +1,4 @@
-"""Which kernels are convolutions that Winograd's algorithm computes with fewer products."""
+"""Matches convolutions that Winograd's algorithm computes with fewer multiplications."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tvm_eff.schedules import analysis
 from tvm_eff.schedules.analysis import Contraction, contraction
 from tvm_eff.schedules.winograd.transforms import Filter, filters
 
-MOST_STRIDE = 2
+MAX_STRIDE = 2
 
-MOST_PRODUCTS = 0.5
-"""Of the direct multiplications; if there are more, the transforms take back what is gained."""
+MAX_PRODUCT_RATIO = 0.5
+"""Relative to direct convolution; above it, the transforms outweigh the savings."""
 
 
 @dataclass(frozen=True)
@@ -27,17 +27,17 @@ class Convolution:
     Attributes
     ----------
     block
-        The name of the block that multiplies.
+        The name of the contraction block.
     source
         The buffer before padding: [batch, height, width, input channel].
     result
         The buffer of the sums: [batch, height, width, output channel].
     weight_parameter
-        Which parameter the weight is: [output channel, row, column, input channel].
+        Index of the weight parameter: [output channel, row, column, input channel].
     kernel
-        Rows of the weight, and columns.
+        Rows and columns of the kernel.
     stride
-        By how much it moves, in both directions.
+        In both directions.
     padding
         Zeros above and to the left.
     padding_block
@@ -55,12 +55,12 @@ class Convolution:
 
     @property
     def depth(self) -> int:
-        """Channels of the convolution of stride 1 that it is."""
+        """Input channels of the equivalent convolution of stride 1."""
         return self.stride**2 * int(self.source.shape[3])
 
     @property
     def filters(self) -> list[Filter]:
-        """How it can be computed with few enough multiplications."""
+        """The filters with few enough multiplications."""
         return _filters(self.kernel, self.stride)
 
     def filtering(self, tile: int) -> Filter:
@@ -69,7 +69,7 @@ class Convolution:
 
 
 def match(func: PrimFunc) -> Convolution | None:
-    """Return the convolution that `func` is, or None if the algorithm does not serve it."""
+    """Match `func` as a convolution for the algorithm; None if it is not one."""
     work = contraction(func)
     if work is None or work.depthwise or work.groups != 1 or work.weight_parameter is None:
         return None
@@ -103,18 +103,18 @@ def match(func: PrimFunc) -> Convolution | None:
 
 
 def _filters(kernel: int, stride: int) -> list[Filter]:
-    if stride > MOST_STRIDE:
+    if stride > MAX_STRIDE:
         return []
     direct = kernel**2
 
     def products(filtering: Filter) -> float:
         return (filtering.size * stride / filtering.tile) ** 2
 
-    return [f for f in filters(-(-kernel // stride)) if products(f) <= MOST_PRODUCTS * direct]
+    return [f for f in filters(-(-kernel // stride)) if products(f) <= MAX_PRODUCT_RATIO * direct]
 
 
 def _padding(sch: Any, producers: Sequence[Any]) -> tuple[Any, tuple[int, int], str] | None:
-    """What a block that pads reads, by how much it pads at the front, and its name."""
+    """The source buffer, the padding at the front and the name of a padding block."""
     block = sch.get(producers[0])
     if analysis.is_identity_copy(block):
         load = block.body.value
@@ -122,11 +122,11 @@ def _padding(sch: Any, producers: Sequence[Any]) -> tuple[Any, tuple[int, int], 
         load = block.body.value.args[1]
     else:
         return None
-    offsets = _at(load.indices, block, ())
+    offsets = _indices_at(load.indices, block, ())
     if offsets[0] or offsets[3] or max(offsets[1:3]) > 0:
         return None
     for axis in range(len(block.iter_vars)):
-        moved = _at(load.indices, block, (axis,))
+        moved = _indices_at(load.indices, block, (axis,))
         if [m - o for m, o in zip(moved, offsets, strict=True)] != [
             int(d == axis) for d in range(4)
         ]:
@@ -139,11 +139,11 @@ def _is_float32_parameter(source: Any, func: PrimFunc) -> bool:
 
 
 def _stride(block: Any, source: Any, work: Contraction) -> int | None:
-    """The stride, if the input's index is output position times it plus kernel position."""
+    """The stride, if input indices are output position times stride plus kernel position."""
     load = next(x for x in (block.body.value.b.a, block.body.value.b.b) if x.source.same_as(source))
     batch, height, width = work.positions
     down, across, depth = work.reduction
-    stride = _at(load.indices, block, (height,))[1]
+    stride = _indices_at(load.indices, block, (height,))[1]
     steps = {
         batch: (1, 0, 0, 0),
         height: (0, stride, 0, 0),
@@ -152,14 +152,16 @@ def _stride(block: Any, source: Any, work: Contraction) -> int | None:
         across: (0, 0, 1, 0),
         depth: (0, 0, 0, 1),
     }
-    if any(_at(load.indices, block, ())):
+    if any(_indices_at(load.indices, block, ())):
         return None
-    fits = all(_at(load.indices, block, (axis,)) == list(step) for axis, step in steps.items())
+    fits = all(
+        _indices_at(load.indices, block, (axis,)) == list(step) for axis, step in steps.items()
+    )
     return stride if fits and stride > 0 else None
 
 
-def _at(indices: Sequence[Any], block: Any, ones: tuple[int, ...]) -> list[int]:
-    """The indices where the named axes are 1 and all others 0."""
+def _indices_at(indices: Sequence[Any], block: Any, ones: tuple[int, ...]) -> list[int]:
+    """The values of the indices where the axes in `ones` are 1 and all others 0."""
     analyzer = Analyzer()
     for number, variable in enumerate(block.iter_vars):
         analyzer.bind(variable.var, tirx.IntImm(variable.dom.extent.ty.dtype, int(number in ones)))

@@ -1,10 +1,9 @@
 """A convolution rewritten as Winograd's minimal filtering.
 
-Tiles of m x m outputs of a kernel of r x r are computed from tiles of (m + r - 1) x
-(m + r - 1) inputs: both factors are transformed, multiplied element by element and
-summed over the input channels, and the products transformed back: (m + r - 1)^2
-multiplications in the place of r^2 m^2. See :mod:`tvm_eff.schedules.winograd.transforms`,
-also for what a stride becomes.
+Tiles of m x m outputs of an r x r kernel are computed from tiles of (m + r - 1) x
+(m + r - 1) inputs: both factors are transformed, multiplied elementwise and summed over
+the input channels, and the products are transformed back: (m + r - 1)^2 multiplications
+instead of r^2 m^2. See :mod:`tvm_eff.schedules.winograd.transforms`, also for strides.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ PADDED, ROWS, INPUT, PRODUCT, COLUMNS, OUTPUT, RESULT = (
     "winograd_output",
     "winograd_result",
 )
-"""Names of the blocks, in order."""
+"""Names of the blocks, in program order."""
 
 
-class Replaced(Protocol):
-    """What another algorithm computes: see :class:`Convolution`."""
+class ReplacedConvolution(Protocol):
+    """A convolution that another algorithm replaces: see :class:`Convolution`."""
 
     @property
     def block(self) -> str:
-        """The name of the block that multiplies."""
+        """The name of the contraction block."""
 
     @property
     def source(self) -> Any:
@@ -47,7 +46,7 @@ class Replaced(Protocol):
 
     @property
     def weight_parameter(self) -> int:
-        """Which parameter the weight is."""
+        """Index of the weight parameter."""
 
     @property
     def padding_block(self) -> str | None:
@@ -55,12 +54,12 @@ class Replaced(Protocol):
 
 
 def rewrite(func: PrimFunc, tile: int) -> PrimFunc:
-    """Return a function of the same result that takes the weight transformed.
+    """Return an equivalent function that takes the transformed weight.
 
     Parameters
     ----------
     func
-        A function that :func:`match` knows.
+        A function that :func:`match` matches.
     tile
         The size of an output tile.
     """
@@ -69,8 +68,10 @@ def rewrite(func: PrimFunc, tile: int) -> PrimFunc:
     return replace_convolution(func, work, _stages(work, tile))
 
 
-def replace_convolution(func: PrimFunc, work: Replaced, stages: list[te.Tensor]) -> PrimFunc:
-    """Return `func` with its convolution computed otherwise.
+def replace_convolution(
+    func: PrimFunc, work: ReplacedConvolution, stages: list[te.Tensor]
+) -> PrimFunc:
+    """Return `func` with its convolution computed by another algorithm.
 
     Parameters
     ----------
@@ -79,29 +80,29 @@ def replace_convolution(func: PrimFunc, work: Replaced, stages: list[te.Tensor])
     work
         Its convolution.
     stages
-        Source, another weight and result, computed from one another.
+        Source, transformed weight and result of the algorithm, as tensor expressions.
     """
-    made = te.create_prim_func(stages)
+    rewritten = te.create_prim_func(stages)
     dropped = {work.block, work.padding_block}
-    behind = [part for part in _parts(func) if str(_block_of(part).name_hint) not in dropped]
-    if not behind:
-        return _reordered(made, func, work)
-    rest = _behind(func, work, behind)
-    return _fused(made, rest, func, work)
+    epilogue = [part for part in _parts(func) if str(_block_of(part).name_hint) not in dropped]
+    if not epilogue:
+        return _reordered(rewritten, func, work)
+    rest = _epilogue_function(func, work, epilogue)
+    return _fused(rewritten, rest, func, work)
 
 
-def _reordered(made: PrimFunc, func: PrimFunc, work: Replaced) -> PrimFunc:
-    """Give a function without an epilogue the order of parameters of `func`."""
-    source, weight, result = made.params
+def _reordered(rewritten: PrimFunc, func: PrimFunc, work: ReplacedConvolution) -> PrimFunc:
+    """Reorder the parameters of a function without an epilogue as in `func`."""
+    source, weight, result = rewritten.params
     order = [
         weight if i == work.weight_parameter else source if p.same_as(work.source) else result
         for i, p in enumerate(func.params)
     ]
-    return PrimFunc(order, made.body, made.ret_type, attrs=func.attrs)
+    return PrimFunc(order, rewritten.body, rewritten.ret_type, attrs=func.attrs)
 
 
-def _behind(func: PrimFunc, work: Replaced, parts: list[Any]) -> PrimFunc:
-    """What `func` does with the convolution's result, the first of its parameters."""
+def _epilogue_function(func: PrimFunc, work: ReplacedConvolution, parts: list[Any]) -> PrimFunc:
+    """The epilogue of `func` as a function, with the convolution's result as first parameter."""
     written = [_block_of(part).writes[0].source for part in parts]
     buffers = [b for b in func.body.block.alloc_buffers if any(b.same_as(w) for w in written)]
     root = _root_with(func.body, tirx.SeqStmt(parts) if len(parts) > 1 else parts[0], buffers)
@@ -110,12 +111,14 @@ def _behind(func: PrimFunc, work: Replaced, parts: list[Any]) -> PrimFunc:
     return PrimFunc(parameters, root, func.ret_type).with_attr("tirx.noalias", True)
 
 
-def _fused(made: PrimFunc, rest: PrimFunc, func: PrimFunc, work: Replaced) -> PrimFunc:
-    """One function of both, by TVM's own fusion."""
+def _fused(
+    rewritten: PrimFunc, rest: PrimFunc, func: PrimFunc, work: ReplacedConvolution
+) -> PrimFunc:
+    """Fuse both into one function with FuseTIR."""
     *inputs, output = func.params
     builder = relax.BlockBuilder()
-    first, second = builder.add_func(made, "first"), builder.add_func(rest, "second")
-    kinds = [made.params[1] if i == work.weight_parameter else p for i, p in enumerate(inputs)]
+    first, second = builder.add_func(rewritten, "first"), builder.add_func(rest, "second")
+    kinds = [rewritten.params[1] if i == work.weight_parameter else p for i, p in enumerate(inputs)]
     taken = [relax.Var(f"p{i}", _tensor(p)) for i, p in enumerate(kinds)]
     source = next(v for v, p in zip(taken, inputs, strict=True) if p.same_as(work.source))
     weight = taken[work.weight_parameter]
@@ -132,7 +135,7 @@ def _fused(made: PrimFunc, rest: PrimFunc, func: PrimFunc, work: Replaced) -> Pr
             out = builder.emit_output(relax.Call(builder.get().get_global_var("fused"), given))
         builder.emit_func_output(out)
     mod = relax.transform.FuseTIR()(builder.get())
-    # A Relax shape has 64-bit integers.
+    # Relax shapes are 64-bit.
     fused = tirx.transform.ForceNarrowIndexToInt32()(mod)["fused"]
     return PrimFunc(fused.params, fused.body, fused.ret_type, attrs=func.attrs)
 
@@ -146,7 +149,7 @@ def weight_function(work: Convolution, tile: int, dtype: str) -> PrimFunc:
     inner, outer = int(work.source.shape[3]), int(work.result.shape[3])
     kernel, stride = work.kernel, work.stride
     filtering = work.filtering(tile)
-    size, taps = filtering.size, filtering.taps
+    size, kernel_size = filtering.size, filtering.kernel_size
     weight = te.placeholder((outer, kernel, kernel, inner), dtype, name="weight")
     matrix = weight_matrix(filtering)
 
@@ -160,7 +163,7 @@ def weight_function(work: Convolution, tile: int, dtype: str) -> PrimFunc:
     def row(o: Any, i: Any, x: Any, q: Any) -> Any:
         return _choose(i, [_sum(matrix[k], lambda y: part(o, y, x, q)) for k in range(size)])
 
-    rows = te.compute((outer, size, taps, work.depth), row, name="winograd_weight_rows")
+    rows = te.compute((outer, size, kernel_size, work.depth), row, name="winograd_weight_rows")
 
     def both(o: Any, i: Any, j: Any, q: Any) -> Any:
         return _choose(j, [_sum(matrix[k], lambda x: rows[o, i, x, q]) for k in range(size)])
@@ -170,17 +173,19 @@ def weight_function(work: Convolution, tile: int, dtype: str) -> PrimFunc:
 
 
 def _stages(work: Convolution, tile: int) -> list[te.Tensor]:
-    """Source, transformed weight and result, computed from one another."""
+    """Source, transformed weight and result of the algorithm in tensor expressions."""
     batch, out_height, out_width, channels = (int(n) for n in work.result.shape)
     dtype = str(work.source.dtype)
     filtering = work.filtering(tile)
     size, row_depth = filtering.size, work.stride * int(work.source.shape[3])
     down, across = -(-out_height // tile), -(-out_width // tile)
-    places = batch * down * across
+    tiles = batch * down * across
     source = te.placeholder([int(n) for n in work.source.shape], dtype, name="source")
     weight = te.placeholder((channels, size, size, work.depth), dtype, name="transformed_weight")
     padded = _padded(
-        work, source, (down * tile + filtering.taps - 1, across * tile + filtering.taps - 1)
+        work,
+        source,
+        (down * tile + filtering.kernel_size - 1, across * tile + filtering.kernel_size - 1),
     )
     combine = input_rows(filtering)
 
@@ -199,10 +204,10 @@ def _stages(work: Convolution, tile: int) -> list[te.Tensor]:
         n, y, x = p // (down * across), p // across % down, p % across
         return _choose(j, [f(lambda k: rows[i, k, n, y, x, q]) for f in combine])
 
-    transformed = te.compute((size, size, places, work.depth), input_at, name=INPUT)
+    transformed = te.compute((size, size, tiles, work.depth), input_at, name=INPUT)
     depth = te.reduce_axis((0, work.depth), name="depth")
     product = te.compute(
-        (size, size, places, channels),
+        (size, size, tiles, channels),
         lambda i, j, p, f: te.sum(transformed[i, j, p, depth] * weight[f, i, j, depth], axis=depth),
         name=PRODUCT,
     )
@@ -227,7 +232,7 @@ def _stages(work: Convolution, tile: int) -> list[te.Tensor]:
 
 
 def _padded(work: Convolution, source: te.Tensor, rows_columns: tuple[int, int]) -> te.Tensor:
-    """The source with zeros around it: [batch, row, column, channel].
+    """The source padded with zeros: [batch, row, column, channel].
 
     With a stride: [batch, row, column, row in stride, column in stride x channel].
     """
@@ -254,7 +259,7 @@ def _sum(coefficients: Sequence[float], element: Callable[[int], Any]) -> Any:
 
 
 def _choose(index: Any, values: Sequence[Any]) -> Any:
-    """The value with number `index`: one of them once the loop over it is unrolled."""
+    """Select ``values[index]``, which folds to one of them once the loop is unrolled."""
     chosen = values[-1]
     for number in reversed(range(len(values) - 1)):
         chosen = tirx.Select(index == number, values[number], chosen)

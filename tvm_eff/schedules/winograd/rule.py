@@ -1,9 +1,8 @@
 """Convolution by Winograd's algorithm: fewer multiplications, more additions.
 
-Its products are one matrix product for each element of a transformed tile, computed
-in register tiles as in :mod:`tvm_eff.schedules.cpu.convolution`; the transforms are unrolled
-over a vector of channels. A band of tile rows goes through all three steps while it
-is in the cache.
+It computes one matrix product per element of a transformed tile, in register tiles as in
+:mod:`tvm_eff.schedules.cpu.convolution`; the transforms are unrolled over a vector of
+channels. A block of tile rows goes through all three steps while it is in the cache.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ from tvm_eff.schedules.cpu.convolution import (
     CHANNELS_OUTER,
     Nest,
     Tile,
-    fetches_ahead,
+    prefetches_weights,
     register_tile,
     tile_cost,
     tiles,
 )
-from tvm_eff.schedules.cpu.row_blocks import ELEMENTS_PER_CYCLE, divide
+from tvm_eff.schedules.cpu.row_blocks import ELEMENTS_PER_CYCLE, split_into_row_blocks
 from tvm_eff.schedules.packing import Packing
 from tvm_eff.schedules.rule import Alternative, Candidate, divisors, sample, split_vector
 from tvm_eff.schedules.winograd import rewrite as algorithm
@@ -36,7 +35,7 @@ from tvm_eff.schedules.winograd.transforms import Filter, transform_weight
 from tvm_eff.targets import FLOAT32_BYTES, Target
 
 WHOLE = 0
-"""Instead of a number of tile rows: the whole image goes through each step."""
+"""Value of the decision ``tile_rows`` for no row blocks: each step processes the whole image."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class TransformedPacking(Packing):
     Attributes
     ----------
     filtering
-        What it is transformed for.
+        The filter that it is transformed for.
     stride
         The convolution's.
     """
@@ -60,12 +59,12 @@ class TransformedPacking(Packing):
 
 
 class Winograd:
-    """The rule for convolution with small square kernels, beside the direct one."""
+    """The extra rule for convolution with small square kernels."""
 
     name = "winograd"
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
-        """Return register tiles of the products for each size of output tiles."""
+        """Return output tiles, row blocks and register tiles, lowest estimated cost first."""
         work = match(func)
         if work is None:
             return []
@@ -86,7 +85,7 @@ class Winograd:
         ]
 
     def alternatives(self, func: PrimFunc) -> list[Alternative]:
-        """Return the function for each size of output tiles, if the rule matches."""
+        """Return the equivalent function of each output tile size, if the rule matches."""
         work = match(func)
         if work is None:
             return []
@@ -121,35 +120,35 @@ class Winograd:
         return [packing]
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
-        """Schedule ``main``, which :meth:`rewrite` has made, band by band."""
+        """Schedule ``main``, the result of :meth:`rewrite`, in row blocks."""
         _pack(sch, candidate)
         last = _result(sch)
         part, vectors = _split_result(sch, last, candidate, target)
         _columns(sch, vectors)
-        product, written = _place_product(sch, part, candidate)
-        # Before tiles are cut, of which TVM would take whole ones to be needed.
+        product, written = _compute_product_at(sch, part, candidate)
+        # Before the products are tiled: TVM would then compute regions of whole tiles.
         _input(sch, part if candidate["tile_rows"] else None, target)
         _multiply(sch, product, written, part, candidate, target)
 
 
 @dataclass(frozen=True)
 class _Choice:
-    """How a convolution may be cut, with sizes in elements.
+    """A division of a convolution, with sizes in elements.
 
     Attributes
     ----------
     tile, tile_rows, registers
         The decisions.
     parts
-        How many parts can run at once.
+        Number of parallel tasks.
     products
-        Multiply-adds of all of them together.
+        Multiply-adds of all tasks.
     weights
         Elements of the transformed weight.
-    band
-        Elements of transformed input and products that a part keeps.
+    block_elements
+        Elements of transformed input and products that a task keeps live.
     cost
-        What a multiply-add costs in a register tile, in instructions.
+        Instructions per multiply-add in a register tile.
     """
 
     tile: int
@@ -158,24 +157,28 @@ class _Choice:
     parts: int
     products: int
     weights: int
-    band: int
+    block_elements: int
     cost: float
 
     def cycles(self, target: Target) -> float:
-        """Estimate what it takes: the products, and what does not stay in the cache."""
+        """Estimate the cycles: the products, and traffic beyond the L2 cache."""
         hardware = target.hardware
         used = min(self.parts, hardware.cores)
         rounds = -(-self.parts // used)
         work = self.products / self.parts * rounds * self.cost
-        room = hardware.l2_kib * 1024 // FLOAT32_BYTES
+        cache_elements = hardware.l2_kib * 1024 // FLOAT32_BYTES
         whole = self.tile_rows == WHOLE
-        again = 1 if whole or self.weights + self.band <= room else rounds
-        moved = self.weights * again + (2 * self.band * rounds if self.band > room else 0)
+        weight_reads = (
+            1 if whole or self.weights + self.block_elements <= cache_elements else rounds
+        )
+        moved = self.weights * weight_reads + (
+            2 * self.block_elements * rounds if self.block_elements > cache_elements else 0
+        )
         return work / (hardware.lanes * hardware.fma_per_cycle) + moved / ELEMENTS_PER_CYCLE
 
 
 def _choices(work: Convolution, target: Target) -> list[_Choice]:
-    """The ways to cut a convolution, the cheapest estimate first."""
+    """The divisions of a convolution, lowest estimated cost first."""
     batch, height, width, channels = (int(n) for n in work.result.shape)
     depth = work.depth
     found = []
@@ -184,8 +187,8 @@ def _choices(work: Convolution, target: Target) -> list[_Choice]:
         down, across = -(-height // tile), -(-width // tile)
         elements = filtering.size**2
         for tile_rows in (WHOLE, *divisors(down, down)):
-            places = (tile_rows or batch * down) * across
-            for registers in tiles(places, channels, depth, target)[:2]:
+            positions = (tile_rows or batch * down) * across
+            for registers in tiles(positions, channels, depth, target)[:2]:
                 kept = registers.columns if tile_rows == WHOLE else channels
                 found.append(
                     _Choice(
@@ -197,8 +200,8 @@ def _choices(work: Convolution, target: Target) -> list[_Choice]:
                         else channels // registers.columns,
                         products=elements * batch * down * across * channels * depth,
                         weights=elements * channels * depth,
-                        band=elements * places * (depth + kept),
-                        cost=tile_cost(registers, places, target),
+                        block_elements=elements * positions * (depth + kept),
+                        cost=tile_cost(registers, positions, target),
                     )
                 )
     return sorted(found, key=lambda choice: choice.cycles(target))
@@ -214,7 +217,7 @@ def _pack(sch: Schedule, candidate: Candidate) -> None:
 
 
 def _result(sch: Schedule) -> Any:
-    """Inline what follows the output transform into the block that writes the result."""
+    """Inline the output transform and the epilogue into the block that writes the result."""
     sch.compute_inline(sch.get_sblock(algorithm.OUTPUT))
     result = sch.get_sblock(algorithm.RESULT)
     last = fusion.inline_epilogue(sch, result)
@@ -247,9 +250,9 @@ def _split_result(
         sch.reorder(blocks, batch, y_tiles, x_tiles, *tail)
         part = blocks
     else:
-        bands, y_tiles = sch.split(y_tiles, [None, tile_rows])
-        sch.reorder(batch, bands, y_tiles, x_tiles, blocks, *tail)
-        part = sch.fuse(batch, bands)
+        row_blocks, y_tiles = sch.split(y_tiles, [None, tile_rows])
+        sch.reorder(batch, row_blocks, y_tiles, x_tiles, blocks, *tail)
+        part = sch.fuse(batch, row_blocks)
     sch.parallel(part)
     for loop in (y_inner, x_inner):
         sch.unroll(loop)
@@ -263,17 +266,21 @@ def _columns(sch: Schedule, vectors: Any) -> None:
     _unroll_vectors(sch, fusion.loops_below(sch, block, vectors))
 
 
-def _place_product(sch: Schedule, part: Any, candidate: Candidate) -> tuple[Any, Any]:
-    """Put the products inside the parallel loop.
+def _compute_product_at(sch: Schedule, part: Any, candidate: Candidate) -> tuple[Any, Any]:
+    """Compute the products at the parallel loop.
 
     Returns
     -------
     tuple
-        The block that multiplies, and the one that copies its results from registers.
+        The contraction block, and its cache write.
     """
     product = sch.get_sblock(algorithm.PRODUCT)
-    places = candidate["tile_rows"] * _tiles_across(sch)
-    written = divide(sch, product, places) if places else sch.cache_write(product, 0, "global")
+    positions = candidate["tile_rows"] * _tiles_across(sch)
+    written = (
+        split_into_row_blocks(sch, product, positions)
+        if positions
+        else sch.cache_write(product, 0, "global")
+    )
     sch.compute_at(written, part, preserve_unit_loops=True)
     sch.compute_at(product, part, preserve_unit_loops=True)
     return product, written
@@ -285,43 +292,43 @@ def _multiply(
     """Multiply in register tiles of positions by output channels."""
     *outer, p, f, depth = fusion.loops_below(sch, product, part)
     weights = sch.get(product).reads[1].source
-    nest = Nest(outer=tuple(outer), places=p, channel=f, kernel=(), depth=depth)
+    nest = Nest(outer=tuple(outer), position=p, channel=f, kernel=(), depth=depth)
     _, k_outer = register_tile(sch, product, written, nest, 0, candidate, CHANNELS_OUTER, target)
-    if fetches_ahead(math.prod(int(n) for n in weights.shape), target):
-        # [block of channels][row][column][input channel][channel in block], as it is read.
+    if prefetches_weights(math.prod(int(n) for n in weights.shape), target):
+        # [channel block][row][column][input channel][channel in block], in reading order.
         blocks = math.prod(int(n) for n in weights.shape[:3])
-        shares = 1 if candidate["tile_rows"] == WHOLE else int(sch.get(part).extent)
-        sch.annotate(k_outer, PREFETCH, [blocks, candidate["columns"], shares])
+        passes = 1 if candidate["tile_rows"] == WHOLE else int(sch.get(part).extent)
+        sch.annotate(k_outer, PREFETCH, [blocks, candidate["columns"], passes])
     sch.decompose_reduction(product, k_outer)
 
 
 def _tiles_across(sch: Schedule) -> int:
-    """How many output tiles there are in a row of them."""
+    """Output tiles per row."""
     columns = sch.get(sch.get_sblock(algorithm.COLUMNS)).writes[0].source
     return int(columns.shape[4])
 
 
-def _input(sch: Schedule, band: Any | None, target: Target) -> None:
-    """Transform the input inside the loop over bands, or all of it first if there is none."""
+def _input(sch: Schedule, row_block: Any | None, target: Target) -> None:
+    """Transform the input at the loop over row blocks, or all of it first if there is none."""
     block, rows = sch.get_sblock(algorithm.INPUT), sch.get_sblock(algorithm.ROWS)
     padded = sch.get_sblock(algorithm.PADDED)
-    if band is None:
+    if row_block is None:
         i, j, p, c = sch.get_loops(block)
     else:
-        sch.compute_at(block, band, preserve_unit_loops=True)
-        i, j, p, c = fusion.loops_below(sch, block, band)
+        sch.compute_at(block, row_block, preserve_unit_loops=True)
+        i, j, p, c = fusion.loops_below(sch, block, row_block)
     lanes = split_vector(int(sch.get(c).extent), target.hardware.lanes)
     vectors, c_lanes = sch.split(c, [None, lanes])
     sch.reorder(p, vectors, i, j, c_lanes)
     sch.compute_at(rows, vectors, preserve_unit_loops=True)
     _unroll_vectors(sch, [i, j, c_lanes])
     _unroll_vectors(sch, fusion.loops_below(sch, rows, vectors))
-    if band is None:
+    if row_block is None:
         sch.parallel(p)
-        fusion.spread(sch, padded, target.hardware.lanes)
+        fusion.schedule_elementwise(sch, padded, target.hardware.lanes)
     else:
-        sch.compute_at(padded, band, preserve_unit_loops=True)
-        _, _, x, *_, c = fusion.loops_below(sch, padded, band)
+        sch.compute_at(padded, row_block, preserve_unit_loops=True)
+        _, _, x, *_, c = fusion.loops_below(sch, padded, row_block)
         length = split_vector(int(sch.get(c).extent), target.hardware.lanes)
         _, c_lanes = sch.split(c, [None, length])
         sch.vectorize(c_lanes)

@@ -1,4 +1,4 @@
-"""The transforms of Winograd's minimal filtering F(m x m, r x r), from their points.
+"""The transforms of Winograd's minimal filtering F(m x m, r x r), from interpolation points.
 
 A tile of m outputs is a product of polynomials, evaluated at m + r - 2 points and at
 infinity and interpolated (Toom and Cook; A. Lavin and S. Gray, "Fast Algorithms for
@@ -7,8 +7,8 @@ pairs of opposite ones, which share their additions. For tiles of 6 inputs they 
 +-1/sqrt(2) and +-sqrt(2): with Lavin's +-1 and +-2 the largest error of F(4 x 4, 3 x 3)
 in float32 is five times as large.
 
-A convolution of stride s is one of stride 1 of s x s times as many channels: of its even
-and odd rows and columns, each with its own part of the kernel.
+A convolution of stride s is equivalent to one of stride 1 with s x s times the channels:
+its even and odd rows and columns, each with its own part of the kernel.
 """
 
 from __future__ import annotations
@@ -21,41 +21,41 @@ from typing import Any, TypeVar
 import numpy as np
 
 PAIRS: dict[int, tuple[float, ...]] = {4: (1.0,), 6: (math.sqrt(0.5), math.sqrt(2.0))}
-"""For each size of a tile of inputs, the positive points."""
+"""For each size of an input tile, the positive points."""
 
 Value = TypeVar("Value", bound=Any)
 Elements = Callable[[int], Value]
-"""Looks up an element of a row or column of a tile."""
+"""Returns an element of a row or column of a tile."""
 
 
 @dataclass(frozen=True)
 class Filter:
-    """F(m x m, r x r): how many outputs are computed together, of a kernel of which size.
+    """F(m x m, r x r): m x m outputs of an r x r kernel are computed together.
 
     Attributes
     ----------
     tile
-        m, rows and columns of a tile of outputs.
-    taps
+        m, rows and columns of an output tile.
+    kernel_size
         r, rows and columns of the kernel.
     """
 
     tile: int
-    taps: int
+    kernel_size: int
 
     @property
     def size(self) -> int:
-        """Rows and columns of a tile of inputs, and of a transformed tile."""
-        return self.tile + self.taps - 1
+        """Rows and columns of an input tile, and of a transformed tile."""
+        return self.tile + self.kernel_size - 1
 
 
-def filters(taps: int) -> list[Filter]:
-    """Return the filters that :data:`PAIRS` has points for, the smallest tile first."""
-    return [Filter(size - taps + 1, taps) for size in PAIRS if size > taps]
+def filters(kernel_size: int) -> list[Filter]:
+    """Return the filters that :data:`PAIRS` has points for, smallest tile first."""
+    return [Filter(size - kernel_size + 1, kernel_size) for size in PAIRS if size > kernel_size]
 
 
 def transform_weight(weight: np.ndarray, filtering: Filter, stride: int) -> np.ndarray:
-    """Return weights [output channel, row, column, input channel] transformed both ways.
+    """Return weights [output channel, row, column, input channel], transformed in 2-D.
 
     Returns
     -------
@@ -63,29 +63,34 @@ def transform_weight(weight: np.ndarray, filtering: Filter, stride: int) -> np.n
         [output channel, size, size, stride x stride x input channel].
     """
     outer, kernel, _, inner = weight.shape
-    taps = filtering.taps
-    more = stride * taps - kernel
+    kernel_size = filtering.kernel_size
+    more = stride * kernel_size - kernel
     padded = np.pad(weight.astype(np.float64), ((0, 0), (0, more), (0, more), (0, 0)))
-    parts = padded.reshape(outer, taps, stride, taps, stride, inner).transpose(0, 1, 3, 2, 4, 5)
+    parts = padded.reshape(outer, kernel_size, stride, kernel_size, stride, inner).transpose(
+        0, 1, 3, 2, 4, 5
+    )
     matrix = weight_matrix(filtering)
-    wide = np.einsum("iy,jx,oyxc->oijc", matrix, matrix, parts.reshape(outer, taps, taps, -1))
+    wide = np.einsum(
+        "iy,jx,oyxc->oijc", matrix, matrix, parts.reshape(outer, kernel_size, kernel_size, -1)
+    )
     return np.ascontiguousarray(wide.astype(weight.dtype))
 
 
 def weight_matrix(filtering: Filter) -> np.ndarray:
-    """Return the weight transform, size x taps: evaluation, divided for interpolation."""
-    points, taps = _points(filtering.size), filtering.taps
+    """Return the weight transform, size x kernel_size: evaluation, scaled for interpolation."""
+    points, kernel_size = _points(filtering.size), filtering.kernel_size
     rows = [
-        [p**k / math.prod(p - q for q in points if q != p) for k in range(taps)] for p in points
+        [p**k / math.prod(p - q for q in points if q != p) for k in range(kernel_size)]
+        for p in points
     ]
-    return np.array([*rows, [0.0] * (taps - 1) + [1.0]])
+    return np.array([*rows, [0.0] * (kernel_size - 1) + [1.0]])
 
 
 def input_rows(filtering: Filter) -> list[Callable[[Elements[Value]], Value]]:
-    """Return, for each row of the input transform, what computes it from a column of a tile.
+    """Return, for each row of the input transform, a function of a column of a tile.
 
     The rows of opposite points are even part plus and minus odd part, written alike so
-    that a compiler computes the parts once.
+    that common subexpressions are eliminated.
     """
     points = _points(filtering.size)
     rows = [_weighted(_polynomial([q for q in points if q])[::2], 0)]
@@ -98,7 +103,7 @@ def input_rows(filtering: Filter) -> list[Callable[[Elements[Value]], Value]]:
 
 
 def output_rows(filtering: Filter) -> list[Callable[[Elements[Value]], Value]]:
-    """Return, for each row of the output transform, what computes it from the products."""
+    """Return, for each row of the output transform, a function of the products."""
     size = filtering.size
 
     def row(power: int) -> Callable[[Elements[Value]], Value]:
