@@ -70,8 +70,10 @@ setup(
     ],
     extras_require={
         "dev": [
+            "import-linter==2.17",
             "mypy==2.4.1",
             "pytest==9.2.0",
+            "pytest-xdist==3.8.0",
             "ruff==0.17.6",
             # Another one, which computes in float16.
             f"intel-opencl-rt==2026.2.0; {LINUX_X86}",

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
-from torch import nn
 
 from tvm_eff import device as devices
 from tvm_eff import frontend, models, passes, paths, targets, tensors, tune
@@ -34,16 +31,13 @@ from tvm_eff.progress import NoProgress, Progress, RichProgress
 from tvm_eff.targets import Target
 
 if TYPE_CHECKING:
+    from torch import nn
     from torch.export import ExportedProgram
-
-logger = logging.getLogger(__name__)
-
-Tensors = torch.Tensor | np.ndarray | Sequence[torch.Tensor | np.ndarray]
 
 
 def compile(
     model: nn.Module | ExportedProgram | Network | str,
-    inputs: Tensors | None = None,
+    inputs: models.Tensors | None = None,
     *,
     target: str | Path | Target = "host",
     dtype: str = "float32",
@@ -124,8 +118,8 @@ def compile(
     )
     with ExitStack() as stack:
         shown = _shown(progress, stack)
-        examples = _examples(inputs)
-        network = _network(
+        examples = models.example_arrays(inputs)
+        network = models.network_of(
             model,
             examples,
             name,
@@ -135,7 +129,7 @@ def compile(
             width=width,
             resolution=resolution,
         )
-        stack.enter_context(_inference_mode(network))
+        stack.enter_context(models.inference_mode(network))
         # Only LLVM knows whether the processor exists; ask before anything is written or built.
         chosen.tvm_target()
         passes.require_dtype(chosen, dtype)
@@ -276,72 +270,6 @@ def _shown(progress: Progress | Literal["rich"] | None, stack: ExitStack) -> Pro
     if isinstance(progress, str):
         raise UsageError(f"progress is '{progress}'; give \"rich\", an object, or nothing")
     return progress
-
-
-def _examples(inputs: Tensors | None) -> list[np.ndarray] | None:
-    if inputs is None:
-        return None
-    given = [inputs] if isinstance(inputs, torch.Tensor | np.ndarray) else list(inputs)
-    for number, each in enumerate(given):
-        if not isinstance(each, torch.Tensor | np.ndarray):
-            raise UsageError(
-                f"example input {number} is a {type(each).__name__}; give tensors or arrays"
-            )
-    return [
-        each.detach().cpu().numpy() if isinstance(each, torch.Tensor) else each for each in given
-    ]
-
-
-def _network(
-    model: nn.Module | ExportedProgram | Network | str,
-    examples: list[np.ndarray] | None,
-    name: str | None,
-    *,
-    input_shapes: Sequence[Sequence[int]],
-    input_dtypes: Sequence[str],
-    weights: str | Path | None,
-    width: float | None,
-    resolution: int | None,
-) -> Network:
-    if isinstance(model, Network):
-        return model
-    if isinstance(model, str):
-        shapes = input_shapes or [each.shape for each in examples or ()]
-        dtypes = input_dtypes or [str(each.dtype) for each in examples or ()]
-        return models.load(
-            model,
-            input_shapes=shapes,
-            input_dtypes=dtypes,
-            weights=weights,
-            width=width,
-            resolution=resolution,
-        )
-    if isinstance(model, torch.export.ExportedProgram):
-        return models.of_program(model, name or "program")
-    if not isinstance(model, nn.Module):
-        raise UsageError(
-            f"the model is a {type(model).__name__}; give a torch.nn.Module with example inputs, "
-            "an ExportedProgram, or the name of a model"
-        )
-    specs = [tensors.TensorSpec(each.shape, str(each.dtype)) for each in examples or ()]
-    return models.of_module(model, specs, input_shapes, input_dtypes, weights, name)
-
-
-@contextmanager
-def _inference_mode(network: Network) -> Iterator[None]:
-    """Put a module that is in training mode in inference mode for a while."""
-    module = network.module
-    if not isinstance(module, nn.Module) or not module.training:
-        yield
-        return
-    logger.warning("%s is in training mode: it is compiled as in inference mode", network.name)
-    modes = {each: each.training for each in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for each, training in modes.items():
-            each.training = training
 
 
 def _select(

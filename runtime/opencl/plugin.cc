@@ -70,7 +70,7 @@ void CheckFits() {
   static const std::string misfit = Misfit();
   if (misfit.empty()) return;
   TVM_FFI_THROW(RuntimeError) << misfit
-                              << "; build it again with: python -m tvm_eff.device.opencl";
+                              << "; build it again with: tvm-eff opencl-plugin";
 }
 
 Map<String, Any> Describe(int number) {

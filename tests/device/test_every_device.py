@@ -198,15 +198,17 @@ def test_kept_inputs_are_sent_again_after_a_crash(
     np.testing.assert_allclose(y, 2 * x + 1, rtol=1e-6)
 
 
-def test_health_and_identity(device: Device, place: Place) -> None:
-    device.health()
-    assert any(word in device.where for word in ("this machine", "rpc", "emulated"))
-    identity = device.identity
-    assert identity.system
+def test_health_and_identity(place: Place) -> None:
+    found = []
+    for _ in range(2):
+        with place.make(30.0) as device:
+            device.health()
+            assert any(word in device.where for word in ("this machine", "rpc", "emulated"))
+            found.append(device.identity)
     # The same from another connection, whatever its address.
-    with place.make(30.0) as again:
-        assert again.identity == identity
-        assert again.identity.digest == identity.digest
+    assert found[0] == found[1]
+    assert found[0].system
+    assert found[0].cores > 0 or "qemu" in found[0].system
 
 
 def test_what_counts_instructions_is_repeatable(device: Device) -> None:

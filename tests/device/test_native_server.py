@@ -20,6 +20,7 @@ import pytest
 import tvm
 from tvm import relax, rpc
 
+from tvm_eff.cli import board_server
 from tvm_eff.codegen import toolchain
 from tvm_eff.device import native_server
 from tvm_eff.errors import SetupError, UsageError
@@ -143,8 +144,8 @@ def test_command_line_reports_bad_input_without_traceback(
     executable: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nowhere = tmp_path / "missing" / "server"
-    assert native_server.main(["--arch", "mips"]) == 2
-    assert native_server.main(["--arch", HOST, "--output", str(nowhere)]) == 2
+    assert board_server.main(["--arch", "mips"]) == 2
+    assert board_server.main(["--arch", HOST, "--output", str(nowhere)]) == 2
     errors = capsys.readouterr().err
     assert "unknown architecture 'mips'" in errors
     assert f"cannot write {nowhere}" in errors
@@ -154,7 +155,7 @@ def test_command_line_writes_a_server_and_says_how_to_run_it(
     executable: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "board_server"
-    assert native_server.main(["--arch", HOST, "--output", str(output)]) == 0
+    assert board_server.main(["--arch", HOST, "--output", str(output)]) == 0
     assert "./board_server --port 9090 --host 127.0.0.1" in capsys.readouterr().out
     printed = subprocess.run([output, "--version"], capture_output=True, text=True, check=True)
     assert tvm.__version__.startswith(printed.stdout.strip())

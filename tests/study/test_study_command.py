@@ -108,7 +108,8 @@ def lines_of(folder: Path) -> list[dict[str, Any]]:
     """What is on record but for what was measured side by side; the last line may be on its way."""
     text = "".join(path.read_text() for path in folder.glob("logs/*/*/measurements.jsonl"))
     whole = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
-    return [each for line in whole if len((each := json.loads(line))["values"]) < ROUNDS]
+    measured = [each for each in map(json.loads, whole) if each["kind"] == "measurement"]
+    return [each for each in measured if len(each["values"]) < ROUNDS]
 
 
 def measured_once(folder: Path) -> bool:

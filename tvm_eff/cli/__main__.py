@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-from tvm_eff.cli.run import INTERRUPTED, leave
+from tvm_eff import __version__
+from tvm_eff.cli.run import INTERRUPTED, USER_ERROR, leave
 from tvm_eff.errors import nearest
 
 VERBS = {
@@ -15,6 +16,8 @@ VERBS = {
     "models": "list the models known by name",
     "records": "list tuning records, or prune them to ship",
     "doctor": "what this machine has: packages, tools, OpenCL devices",
+    "board-server": "make the RPC server of a board without Python",
+    "opencl-plugin": "make the OpenCL runtime for TVM's wheels",
 }
 
 
@@ -22,15 +25,19 @@ def main() -> int:
     """Call the verb's module."""
     words = sys.argv[1:]
     if not words or words[0] in ("-h", "--help"):
-        print("usage: tvm-eff VERB ...\n")
+        print("usage: tvm-eff VERB ...        (tvm-eff VERB --help says more)\n")
         for verb, what in VERBS.items():
-            print(f"  {verb:8} {what}")
+            print(f"  {verb:14} {what}")
         return 0
     verb = words[0]
+    if verb == "--version":
+        print(f"tvm-eff {__version__}")
+        return 0
     if verb not in VERBS:
         print(f"error: unknown verb '{verb}'{nearest(verb, VERBS)}", file=sys.stderr)
-        return 2
-    code = int(import_module(f"tvm_eff.cli.{verb}").main(words[1:]))
+        return USER_ERROR
+    module = import_module(f"tvm_eff.cli.{verb.replace('-', '_')}")
+    code = int(module.main(words[1:]))
     return leave(code) if code == INTERRUPTED else code
 
 

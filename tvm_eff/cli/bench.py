@@ -35,7 +35,7 @@ def _main(argv: list[str] | None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="bench.py",
+        prog="tvm-eff bench",
         description="Check a bundle's outputs against PyTorch's, then time it. A bundle that "
         "runs on this machine is timed here; a board's is run on the emulated board, which counts "
         "instructions and says nothing about time, unless --rpc names a real one.",

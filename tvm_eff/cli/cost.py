@@ -40,7 +40,7 @@ def _main(argv: list[str] | None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="cost.py", description=DESCRIPTION)
+    parser = argparse.ArgumentParser(prog="tvm-eff cost", description=DESCRIPTION)
     parser.add_argument("model", help=MODEL_HELP)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     add_model_options(parser)

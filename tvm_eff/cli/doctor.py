@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _main(argv: list[str] | None) -> int:
     parser = argparse.ArgumentParser(
-        prog="doctor.py",
+        prog="tvm-eff doctor",
         description="Show what this machine has: packages, linker, emulator, and OpenCL devices "
         "with their limits. The exit code is 1 if something is wrong.",
     )

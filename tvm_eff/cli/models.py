@@ -26,7 +26,7 @@ def _main(argv: list[str] | None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="models.py",
+        prog="tvm-eff models",
         description="List the models that --model knows by name. MobileNets also come with a "
         "width and a resolution in their name, such as mobilenet_0.5_160.",
     )

@@ -42,7 +42,7 @@ def _main(argv: list[str] | None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="records.py", description="List tuning records, or prune them to ship."
+        prog="tvm-eff records", description="List tuning records, or prune them to ship."
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
     shared = argparse.ArgumentParser(add_help=False)

@@ -64,7 +64,7 @@ def _main(argv: list[str] | None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="tune.py", description=DESCRIPTION)
+    parser = argparse.ArgumentParser(prog="tvm-eff tune", description=DESCRIPTION)
     parser.add_argument(
         "--target", required=True, help="a target's name, or the path of its .toml file"
     )
@@ -74,12 +74,33 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--key", default="", help="the key that RPC server was started with")
     parser.add_argument(
+        "--dtype",
+        choices=("float32", "float16"),
+        default="float32",
+        help="what the network computes in, on GPUs; its inputs and outputs stay float32 "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--inputs",
+        type=positive,
+        default=3,
+        help="random inputs to validate on (default: %(default)s)",
+    )
+    _add_search_options(parser)
+    _add_files(parser)
+    add_model_options(parser)
+    return parser
+
+
+def _add_search_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the search")
+    group.add_argument(
         "--trials",
         type=positive,
         help="candidates to measure of each kernel, at most "
         "(default: 16 in seconds, 8 in instructions or on an OpenCL device in software)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--budget",
         type=seconds,
         default=math.inf,
@@ -87,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         help="start no more measurements after this time, such as 90s; every kernel gets its "
         "first few candidates nevertheless (default: no limit)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--until-roofline",
         type=share,
         default=math.inf,
@@ -95,31 +116,15 @@ def _parser() -> argparse.ArgumentParser:
         help="stop at a kernel that reaches this share of the processor's peak of "
         "multiply-adds, such as 0.95, which is measured where time is (default: never)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--no-measure",
         action="store_true",
         help="build at once, with what is on record of any machine",
     )
-    parser.add_argument(
-        "--dump-ir",
-        type=Path,
-        metavar="FOLDER",
-        help="write the module after each pass into a new folder",
-    )
-    parser.add_argument("--workers", type=positive, help="builder processes (default: one a core)")
-    parser.add_argument(
-        "--inputs",
-        type=positive,
-        default=3,
-        help="random inputs to validate on (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "float16"),
-        default="float32",
-        help="what the network computes in, on GPUs; its inputs and outputs stay float32 "
-        "(default: %(default)s)",
-    )
+    group.add_argument("--workers", type=positive, help="builder processes (default: one a core)")
+
+
+def _add_files(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--logs", type=Path, help="the folder of records (default: tuning_logs)")
     parser.add_argument(
         "--output",
@@ -128,10 +133,14 @@ def _parser() -> argparse.ArgumentParser:
         help="the folder to write the bundle in (default: %(default)s)",
     )
     parser.add_argument(
+        "--dump-ir",
+        type=Path,
+        metavar="FOLDER",
+        help="write the module after each pass into a new folder",
+    )
+    parser.add_argument(
         "--json", action="store_true", help="end with one line of JSON that says what came out"
     )
-    add_model_options(parser)
-    return parser
 
 
 def _as_json(bundle: Bundle, report: CompileReport) -> dict[str, object]:

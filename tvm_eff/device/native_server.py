@@ -2,17 +2,14 @@
 
 The board needs neither Python nor TVM, only its C library. To make one by hand::
 
-    python -m tvm_eff.device.native_server --arch aarch64 --output tvm_eff_server
+    tvm-eff board-server --arch aarch64 --output tvm_eff_server
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 import re
-import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -22,7 +19,7 @@ from pathlib import Path
 
 from tvm_eff import paths
 from tvm_eff.codegen import toolchain
-from tvm_eff.errors import Error, SetupError, UsageError, nearest
+from tvm_eff.errors import SetupError, UsageError, nearest
 from tvm_eff.targets import architectures
 
 OLDEST_GLIBC = "2.31"
@@ -208,58 +205,3 @@ def _link_nothing(command: Sequence[str], folder: Path) -> None:
     source = folder / "nothing.cc"
     source.write_text("int main() {}\n")
     toolchain.run([*command, source, *_LINK_FLAGS, "-o", folder / "nothing"])
-
-
-def _show_progress(done: int, count: int) -> None:
-    if sys.stderr.isatty():
-        end = "\n" if done == count else ""
-        print(f"\rcompiled {done} of {count} files", end=end, file=sys.stderr, flush=True)
-
-
-def _usage(output: Path, arch: str) -> str:
-    return f"""\
-Wrote {output} ({output.stat().st_size / 1e6:.1f} MB, {arch}).
-On the board (any folder; it needs nothing else):
-  scp {output} USER@BOARD:   and then on the board:
-  ./{output.name} --port 9090 --host 127.0.0.1
-From here, through ssh, which is the safe way since the server runs whatever it is sent:
-  ssh -N -L 9090:127.0.0.1:9090 USER@BOARD    and use --rpc 127.0.0.1:9090
-In a network where you trust everybody: --host 0.0.0.0 on the board, and --rpc BOARD:9090.
-TVM_NUM_THREADS=4 in front of it limits the threads."""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Build a server for a board and say how to run it there."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tvm_eff.device.native_server",
-        description="Make the RPC server that runs on a board which has neither Python nor TVM.",
-    )
-    parser.add_argument(
-        "--arch",
-        required=True,
-        help=f"what `uname -m` says there, one of {', '.join(ARCHITECTURES)}",
-    )
-    parser.add_argument("--glibc", default=OLDEST_GLIBC, help="its oldest glibc (%(default)s)")
-    parser.add_argument("--output", type=Path, default=Path("tvm_eff_server"), help="%(default)s")
-    options = parser.parse_args(arguments)
-    try:
-        built = build(options.arch, glibc=options.glibc, on_progress=_show_progress)
-        _copy(built, options.output)
-    except Error as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(_usage(options.output, options.arch))
-    return 0
-
-
-def _copy(built: Path, output: Path) -> None:
-    try:
-        shutil.copy2(built, output)
-    except OSError as error:
-        raise UsageError(
-            f"cannot write {output}: {error.strerror}; name another --output"
-        ) from error
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,6 +2,7 @@
 
 from tvm_eff.models.cost import Cost, account, count
 from tvm_eff.models.factorization import FactorizedLayer, Formula, standard_twin
+from tvm_eff.models.given import Tensors, example_arrays, inference_mode, network_of
 from tvm_eff.models.network import Network
 from tvm_eff.models.program import Program, trace
 from tvm_eff.models.registry import ModelSpec, create, names, outline, spec
@@ -14,11 +15,15 @@ __all__ = [
     "ModelSpec",
     "Network",
     "Program",
+    "Tensors",
     "account",
     "count",
     "create",
+    "example_arrays",
+    "inference_mode",
     "load",
     "names",
+    "network_of",
     "of_module",
     "of_program",
     "outline",

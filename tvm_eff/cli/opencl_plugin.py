@@ -1,14 +1,12 @@
-"""``python -m tvm_eff.device.opencl``: make the plug-in, for this machine or for a board."""
+"""``opencl-plugin``: make the OpenCL runtime for TVM's wheels, here or for a board."""
 
 from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 from pathlib import Path
 
-from tvm_eff.cli.run import run
-from tvm_eff.device.opencl.plugin import ARCHITECTURES, LIBRARY, build
+from tvm_eff.cli.run import leave, run
 from tvm_eff.errors import UsageError
 
 
@@ -19,13 +17,19 @@ def main(argv: list[str] | None = None) -> int:
 
 def _main(argv: list[str] | None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m tvm_eff.device.opencl",
+        prog="tvm-eff opencl-plugin",
         description="Make the OpenCL runtime for TVM's wheels; see docs/opencl.md.",
     )
-    parser.add_argument("--arch", choices=ARCHITECTURES, help="what `uname -m` says on the board")
-    parser.add_argument("--output", type=Path, help=f"where to copy it to, such as {LIBRARY}")
+    parser.add_argument(
+        "--arch", help="what `uname -m` says on the board, such as aarch64 (default: this machine)"
+    )
+    parser.add_argument(
+        "--output", type=Path, help="where to copy it to, such as libtvm_runtime_opencl.so"
+    )
     arguments = parser.parse_args(argv)
-    library = build(arguments.arch)
+    from tvm_eff.device import opencl
+
+    library = opencl.build(arguments.arch)
     if arguments.output is not None:
         library = _copy(library, arguments.output)
     print(library)
@@ -41,4 +45,4 @@ def _copy(library: Path, output: Path) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

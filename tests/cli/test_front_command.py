@@ -1,0 +1,48 @@
+"""``tvm-eff``: its verbs, what it says to a wrong one, and how soon ``--help`` answers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+import tvm_eff
+from tvm_eff.cli.__main__ import VERBS
+
+COMMAND = [sys.executable, "-m", "tvm_eff.cli"]
+HELP_SECONDS = 0.4
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_all_verbs_are_listed() -> None:
+    done = run("--help")
+    assert done.returncode == 0
+    assert all(verb in done.stdout for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", ["", *VERBS])
+def test_help_answers_at_once(verb: str) -> None:
+    # The fastest of a few: another process may hold the cores meanwhile.
+    taken = []
+    for _ in range(5):
+        began = time.monotonic()
+        done = run(*([verb] if verb else []), "--help")
+        taken.append(time.monotonic() - began)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"usage: tvm-eff {verb}".strip() in done.stdout
+    assert min(taken) < HELP_SECONDS
+
+
+def test_unknown_verb_names_the_nearest() -> None:
+    done = run("tone")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: unknown verb 'tone'; did you mean 'tune'?\n"
+
+
+def test_version() -> None:
+    assert run("--version").stdout == f"tvm-eff {tvm_eff.__version__}\n"
