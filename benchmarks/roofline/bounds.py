@@ -18,7 +18,7 @@ CACHE = "bandwidth of the second cache"
 FEWER = {
     "winograd": "Winograd's transforms and products",
     "strassen": "Strassen's sums and products",
-    "strassen_by_bands": "Strassen's sums and products",
+    "strassen_row_blocks": "Strassen's sums and products",
 }
 """What holds kernels of rules that need fewer multiply-adds."""
 COLD = "the network around it: alone, with warm caches and threads awake, it is faster"

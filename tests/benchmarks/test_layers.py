@@ -72,7 +72,7 @@ def row(alone_ms: float, there_ms: float, mmac: float = 0, mb: float = 0, **more
         (row(3.0, 3.1, mmac=0, mb=20), bounds.CACHE),
         (row(0.002, 0.01, mb=0.001), bounds.CALL),
         (row(1.0, 1.1, mmac=100, mb=1, rule="winograd"), "Winograd's transforms and products"),
-        (row(1.0, 1.1, mmac=100, mb=1, rule="strassen_by_bands"), "Strassen's sums and products"),
+        (row(1.0, 1.1, mmac=100, mb=1, rule="strassen_row_blocks"), "Strassen's sums and products"),
         ({"kernel": "vm.builtin.alloc", "calls": 1, "in_network_s": 1e-5}, bounds.RUNTIME),
     ],
 )

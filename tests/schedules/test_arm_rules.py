@@ -21,7 +21,7 @@ from tvm_eff.tune.checker import TOLERANCE
 
 RASP4 = targets.load("rasp4")
 FIRST = 3
-RULES = ("depthwise_in_place", "shallow", "strassen")
+RULES = ("depthwise_in_place", "first_layer", "strassen")
 
 Case = tuple[nn.Module, tuple[int, ...]]
 
@@ -72,14 +72,20 @@ OFFERED: dict[str, tuple[str, Case]] = {
         "depthwise_in_place",
         depthwise(7, 12, kernel_size=(1, 5), padding=(0, 2), bias=False),
     ),
-    "first_layer": ("shallow", first_layer(18, 23, kernel_size=3, padding=1, stride=2)),
-    "first_layer_of_two_images": ("shallow", first_layer(9, 11, batch=2, kernel_size=3, padding=1)),
-    "first_layer_without_padding": ("shallow", first_layer(19, 19, kernel_size=7, stride=2)),
+    "first_layer": ("first_layer", first_layer(18, 23, kernel_size=3, padding=1, stride=2)),
+    "first_layer_of_two_images": (
+        "first_layer",
+        first_layer(9, 11, batch=2, kernel_size=3, padding=1),
+    ),
+    "first_layer_without_padding": ("first_layer", first_layer(19, 19, kernel_size=7, stride=2)),
     "first_layer_of_one_channel": (
-        "shallow",
+        "first_layer",
         first_layer(9, 11, depth=1, kernel_size=5, padding=2),
     ),
-    "first_layer_dilation": ("shallow", first_layer(13, 13, kernel_size=3, dilation=2, bias=False)),
+    "first_layer_dilation": (
+        "first_layer",
+        first_layer(13, 13, kernel_size=3, dilation=2, bias=False),
+    ),
     "even_matrices": ("strassen", (nn.Conv2d(128, 256, 1), (1, 128, 8, 8))),
     "odd_positions": ("strassen", (nn.Conv2d(128, 128, 1, bias=False), (1, 128, 7, 7))),
     "halves_that_are_no_blocks": (
@@ -136,9 +142,9 @@ def test_x86_divides_rows_among_cores() -> None:
         task = kernel(
             (nn.Conv2d(channels, 32, 3, padding=1, groups=groups), (1, channels, 8 * cores, 9))
         )
-        found = of_rules(task, "shallow", "depthwise_in_place", target=HOST)
+        found = of_rules(task, "first_layer", "depthwise_in_place", target=HOST)
         assert found
-        assert all(candidate["shares"] == cores for candidate in found)
+        assert all(candidate["chunks"] == cores for candidate in found)
 
 
 @pytest.mark.parametrize("divided", ["rows", "channels", "vectors"])

@@ -85,15 +85,15 @@ def test_each_line_of_the_next_block_is_prefetched_once(
 def passes_over_weights(candidate: Candidate) -> int:
     """Return how many row blocks iterate over all of the weights."""
     decisions = candidate.as_dict()
-    if "bands" in decisions:
-        return decisions["bands"]
+    if "row_blocks" in decisions:
+        return decisions["row_blocks"]
     tiles_down = -(-SIDE * CORES // decisions["tile"])
     return tiles_down // decisions["tile_rows"] if decisions["tile_rows"] else 1
 
 
 @pytest.mark.parametrize(
     ("rule", "inner", "outer", "kernel"),
-    [("strassen_by_bands", 256, 256, 1), ("winograd", 64, 128, 3)],
+    [("strassen_row_blocks", 256, 256, 1), ("winograd", 64, 128, 3)],
 )
 def test_transformed_weights_are_prefetched_in_the_order_of_use(
     rule: str, inner: int, outer: int, kernel: int

@@ -68,7 +68,7 @@ def convolution(case: tuple[nn.Module, tuple[int, ...]], target: Target = HOST) 
 
 def row_block_candidates(task: Task, target: Target = HOST) -> list[Candidate]:
     found = schedules.candidates(task.func, target)
-    return [candidate for candidate in found if candidate.rule == "strassen_by_bands"]
+    return [candidate for candidate in found if candidate.rule == "strassen_row_blocks"]
 
 
 def with_cores(cores: int) -> Target:

@@ -56,7 +56,7 @@ class Depthwise:
                     "rows": tile.rows,
                     "columns": tile.columns,
                     "lanes": tile.lanes,
-                    "band": tile.block_rows,
+                    "block_rows": tile.block_rows,
                 },
             )
             for tile in _tiles(work, target)
@@ -74,7 +74,7 @@ class Depthwise:
         loops = sch.get_loops(main)
         rows = sample(sch, [1, 2, 4, 8], candidate["rows"])
         columns = sample(sch, [target.hardware.lanes], candidate["columns"])
-        block_rows = sample(sch, [1, 2, 4, 8], candidate["band"])
+        block_rows = sample(sch, [1, 2, 4, 8], candidate["block_rows"])
         lanes = candidate["lanes"]
         *outer, y, x = (loops[axis] for axis in work.positions)
         row_blocks, y_inner = sch.split(y, [None, block_rows])

@@ -59,7 +59,7 @@ class DepthwiseChain:
                     "across": across,
                     "columns": vectors * lanes,
                     "lanes": lanes,
-                    "shares": chunks,
+                    "chunks": chunks,
                 },
             )
             for down, first_across, across in tiles[:MAX_TILES]
@@ -89,7 +89,7 @@ class DepthwiseChain:
         across = sample(sch, [1, 2, 4], candidate["across"])
         columns = sample(sch, [lanes], candidate["columns"])
         batch, y, x = (loops[axis] for axis in second.positions)
-        chunk, y = sch.split(y, [candidate["shares"], None])
+        chunk, y = sch.split(y, [candidate["chunks"], None])
         y_outer, y_inner = sch.split(y, [None, down])
         x_outer, x_inner = sch.split(x, [None, across])
         f_outer, f = sch.split(loops[second.channel], [None, columns])
@@ -102,7 +102,7 @@ class DepthwiseChain:
         for loop in tile:
             sch.unroll(loop)
         # Before the first convolution is moved inside, which TVM would treat as a dependence.
-        row_block = parallel_rows(sch, batch, chunk, y_outer, candidate["shares"])
+        row_block = parallel_rows(sch, batch, chunk, y_outer, candidate["chunks"])
         compute_first_at(sch, first, between[:-1], f_outer, candidate["ahead"], lanes)
         for loop in (row_block, x_outer):
             sch.annotate(loop, "pragma_loop_partition_hint", 1)

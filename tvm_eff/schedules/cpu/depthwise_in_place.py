@@ -96,7 +96,7 @@ class DepthwiseInPlace:
                     "across": across,
                     "lanes": target.hardware.lanes,
                     "together": _channels_per_chunk(work, target, chunks, order),
-                    "shares": chunks,
+                    "chunks": chunks,
                     **bias,
                     **order,
                 },
@@ -122,7 +122,7 @@ class DepthwiseInPlace:
         across = sample(sch, [1, 2, 4], candidate["across"])
         chunk_channels = sample(sch, [target.hardware.lanes], candidate["together"])
         batch, y, x = (loops[axis] for axis in work.positions)
-        chunks = candidate["shares"]
+        chunks = candidate["chunks"]
         chunk, y = sch.split(y, [chunks, None])
         y_outer, y_inner = sch.split(y, [None, down])
         x_outer, x_inner = sch.split(x, [None, across])

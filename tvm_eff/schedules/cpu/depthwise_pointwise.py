@@ -58,7 +58,7 @@ class DepthwisePointwise:
                     "columns": tile.columns,
                     "lanes": tile.lanes,
                     "unroll": tile.unroll,
-                    "shares": chunks,
+                    "chunks": chunks,
                 },
             )
             for tile in found
@@ -84,7 +84,7 @@ class DepthwisePointwise:
         loops = sch.get_loops(main)
         *kernel, depth = (loops[axis] for axis in second.reduction)
         batch, y, x = (loops[axis] for axis in second.positions)
-        chunk, y = sch.split(y, [candidate["shares"], None])
+        chunk, y = sch.split(y, [candidate["chunks"], None])
         y_outer, y_inner = sch.split(y, [None, sample(sch, [1, 2, 4], candidate["down"])])
         nest = Nest(
             chunks=(batch, chunk, y_outer),
@@ -95,7 +95,7 @@ class DepthwisePointwise:
             depth=depth,
         )
         register_tile(sch, main, last, nest, second.input_read, candidate, ROWS_OUTER, target)
-        row_block = parallel_rows(sch, batch, chunk, y_outer, candidate["shares"])
+        row_block = parallel_rows(sch, batch, chunk, y_outer, candidate["chunks"])
         compute_first_at(
             sch, first, between[:-1], row_block, candidate["ahead"], candidate["vector"]
         )

@@ -40,7 +40,7 @@ MAX_CANDIDATES = 4
 class FirstLayer:
     """The extra rule for convolution of up to three input channels."""
 
-    name = "shallow"
+    name = "first_layer"
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
         """Return the tiles that fit the registers, lowest estimated cost first."""
@@ -64,7 +64,7 @@ class FirstLayer:
                     "rows": rows,
                     "columns": columns,
                     "lanes": lanes,
-                    "shares": row_chunks(work, target),
+                    "chunks": row_chunks(work, target),
                     **bias,
                 },
             )
@@ -91,7 +91,7 @@ class FirstLayer:
         rows = sample(sch, [1, 2, 4, 8], candidate["rows"])
         columns = sample(sch, [target.hardware.lanes], candidate["columns"])
         batch, y, x = (loops[axis] for axis in work.positions)
-        chunk, y = sch.split(y, [candidate["shares"], None])
+        chunk, y = sch.split(y, [candidate["chunks"], None])
         x_outer, x_inner = sch.split(x, [None, rows])
         f_outer, f_inner = sch.split(loops[work.channel], [None, columns])
         f_vectors, f_lanes = sch.split(f_inner, [None, lanes])
@@ -105,7 +105,7 @@ class FirstLayer:
         sch.vectorize(f_lanes)
         for loop in tile:
             sch.unroll(loop)
-        if candidate["shares"] > 1:
+        if candidate["chunks"] > 1:
             sch.parallel(sch.fuse(batch, chunk))
         else:
             y = sch.fuse(batch, chunk, y)

@@ -53,7 +53,7 @@ MAX_CANDIDATES = 8
 class StrassenRowBlocks:
     """The extra rule for large 1x1 convolution of stride 1 where caches are private."""
 
-    name = "strassen_by_bands"
+    name = "strassen_row_blocks"
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
         """Return register tiles and numbers of row blocks, lowest estimated cost first."""
@@ -65,9 +65,9 @@ class StrassenRowBlocks:
             Candidate.of(
                 self.name,
                 {
-                    "shares": choice.chunks,
+                    "chunks": choice.chunks,
                     "block": block,
-                    "bands": choice.row_blocks,
+                    "row_blocks": choice.row_blocks,
                     "rows": choice.registers.rows,
                     "columns": choice.registers.columns,
                     "lanes": choice.registers.lanes,
@@ -93,7 +93,7 @@ class StrassenRowBlocks:
         """Return the function with its convolution computed by the algorithm."""
         work = match(func, MIN_CHANNELS)
         assert work is not None, "the workload was matched when the candidate was made"
-        return algorithm.rewrite(func, work, candidate["block"], candidate["shares"])
+        return algorithm.rewrite(func, work, candidate["block"], candidate["chunks"])
 
     def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
         """Return the weight's layout."""
@@ -107,11 +107,13 @@ class StrassenRowBlocks:
         """Schedule ``main``, the result of :meth:`rewrite`, in row blocks."""
         product = sch.get_sblock(algorithm.PRODUCT)
         pack_weight(sch, product, Packing(0, 0, (1, 2), candidate["columns"]))
-        sample(sch, [1, 2], candidate["bands"])
+        sample(sch, [1, 2], candidate["row_blocks"])
         whole = _is_whole(sch, product)
-        part = sum_output(sch, product, candidate["lanes"], candidate["bands"] if whole else None)
+        part = sum_output(
+            sch, product, candidate["lanes"], candidate["row_blocks"] if whole else None
+        )
         _, half, _ = (int(n) for n in sch.get(product).writes[0].source.shape)
-        written = split_into_row_blocks(sch, product, half // candidate["bands"])
+        written = split_into_row_blocks(sch, product, half // candidate["row_blocks"])
         if whole:
             row_block = part
             sch.compute_at(written, row_block, preserve_unit_loops=True)
@@ -208,7 +210,7 @@ def _multiply(
         sch, product, written, nest, 0, candidate, CHANNELS_OUTER, target
     )
     blocks = PRODUCTS * int(sch.get(f_outer).extent)
-    sch.annotate(k_outer, PREFETCH, [blocks, candidate["columns"], candidate["bands"]])
+    sch.annotate(k_outer, PREFETCH, [blocks, candidate["columns"], candidate["row_blocks"]])
     sch.decompose_reduction(product, k_outer)
 
 
