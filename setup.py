@@ -22,6 +22,7 @@ class BuildWithData(build_py):
     """Copy the data folders into the package, unless it is installed editable."""
 
     def run(self) -> None:
+        """Build, then copy."""
         super().run()
         if self.editable_mode:
             return

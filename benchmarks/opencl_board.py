@@ -22,6 +22,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from tvm_eff.cli.run import run
 from tvm_eff.codegen import toolchain
 from tvm_eff.deploy import bundle, gpu
@@ -60,11 +62,13 @@ class Board(SpawnedServerDevice):
         self._work = work
 
     @property
+    @override
     def identity(self) -> MachineIdentity:
         assert self.opencl_device is not None, "the device is open"
         return MachineIdentity(f"qemu-user {ARCH}", CPU, gpu=self.opencl_device.driver)
 
     @property
+    @override
     def where(self) -> str:
         assert self.opencl_device is not None, "the device is open"
         return f"{self.opencl_device.driver} on an emulated {CPU}"

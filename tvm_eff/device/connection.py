@@ -26,7 +26,7 @@ _connecting = threading.Lock()
 _file_numbers = itertools.count()
 
 
-class SessionLost(Exception):
+class SessionLostError(Exception):
     """A call over the session failed; the session is not to be used any more."""
 
     def __init__(self, reason: str, *, hung: bool) -> None:
@@ -153,7 +153,7 @@ class Connection:
 
         Raises
         ------
-        SessionLost
+        SessionLostError
             The work raised, or it was cut off.
         """
         self._timed_out = False
@@ -164,8 +164,8 @@ class Connection:
         except Exception as error:
             timer.cancel()
             if self._timed_out:
-                raise SessionLost(f"no answer within {seconds:g} s", hung=True) from error
-            raise SessionLost(_reason(error), hung=False) from error
+                raise SessionLostError(f"no answer within {seconds:g} s", hung=True) from error
+            raise SessionLostError(_reason(error), hung=False) from error
         finally:
             timer.cancel()
 

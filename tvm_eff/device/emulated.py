@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
+from typing_extensions import override
+
 from tvm_eff.device import emulator_image
 from tvm_eff.device.base import Measurement, MeasureOptions, Unit
 from tvm_eff.device.counter import Counter
@@ -59,23 +61,28 @@ class EmulatedDevice(SpawnedServerDevice):
         self._make_counter = counter
 
     @property
+    @override
     def unit(self) -> Unit:
         return "instructions"
 
     @property
+    @override
     def repeatable(self) -> bool:
         return True
 
     @property
+    @override
     def identity(self) -> MachineIdentity:
         # Not the emulator's version: instructions are the same wherever they are counted.
         return MachineIdentity(system=f"qemu-user {self._arch}", name=self._cpu, threads=1)
 
     @property
+    @override
     def where(self) -> str:
         version = emulator_image.qemu().versions["qemu-user"]
         return f"emulated {self._cpu} (qemu {version.split(':')[-1].split('+')[0]})"
 
+    @override
     def known_peak(self, target: Target) -> float | None:
         return 1.0
 

@@ -1,4 +1,4 @@
-"""This machine as a device."""
+"""The machine this process runs on, as a device."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from typing_extensions import override
 
 from tvm_eff.device.identity import MachineIdentity, local_identity
 from tvm_eff.device.server_process import ServerProcess
@@ -47,15 +49,18 @@ class LocalDevice(SpawnedServerDevice):
         self._variables = dict(variables or {})
 
     @property
+    @override
     def identity(self) -> MachineIdentity:
         return local_identity(self._threads)
 
     @property
+    @override
     def where(self) -> str:
         threads = f"{self._threads} thread{'' if self._threads == 1 else 's'}"
         return f"this machine ({processor()}, {threads})"
 
     @property
+    @override
     def disturbed_by_builds(self) -> bool:
         return True
 

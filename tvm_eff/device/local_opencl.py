@@ -1,10 +1,12 @@
-"""This machine's OpenCL device: a GPU with its driver, or one in software."""
+"""The OpenCL device of this machine: a GPU with its driver, or one in software."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+
+from typing_extensions import override
 
 from tvm_eff.device import opencl
 from tvm_eff.device.identity import MachineIdentity
@@ -43,11 +45,13 @@ class LocalOpenCLDevice(LocalDevice):
         self._calls = 0
 
     @property
+    @override
     def identity(self) -> MachineIdentity:
         found = self._found()
         return replace(super().identity, gpu=f"{found.driver}, {found.driver_version}")
 
     @property
+    @override
     def where(self) -> str:
         found = self._found()
         if found.is_cpu:
@@ -55,9 +59,11 @@ class LocalOpenCLDevice(LocalDevice):
         return f"{found.name} ({found.driver})"
 
     @property
+    @override
     def stands_in(self) -> bool:
         return self.opencl_device is not None and self.opencl_device.is_cpu
 
+    @override
     def known_peak(self, target: Target) -> float | None:
         # What stands in for a board has another peak.
         return math.inf
@@ -67,6 +73,7 @@ class LocalOpenCLDevice(LocalDevice):
             raise DeviceError("the device is not open; use it in a 'with' statement")
         return self.opencl_device
 
+    @override
     def open(self) -> None:
         if self.opencl_device is not None:
             return

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from tvm import rpc
+from typing_extensions import override
 
 from tvm_eff.device.connection import Connection, parse_address
 from tvm_eff.device.identity import MachineIdentity, identity_of
@@ -63,12 +64,15 @@ class RpcDevice(RpcSessionDevice):
         return self._identity
 
     @property
+    @override
     def where(self) -> str:
         return f"rpc {self._host}:{self._port}" + (f" ({self._key})" if self._key else "")
 
+    @override
     def known_peak(self, target: Target) -> float | None:
         return None if target.gpu is None else target.gpu.peak_fma_per_second
 
+    @override
     def close(self) -> None:
         super().close()
         self._identity = None

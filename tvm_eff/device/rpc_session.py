@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 import numpy as np
 import tvm
 from tvm import relax, rpc
+from typing_extensions import override
 
 from tvm_eff.device import remote_opencl
 from tvm_eff.device.base import Contender, Device, Measurement, MeasureOptions, Unit
-from tvm_eff.device.connection import Connection, SessionLost
+from tvm_eff.device.connection import Connection, SessionLostError
 from tvm_eff.device.opencl import OpenCLDevice
 from tvm_eff.device.tensor_cache import TensorCache
 from tvm_eff.errors import DeviceError, ExecutionError, UsageError
@@ -58,6 +59,7 @@ class RpcSessionDevice(Device):
         self._loaded: _Loaded | None = None
 
     @property
+    @override
     def unit(self) -> Unit:
         return "seconds"
 
@@ -77,6 +79,7 @@ class RpcSessionDevice(Device):
         """The OpenCL device that functions run on; None if they run on the processor."""
         return self._opencl_device
 
+    @override
     def open(self) -> None:
         if self._connection is not None:
             return
@@ -84,6 +87,7 @@ class RpcSessionDevice(Device):
         if self._device_type == "opencl":
             self._opencl_device = self._find_opencl()
 
+    @override
     def close(self) -> None:
         self.forget()
         self._opencl_device = None
@@ -91,10 +95,12 @@ class RpcSessionDevice(Device):
             self._connection.close()
             self._connection = None
 
+    @override
     def forget(self) -> None:
         self._kept.clear()
         self._loaded = None
 
+    @override
     def health(self) -> None:
         ones = np.ones(16, "float32")
 
@@ -108,6 +114,7 @@ class RpcSessionDevice(Device):
         if not sane:
             raise DeviceError("the device returns other bytes than it was sent; check the network")
 
+    @override
     def call(
         self,
         library: Path,
@@ -136,6 +143,7 @@ class RpcSessionDevice(Device):
 
         return self._attempt(f"'{symbol}' of {library.name}", work)
 
+    @override
     def compare(
         self,
         contenders: Sequence[Contender],
@@ -161,6 +169,7 @@ class RpcSessionDevice(Device):
 
         return self._attempt(f"{len(contenders)} libraries of '{symbol}'", work)
 
+    @override
     def run(
         self,
         library: Path,
@@ -242,7 +251,7 @@ class RpcSessionDevice(Device):
         try:
             with connection.limit(self._timeout) as session:
                 return work(session)
-        except SessionLost as lost:
+        except SessionLostError as lost:
             self._replace(what, lost)
             raise ExecutionError(f"{what}: {lost}") from lost
         except BaseException:
@@ -252,7 +261,7 @@ class RpcSessionDevice(Device):
             self.close()
             raise
 
-    def _replace(self, what: str, lost: SessionLost) -> None:
+    def _replace(self, what: str, lost: SessionLostError) -> None:
         self.forget()
         self._opened().close()
         self._connection = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
+from typing_extensions import override
+
 from tvm_eff.device.connection import Connection
 from tvm_eff.device.rpc_session import RpcSessionDevice
 from tvm_eff.device.server_process import ServerProcess
@@ -28,6 +30,7 @@ class SpawnedServerDevice(RpcSessionDevice):
         """The process id, and process group, of the running server."""
         return self._server.pid if self._server is not None else None
 
+    @override
     def close(self) -> None:
         super().close()
         self._stop()
