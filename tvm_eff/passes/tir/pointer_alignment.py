@@ -8,6 +8,7 @@ needs the promise: unaligned vector instructions are as fast on aligned data.
 from __future__ import annotations
 
 import tvm
+import tvm_ffi
 from tvm import tirx
 
 _ALIGNMENT = "storage_alignment"
@@ -17,17 +18,13 @@ _BITS_OF_BYTE = 8
 @tirx.transform.prim_func_pass(opt_level=0)
 def relax_pointer_alignment(func: tirx.PrimFunc, _mod: tvm.IRModule, _ctx: object) -> tirx.PrimFunc:
     """Assume no more than element alignment of the arguments of `func`."""
-    return func.with_body(_relax_alignment(func.body))
+    return func.with_body(tvm_ffi.structural_map(func.body, (tirx.AttrStmt, _relaxed)))
 
 
-def _relax_alignment(stmt: tirx.Stmt) -> tirx.Stmt:
-    # Arguments are bound before the first loop.
-    if isinstance(stmt, tirx.SeqStmt):
-        return tirx.SeqStmt([_relax_alignment(each) for each in stmt.seq])
-    if isinstance(stmt, tirx.AttrStmt):
-        value = _element_bytes(stmt.node) if stmt.attr_key == _ALIGNMENT else stmt.value
-        return tirx.AttrStmt(stmt.node, stmt.attr_key, value, _relax_alignment(stmt.body))
-    return stmt
+def _relaxed(stmt: tirx.AttrStmt) -> tirx.Stmt:
+    if stmt.attr_key != _ALIGNMENT:
+        return stmt
+    return tirx.AttrStmt(stmt.node, stmt.attr_key, _element_bytes(stmt.node), stmt.body)
 
 
 def _element_bytes(buffer: tirx.Buffer) -> tirx.IntImm:

@@ -25,35 +25,14 @@ def remove_predicates(func: tirx.PrimFunc, _mod: tvm.IRModule, _ctx: object) -> 
     if not found.predicates:
         return func
 
-    return func.with_body(_without_predicates(func.body, found))
+    def without_predicate(stmt: tirx.IfThenElse) -> tirx.Stmt:
+        return stmt.then_case if found.may_always_run(stmt) else stmt
 
-
-def _without_predicates(stmt: tirx.Stmt, found: _Stores) -> tirx.Stmt:
-    def rebuilt(inner: tirx.Stmt) -> tirx.Stmt:
-        return _without_predicates(inner, found)
-
-    if isinstance(stmt, tirx.IfThenElse):
-        then = rebuilt(stmt.then_case)
-        if found.may_always_run(stmt):
-            return then
-        other = None if stmt.else_case is None else rebuilt(stmt.else_case)
-        return tirx.IfThenElse(stmt.condition, then, other)
-    if isinstance(stmt, tirx.SeqStmt):
-        return tirx.stmt_seq(*(rebuilt(each) for each in stmt.seq))
-    if isinstance(stmt, tirx.AttrStmt):
-        return tirx.AttrStmt(stmt.node, stmt.attr_key, stmt.value, rebuilt(stmt.body))
-    if isinstance(stmt, tirx.For):
-        return tirx.For(
-            stmt.loop_var,
-            stmt.min,
-            stmt.extent,
-            stmt.kind,
-            rebuilt(stmt.body),
-            stmt.thread_binding,
-            stmt.annotations,
-            stmt.step,
-        )
-    return stmt
+    # From the outside in: what encloses a statement is as it was found.
+    body = tvm_ffi.structural_map(
+        func.body, (tirx.IfThenElse, without_predicate), order=tvm_ffi.WalkOrder.PREORDER
+    )
+    return func.with_body(body)
 
 
 class _Stores:

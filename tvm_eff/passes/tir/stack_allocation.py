@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 import tvm
+import tvm_ffi
 from tvm import tirx
 
 MAX_BYTES = 32 * 1024
@@ -21,31 +22,7 @@ _NO_WORKSPACE = "disable_lower_builtin"
 @tirx.transform.prim_func_pass(opt_level=0)
 def allocate_on_stack(func: tirx.PrimFunc, _mod: tvm.IRModule, _ctx: object) -> tirx.PrimFunc:
     """Mark the small buffers of `func` as not to be allocated from the workspace."""
-    return func.with_body(_mark(func.body))
-
-
-def _mark(stmt: tirx.Stmt) -> tirx.Stmt:
-    if isinstance(stmt, tirx.AllocBuffer):
-        return _marked(stmt)
-    if isinstance(stmt, tirx.SeqStmt):
-        return tirx.SeqStmt([_mark(each) for each in stmt.seq])
-    if isinstance(stmt, tirx.For):
-        return tirx.For(
-            stmt.loop_var,
-            stmt.min,
-            stmt.extent,
-            stmt.kind,
-            _mark(stmt.body),
-            stmt.thread_binding,
-            stmt.annotations,
-            stmt.step,
-        )
-    if isinstance(stmt, tirx.AttrStmt):
-        return tirx.AttrStmt(stmt.node, stmt.attr_key, stmt.value, _mark(stmt.body))
-    if isinstance(stmt, tirx.IfThenElse):
-        other = None if stmt.else_case is None else _mark(stmt.else_case)
-        return tirx.IfThenElse(stmt.condition, _mark(stmt.then_case), other)
-    return stmt
+    return func.with_body(tvm_ffi.structural_map(func.body, (tirx.AllocBuffer, _marked)))
 
 
 def _marked(stmt: tirx.AllocBuffer) -> tirx.Stmt:
