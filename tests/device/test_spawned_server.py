@@ -144,6 +144,36 @@ def test_folder_of_a_killed_owner_is_removed_by_the_next(kind: str) -> None:
             assert len(leftovers()) == 2
 
 
+def test_what_others_put_in_the_temporary_folder_is_left_alone(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    long_ago = time.time() - 3600
+    treasure = tmp_path / "treasure"
+    treasure.mkdir()
+    (treasure / "lock").write_text("not to be emptied")
+    (tmp_path / "tvm_eff_device_link").symlink_to(treasure)
+    os.utime(tmp_path / "tvm_eff_device_link", (long_ago, long_ago), follow_symlinks=False)
+    foreign = tmp_path / "tvm_eff_device_foreign"
+    foreign.mkdir()
+    os.mkfifo(foreign / "lock")
+    os.utime(foreign, (long_ago, long_ago))
+    uid = os.getuid()
+    # As if the second folder were another user's; the first is ours, and a link.
+    monkeypatch.setattr(os, "getuid", lambda: uid + 1)
+    with MAKERS[kind]() as device:
+        device.health()
+    assert (treasure / "lock").read_text() == "not to be emptied"
+    assert foreign.is_dir()
+    monkeypatch.setattr(os, "getuid", lambda: uid)
+    (foreign / "lock").unlink()
+    os.utime(foreign, (long_ago, long_ago))
+    with MAKERS[kind]() as device:
+        device.health()
+    assert (treasure / "lock").read_text() == "not to be emptied"
+    assert not foreign.exists()
+
+
 def test_worker_forked_meanwhile_does_not_keep_the_server_alive(kind: str) -> None:
     with MAKERS[kind]() as device:
         group = device.pid

@@ -65,8 +65,7 @@ def plugin_library(source: Path | None = None) -> Path:
     digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
     with paths.locked_cache_entry(f"emulator/{source.stem}-{triple}-{digest}.so") as path:
         if not path.exists():
-            unfinished = path.with_name(f"unfinished-{path.name}")
             flags = ["-O2", "-fvisibility=hidden"]
-            toolchain.compile_shared([source], unfinished, f"{triple}.{_GLIBC}", flags=flags)
-            unfinished.rename(path)
+            with paths.atomic_file(path) as part:
+                toolchain.compile_shared([source], part, f"{triple}.{_GLIBC}", flags=flags)
         return path

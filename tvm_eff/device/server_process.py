@@ -6,6 +6,7 @@ import atexit
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,8 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+
+import filelock
 
 from tvm_eff.errors import DeviceError, SetupError
 
@@ -115,7 +117,7 @@ class ServerProcess:
 
     def _remove_folder(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
-        self._lock.close()
+        self._lock.release()
 
     def _wait_for_port(self, port_file: Path, timeout: float) -> int:
         end = time.monotonic() + timeout
@@ -136,21 +138,26 @@ class ServerProcess:
         return (self.folder / "log").read_text(errors="replace")[-2000:].strip()
 
 
-def _lock(folder: Path) -> IO[bytes]:
-    import fcntl  # not on Windows, where this module is imported but not used
-
-    file = (folder / "lock").open("wb")
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return file
+def _lock(folder: Path) -> filelock.BaseFileLock:
+    """Take the lock of a folder, which its owner holds as long as it lives."""
+    lock = filelock.FileLock(folder / "lock", thread_local=False)
+    lock.acquire(blocking=False)
+    return lock
 
 
 def _remove_abandoned() -> None:
-    """Remove the folders of processes that were killed before they could."""
+    """Remove the folders of processes that were killed before they could.
+
+    The temporary folder is everybody's: what another user put there under our name is left
+    alone, and so is a link, wherever it leads.
+    """
     for folder in Path(tempfile.gettempdir()).glob(_PREFIX + "*"):
-        # Whoever made one just now may not have locked it yet.
-        with suppress(OSError):
-            if time.time() - folder.stat().st_mtime > 60:
-                _lock(folder).close()
+        with suppress(OSError, filelock.Timeout):
+            found = folder.lstat()
+            ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+            # Whoever made one just now may not have locked it yet.
+            if ours and time.time() - found.st_mtime > 60:
+                _lock(folder).release()
                 shutil.rmtree(folder, ignore_errors=True)
 
 
