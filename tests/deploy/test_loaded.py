@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,21 @@ def test_a_bundle_written_again_is_loaded_anew(maker: Maker, tmp_path: Path) -> 
     after = tvm_eff.load(tmp_path / "b")
     np.testing.assert_array_equal(after(tensor()), 3 * tensor())
     np.testing.assert_array_equal(before(tensor()), 2 * tensor())
+
+
+def test_threads_share_a_bundle(maker: Maker, tmp_path: Path) -> None:
+    maker.write(tmp_path / "b")
+    model = tvm_eff.load(tmp_path / "b")
+    # Not contiguous: they are copied to where the library reads them.
+    inputs = [np.full((3, 2), float(number), "float32").T for number in range(8)]
+    wanted = [model(x) for x in inputs]
+
+    def call(number: int) -> bool:
+        x = inputs[number % len(inputs)]
+        return bool((model(x) == wanted[number % len(inputs)]).all())
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(call, range(2000)))
 
 
 def test_loading_imports_neither_torch_nor_the_tuner(maker: Maker, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ class LoadedBundle:
     """A network ready to run on this machine; made by :func:`tvm_eff.load`.
 
     Called with one numpy array an input, it returns one an output, as a tuple when
-    there are several. One call at a time: it is not to be shared by threads.
+    there are several. Threads may share it: their calls take turns.
 
     What a call does in Python finds the caches full of the network's weights, and takes many
     times what it takes alone: so it does little (docs/tvm-0.27.md).
@@ -40,6 +40,7 @@ class LoadedBundle:
         golden_outputs: Sequence[np.ndarray],
     ) -> None:
         self.manifest = manifest
+        self._calling = threading.Lock()
         self._library = library
         self._golden_inputs, self._golden_outputs = golden_inputs, golden_outputs
         _check_version(manifest, library)
@@ -110,8 +111,10 @@ class LoadedBundle:
                 f"{self.manifest.model} takes {len(self._inputs)} inputs, not {len(inputs)}: "
                 + ", ".join(map(str, self.manifest.inputs))
             )
-        tensors = [each.tensor(array) for each, array in zip(self._inputs, inputs, strict=True)]
-        return tuple(self._arrays(self._main(*tensors)))
+        # The library has one set of buffers, and so have the inputs.
+        with self._calling:
+            tensors = [each.tensor(array) for each, array in zip(self._inputs, inputs, strict=True)]
+            return tuple(self._arrays(self._main(*tensors)))
 
     def _arrays(self, outputs: Any) -> Iterator[np.ndarray]:
         if isinstance(outputs, self._tensor_type):
