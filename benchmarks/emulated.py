@@ -74,7 +74,11 @@ def measure(target: str, model: str) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        options = {"target": target, "logs": folder / "logs", "output": folder / "dist"}
+        options: dict[str, Any] = {
+            "target": target,
+            "logs": folder / "logs",
+            "output": folder / "dist",
+        }
         cold = compile_apart(model, **options)
         again = compile_apart(model, **options)
     if again.candidates:

@@ -33,7 +33,6 @@ from engines.peak import Peak
 from engines.results import OURS, Row, row_of
 from engines.turns import Comparison, Options, Outcome, compare
 from engines.workload import Tuned, TuneOptions, Workload, add_tune_options, prepare, tune
-
 from results_file import Result
 
 from tvm_eff import models

@@ -5,6 +5,7 @@ Nothing is ever added to a file that is there: figures of two runs never share o
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import platform
@@ -136,7 +137,7 @@ def begin(script: str, argv: Sequence[str] | None, threads: int | None = None) -
         machine={**asdict(identity), "words": identity.words},
         versions={
             "python": platform.python_version(),
-            **{name: metadata.version(package) for name, package in PACKAGES.items()},
+            **{name: metadata.version(each) for name, each in PACKAGES.items()},
         },
         data={},
     )
@@ -192,6 +193,16 @@ def read_all(found: Sequence[Path], allow_mixed: bool) -> dict[str, Result]:
 def is_mixed(results: Iterable[Result]) -> bool:
     """Whether results are of more than one commit, an unknown one being one."""
     return len({each.commit for each in results}) > 1
+
+
+def add_reading_options(parser: argparse.ArgumentParser) -> None:
+    """Let a command line say which results a page is made of."""
+    parser.add_argument("--results", type=Path, default=RESULTS, help="default: %(default)s")
+    parser.add_argument(
+        "--allow-mixed",
+        action="store_true",
+        help="take results of different commits, each of which the page names",
+    )
 
 
 def _git(*arguments: str) -> str | None:

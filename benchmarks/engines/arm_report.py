@@ -7,11 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from results_file import Result
 
 from engines.arm_count import Counted
 from engines.base import ENGINES
 from engines.results import OURS, Row
-from results_file import Result
 
 METHOD = (
     "one warm inference, one thread, batch 1, float32; every output was compared with PyTorch's "

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from results_file import Result
+
 from engines.base import ENGINES
 from engines.results import OURS, Row
-from results_file import Result
 
 DISTURBED = "(!)"
 """Stands beside a row during which the machine was never quiet."""

@@ -60,7 +60,7 @@ class Options:
     logs: Path
     engine_budget_s: float = math.inf
     attempts: int = 1
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     watch_s: float = 1.0
 
 

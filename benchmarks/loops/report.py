@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from results_file import Result
+
 from loops.aarch64 import Loop, hot_loops
 from loops.kernels import Kernel
 from loops.mca import analyze
-from results_file import Result
 
 DENSITY = 1.35
 """The most instructions a vector multiply-add that are wanted of an innermost loop."""

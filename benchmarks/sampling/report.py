@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from results_file import Result
+
 from sampling.perf import Samples
 from sampling.x86 import Loop, multiply_adds
 

@@ -74,6 +74,19 @@ def _die_when_timed() -> Call:
     return call
 
 
+def _settling() -> Call:
+    calls = 0
+
+    def call(x: np.ndarray) -> np.ndarray:
+        nonlocal calls
+        calls += 1
+        # Two calls a turn and one before: every other turn is slow at first.
+        time.sleep(0.2 if calls < 16 and calls // 3 % 2 else 0.02)
+        return 2 * x
+
+    return call
+
+
 _CALLS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "right": _double,
     "spins": _double,
@@ -82,4 +95,5 @@ _CALLS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "busy twice": _busy_twice,
     "dies": _die,
     "dies later": _die_when_timed(),
+    "settles": _settling(),
 }
