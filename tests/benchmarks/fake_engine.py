@@ -80,8 +80,8 @@ def _settling() -> Call:
     def call(x: np.ndarray) -> np.ndarray:
         nonlocal calls
         calls += 1
-        # Two calls a turn and one before: every other turn is slow at first.
-        time.sleep(0.2 if calls < 16 and calls // 3 % 2 else 0.02)
+        # A turn has three or four calls: at first some are slow, and some are not.
+        time.sleep(0.3 if calls < 24 and calls // 4 % 2 else 0.03)
         return 2 * x
 
     return call

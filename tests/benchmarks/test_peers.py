@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -231,8 +232,8 @@ def test_an_engine_that_fails_in_one_attempt_is_out_of_the_next(
 
 def test_rounds_that_disagree_are_timed_again(folder: Path) -> None:
     engine = Engine("settles", "fake_engine_settles", ("numpy",), ours=True)
-    limits = Limits(before=1e9, during=1e9, spread=3.0)
-    chosen = replace(options(folder), rounds=4, attempts=3, limits=limits)
+    limits = Limits(before=1e9, during=1e9, spread=0.5)
+    chosen = replace(options(folder), rounds=6, attempts=4, limits=limits)
     heard: list[str] = []
     found = compare({engine: job(folder, "settles")}, 2 * X, chosen, heard.append)
     assert found.attempts > 1 and found.disturbances == ()
@@ -298,9 +299,9 @@ def test_a_run_replaces_the_rows_of_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result_of({"rounds": 9, "rows": [row(a=outcome(7))]}).write(tmp_path / "peers.json")
-    monkeypatch.setattr(
-        peers, "ENGINES", [Engine("a", "fake_engine", ("numpy",), ours=True)], raising=True
-    )
+    made = workload.Workload("flattened_cifar", X.shape, 10**6, X, tmp_path)
+    monkeypatch.setattr(peers, "prepare", lambda *_: made)
+    monkeypatch.setattr(peers, "Peak", lambda: SimpleNamespace(measure=lambda cores: 1e9))
     monkeypatch.setattr(peers, "_run", lambda *_: comparison_of(a=outcome(2)))
     arguments = ["--models", "flattened_cifar", "--batch", "1", "--threads", "1", "--rounds", "3"]
     assert peers.main([*arguments, "--engines", "torch eager", "--output", str(tmp_path)]) == 0
