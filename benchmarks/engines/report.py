@@ -177,7 +177,8 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         for found in row["engines"].values():
             versions |= found["versions"]
-    notes = [f"{engine.name}: {engine.note}." for engine in ENGINES if engine.note]
+    names = _names(rows)
+    notes = [f"{each.name}: {each.note}." for each in ENGINES if each.note and each.name in names]
     return [
         "Error: the largest difference from PyTorch's output as a fraction of its spread. "
         "Of peak: 2 x MACs / p50 / the measured peak of multiply-adds; an algorithm that needs "
