@@ -9,29 +9,26 @@ latencies. Models are converted here, by the environment of peers.py; the engine
 aarch64 wheels (requirements-arm.txt) are downloaded and run in qemu, each in a process
 of its own, and each output is compared with PyTorch's before it is counted. An engine
 that fails is reported with its reason. Results go to arm-rasp4.json and arm-rasp4.md in
---output, after each model; the table is printed.
+--output, in the place of those of an earlier run, after each model; the table is printed.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import shlex
 import sys
 import tempfile
-from datetime import date
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import results_file
 from engines import arm_board
 from engines.arm_board import ARCH, CPU, Board
 from engines.arm_count import Counted, Options, count_ours, count_peer
 from engines.arm_report import markdown, row_of
 from engines.base import ENGINES
 from engines.results import OURS, Row
-from engines.workload import Workload, prepare, tune
+from engines.workload import TuneOptions, Workload, add_tune_options, prepare, tune
 
 from tvm_eff import models
 from tvm_eff.cli.arguments import one_of, positive
@@ -54,18 +51,15 @@ def main(argv: list[str] | None = None) -> int:
 def _main(argv: list[str] | None) -> None:
     arguments = _parser().parse_args(argv)
     _check(arguments)
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    run_now = results_file.begin(__file__, argv)
     board = arm_board.board(arguments.peers_python) if set(arguments.engines) - {OURS} else None
-    result: dict[str, Any] = {
-        "target": TARGET,
-        "where": EmulatedDevice(ARCH, CPU).where,
-        "date": date.today().isoformat(),
-        "rows": [],
-    }
+    about = {"target": TARGET, "where": EmulatedDevice(ARCH, CPU).where}
+    rows: list[Row] = []
     path = arguments.output / f"arm-{TARGET}.json"
     for model in arguments.models:
-        result["rows"].append(_row(model, board, arguments))
-        path.write_text(json.dumps(result, indent=1) + "\n")
+        rows.append(_row(model, board, arguments))
+        result = run_now.with_data({**about, "rows": rows})
+        result.write(path)
         path.with_suffix(".md").write_text(markdown(result))
     print(markdown(result))
     print(f"written to {path} and beside it")
@@ -103,7 +97,7 @@ def _row(model: str, board: Board | None, arguments: argparse.Namespace) -> Row:
 
 def _ours(workload: Workload, arguments: argparse.Namespace) -> Counted:
     cores = sorted(os.sched_getaffinity(0))
-    tuned = tune(workload, arguments.logs, cores, shlex.split(arguments.tune), TARGET)
+    tuned = tune(workload, arguments.logs, cores, TuneOptions.of(arguments), TARGET)
     if tuned.bundle is None:
         return Counted(failure=tuned.failure)
     library = bundle.read(tuned.bundle).library
@@ -133,11 +127,8 @@ def _parser() -> argparse.ArgumentParser:
         default=PEERS_PYTHON if PEERS_PYTHON.exists() else Path(sys.executable),
         help="the Python with benchmarks/requirements.txt (default: %(default)s)",
     )
-    parser.add_argument("--logs", type=Path, help="records for our library (default: tune.py's)")
-    parser.add_argument(
-        "--tune", default="", metavar="ARGUMENTS", help="further arguments of tune.py, in one word"
-    )
-    parser.add_argument("--output", type=Path, default=BENCHMARKS / "results")
+    add_tune_options(parser)
+    parser.add_argument("--output", type=Path, default=results_file.RESULTS)
     return parser
 
 

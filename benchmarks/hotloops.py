@@ -6,19 +6,17 @@ Executed instructions are no cycles: this looks at the innermost loops that do t
 multiply-adds, in the assembly of each kernel built with its recorded schedule, and
 asks how many instructions each multiply-add takes, whether registers are spilled, and
 what the loop takes by LLVM's scheduling model of the core (llvm-mca, which is fetched).
-The figures are reported and not judged. Results go to hotloops-TARGET-MODEL.json and .md
-in --output; the table is printed.
+The figures are reported and not judged: a table is printed, and --json writes what it is
+made of, with the assembly of the loops that miss what is wanted.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from datetime import date
 from pathlib import Path
-from typing import Any
 
+import results_file
 from loops.kernels import kernels
 from loops.mca import version
 from loops.report import markdown, row_of
@@ -26,8 +24,6 @@ from loops.report import markdown, row_of
 from tvm_eff import api, models, targets
 from tvm_eff.cli.run import run
 from tvm_eff.errors import UsageError
-
-RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,23 +40,16 @@ def _main(argv: list[str] | None) -> None:
             f"--target {arguments.target} is {triple}, and only loops of 64-bit Arm are known"
         )
     models.spec(arguments.model)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    result: dict[str, Any] = {
-        "target": target.name,
-        "model": arguments.model,
-        "cpu": cpu,
-        "mca": version(),
-        "date": date.today().isoformat(),
-        "rows": [],
-    }
+    run_now = results_file.begin(__file__, argv)
+    about = {"target": target.name, "model": arguments.model, "cpu": cpu, "mca": version()}
+    rows = []
     for kernel in kernels(arguments.model, target, arguments.logs or api.default_logs(target)):
         print(kernel.label, file=sys.stderr, flush=True)
-        result["rows"].append(row_of(kernel, triple, cpu))
-    path = arguments.output / f"hotloops-{target.name}-{arguments.model}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    path.with_suffix(".md").write_text(markdown(result))
+        rows.append(row_of(kernel, triple, cpu))
+    result = run_now.with_data({**about, "rows": rows})
     print(markdown(result))
-    print(f"written to {path} and beside it")
+    if arguments.json is not None:
+        result.write(arguments.json)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--target", default="rasp4", help="default: %(default)s")
     parser.add_argument("--model", default="squeezenet1_1", help="default: %(default)s")
     parser.add_argument("--logs", type=Path, help="the folder of records (default: tune.py's)")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="default: %(default)s")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     return parser
 
 

@@ -7,37 +7,37 @@ Takes the winners that are on record, so tune the model first (scripts/tune.py).
 machine each kernel's time, alone with warm caches and in place in the whole library, is
 held against the measured peaks of multiply-adds and of reading; nothing else should run.
 On a board each kernel is run alone under qemu, and what it executes is counted. Results
-go to layers-TARGET.json and layers-TARGET.md in --output.
+go to layers-TARGET.json and layers-TARGET.md in --output, in the place of those of an
+earlier run.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 # TVM would take half of them, and reads this once.
 os.environ.setdefault("TVM_NUM_THREADS", str(len(os.sched_getaffinity(0))))
 
+import results_file
 from engines.arm_mix import MixDevice
 from engines.peak import Peak
-from roofline import board, host, network, report
+from results_file import Result
+from roofline import board, host, network, prose, report
 from roofline.bandwidth import Bandwidth
+from roofline.bounds import Limits
 
 from tvm_eff import api, models, targets
 from tvm_eff.cli.arguments import positive
 from tvm_eff.cli.run import run
 from tvm_eff.device import EmulatedDevice, LocalDevice
-from tvm_eff.device.local import processor
 from tvm_eff.errors import UsageError
 from tvm_eff.targets import Target
 from tvm_eff.tune import RecordStore
 
-BENCHMARKS = Path(__file__).resolve().parent
 FAR = 16
 """How many times its second cache a core reads to find out what comes from beyond."""
 
@@ -54,11 +54,11 @@ def _main(argv: list[str] | None) -> None:
     target = targets.load(arguments.target)
     logs = arguments.logs or api.default_logs(target)
     make = _on_host if target.name == "host" else _on_board
-    result = make(target, logs, arguments)
+    run_now = results_file.begin(__file__, argv)
+    result = run_now.with_data(make(target, logs, arguments))
     text = _markdown(result)
-    arguments.output.mkdir(parents=True, exist_ok=True)
     path = arguments.output / f"layers-{target.name}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    result.write(path)
     path.with_suffix(".md").write_text(text)
     print(text)
 
@@ -70,9 +70,7 @@ def _on_host(target: Target, logs: Path, arguments: argparse.Namespace) -> dict[
     cores, second = sorted(os.sched_getaffinity(0)), target.hardware.l2_kib * 1024
     bandwidth = Bandwidth()
     return {
-        "machine": processor(),
         "threads": int(os.environ["TVM_NUM_THREADS"]),
-        "date": date.today().isoformat(),
         "peak_gflops": Peak().measure(cores) / 1e9,
         "bandwidth_gbs": {
             "near": bandwidth.measure(cores, second // 2) / 1e9,
@@ -95,16 +93,22 @@ def _on_board(target: Target, logs: Path, arguments: argparse.Namespace) -> dict
         return {
             "target": target.name,
             "where": device.where,
-            "date": date.today().isoformat(),
             "models": {name: board.rows(each, store, device) for name, each in networks.items()},
         }
 
 
-def _markdown(result: dict[str, Any]) -> str:
-    lines = [report.heading(result) if "machine" in result else report.board_heading(result)]
-    for model, rows in result["models"].items():
-        table = report.seconds(result, rows) if "machine" in result else report.instructions(rows)
-        lines += ["", f"## {model}", "", *table]
+def _markdown(result: Result) -> str:
+    data = result.data
+    in_seconds = "peak_gflops" in data
+    heading = report.heading(data) if in_seconds else report.board_heading(data)
+    lines = [result.provenance, "", heading]
+    limits = Limits.of(data) if in_seconds else None
+    for model, rows in data["models"].items():
+        lines += ["", f"## {model}", ""]
+        if limits is not None:
+            lines += [*prose.sentences(rows, limits), "", *report.seconds(data, rows)]
+        else:
+            lines += [*report.instruction_sentences(rows), "", *report.instructions(rows)]
     return "\n".join(lines) + "\n"
 
 
@@ -116,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", nargs="+", default=["squeezenet1_1", "mobilenet"])
     parser.add_argument("--logs", type=Path, help="the folder of records (default: tuning_logs)")
     parser.add_argument("--runs", type=positive, default=50, help="inferences that are profiled")
-    parser.add_argument("--output", type=Path, default=BENCHMARKS / "results")
+    parser.add_argument("--output", type=Path, default=results_file.RESULTS)
     return parser
 
 

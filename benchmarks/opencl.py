@@ -5,8 +5,9 @@
 TVM's default is `tvm.compile` of the imported network for the same target, which dlight
 schedules. Both libraries run on the same device through the RPC server and take turns, and
 are compared with PyTorch before. The device is in software (PoCL, or Intel's for float16):
-its times rank schedules on it, and are no board's. Results go to
-benchmarks/results/opencl-TARGET.json, and a Markdown table is printed.
+its times rank schedules on it, and are no board's. Results go to opencl-TARGET.json in
+--output, in the place of those of an earlier run, after each model; a Markdown table is
+printed.
 """
 
 from __future__ import annotations
@@ -14,29 +15,32 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import results_file
 import tvm
+from results_file import Result
 from tvm.relax import transform
 
 from tvm_eff import frontend, models, passes, targets, tune
+from tvm_eff.cli.arguments import positive
+from tvm_eff.cli.run import run
 from tvm_eff.codegen import build_module
 from tvm_eff.deploy.library import build_library
 from tvm_eff.deploy.validate import validation
 from tvm_eff.device import Device, MeasureOptions, select
+from tvm_eff.errors import UsageError
 from tvm_eff.passes import RelaxNetwork
 from tvm_eff.progress import Progress, RichProgress
 from tvm_eff.targets import Target
 from tvm_eff.tensors import random_inputs
 
-RESULTS = Path(__file__).resolve().parent / "results"
 MODELS = ("squeezenet", "squeezenet1_1", "mobilenet", "flattened", "factorized", "xception")
 INPUTS = 5
 """Seeded inputs that both libraries are compared with PyTorch on."""
@@ -44,42 +48,51 @@ INPUTS = 5
 TURN = MeasureOptions(repeat=1, min_repeat_ms=200.0, budget_s=10.0)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
     """Measure every model and write what came out."""
+    return run(_main, argv)
+
+
+def _main(argv: list[str] | None) -> None:
+    arguments = _parser().parse_args(argv)
+    target = targets.load(arguments.target)
+    if target.gpu is None:
+        raise UsageError(f"--target {arguments.target} has no GPU")
+    for model in arguments.model:
+        models.spec(model)
+    run_now = results_file.begin(__file__, argv)
+    suffix = "" if arguments.dtype == "float32" else f"-{arguments.dtype}"
+    path = arguments.output / f"opencl-{target.name}{suffix}.json"
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as name, RichProgress() as progress:
+        logs = arguments.logs or Path(name)
+        selected = select(target, None, "", progress, arguments.dtype)
+        with selected.device as device:
+            bench = Bench(
+                selected.target, arguments.dtype, device, logs, progress, arguments.rounds
+            )
+            about = {"target": target.name, "dtype": arguments.dtype, "where": device.where}
+            for model in arguments.model:
+                rows.append(bench.measure(model))
+                print(json.dumps(rows[-1]), flush=True)
+                # All of it takes long: what is done is kept.
+                result = run_now.with_data({**about, "rounds": arguments.rounds, "rows": rows})
+                result.write(path)
+    print(table(result))
+    print(f"\nwritten to {path}")
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--target", default="rk3399-mali")
     parser.add_argument("--model", nargs="+", default=list(MODELS))
     parser.add_argument("--dtype", choices=("float32", "float16"), default="float32")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=positive, default=7)
     parser.add_argument("--logs", type=Path, help="the folder of records (default: start afresh)")
-    parser.add_argument("--output", type=Path, default=RESULTS)
-    arguments = parser.parse_args(argv)
-    target = targets.load(arguments.target)
-    suffix = "" if arguments.dtype == "float32" else f"-{arguments.dtype}"
-    path = arguments.output / f"opencl-{target.name}{suffix}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as name, RichProgress() as progress:
-        logs = arguments.logs or Path(name)
-        where = select.find(target, None, "", progress, arguments.dtype)
-        with where.device as device:
-            bench = Bench(where.target, arguments.dtype, device, logs, progress, arguments.rounds)
-            result: dict[str, Any] = {
-                "target": target.name,
-                "dtype": arguments.dtype,
-                "where": device.where,
-                "date": date.today().isoformat(),
-                "rounds": arguments.rounds,
-                "rows": [],
-            }
-            for model in arguments.model:
-                result["rows"].append(bench.measure(model))
-                print(json.dumps(result["rows"][-1]), flush=True)
-                # All of it takes long: what is done is kept.
-                path.write_text(json.dumps(result, indent=2) + "\n")
-    print(table(result))
-    print(f"\nwritten to {path}")
+    parser.add_argument("--output", type=Path, default=results_file.RESULTS)
+    return parser
 
 
 @dataclass(frozen=True)
@@ -157,16 +170,17 @@ def turns(
     return times
 
 
-def table(result: dict[str, Any]) -> str:
+def table(result: Result) -> str:
     """Return the result as Markdown."""
+    data = result.data
     lines = [
-        f"Milliseconds an inference, {result['dtype']} for {result['target']}, on "
-        f"{result['where']}, {result['date']}; no board's times.",
+        f"Milliseconds an inference, {data['dtype']} for {data['target']}, on {data['where']}; "
+        f"no board's times. {result.provenance}",
         "",
         "| model | TVM's default, dlight | tvm_eff | faster | largest error | candidates, tuning |",
         "|---|---|---|---|---|---|",
     ]
-    for row in result["rows"]:
+    for row in data["rows"]:
         lines.append(
             f"| {row['model']} | {row['default_ms']:.0f} | {row['ms']:.2f} | {row['faster']:.0f}x "
             f"| {row['error']:.1e} of the spread | {row['candidates']}, {row['tuning_s']:.0f} s |"
@@ -175,4 +189,4 @@ def table(result: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

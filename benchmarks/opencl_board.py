@@ -17,11 +17,10 @@ import json
 import stat
 import sys
 import tempfile
-from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
+import results_file
 from typing_extensions import override
 
 from tvm_eff.cli.run import run
@@ -32,7 +31,6 @@ from tvm_eff.device import MachineIdentity, emulator_image, native_server
 from tvm_eff.device.server_process import ServerProcess
 from tvm_eff.device.spawned_server import SpawnedServerDevice
 
-RESULTS = Path(__file__).resolve().parent / "results"
 ARCH, CPU = "aarch64", "cortex-a72"
 TIMEOUT_S = 3600.0  # PoCL's compiler is emulated as well: some seconds a kernel
 
@@ -103,14 +101,19 @@ class Board(SpawnedServerDevice):
         )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run each bundle and write how near it comes to PyTorch."""
+    return run(_main, argv)
+
+
+def _main(argv: list[str] | None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("bundle", nargs="+", type=Path)
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, default=results_file.RESULTS)
     arguments = parser.parse_args(argv)
+    run_now = results_file.begin(__file__, argv)
     bundles = [bundle.read(folder) for folder in arguments.bundle]
     with tempfile.TemporaryDirectory(prefix="tvm_eff-") as work, Board(Path(work)) as board:
         rows = []
@@ -118,12 +121,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             rows.append(check(each, board))
             print(json.dumps(rows[-1]), flush=True)
         where = board.where
-    result = {"where": where, "date": date.today().isoformat(), "bundles": rows}
-    arguments.output.mkdir(parents=True, exist_ok=True)
     path = arguments.output / "opencl-board.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    run_now.with_data({"where": where, "bundles": rows}).write(path)
     print(f"written to {path}")
-    return 0
 
 
 def check(each: bundle.Bundle, board: Board) -> dict[str, Any]:
@@ -152,4 +152,4 @@ def _linker(folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(main())

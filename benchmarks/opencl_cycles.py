@@ -16,12 +16,12 @@ import multiprocessing
 import shutil
 import sys
 import tempfile
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
+import results_file
 import tvm
 import tvm_ffi
 from tvm import te
@@ -32,21 +32,24 @@ from tvm_eff.cli.arguments import positive
 from tvm_eff.cli.run import run
 from tvm_eff.codegen import build_kernel
 from tvm_eff.device import opencl
-from tvm_eff.device.local import processor
 from tvm_eff.errors import DeviceError
 
-RESULTS = Path(__file__).resolve().parent / "results"
 SIZE = 64
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Count on every device and write what came out."""
+    return run(_main, argv)
+
+
+def _main(argv: list[str] | None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--cycles", type=positive, default=1000)
-    parser.add_argument("--output", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
+    parser.add_argument("--output", type=Path, default=results_file.RESULTS)
+    arguments = parser.parse_args(argv)
+    run_now = results_file.begin(__file__, argv)
     # A driver stays in its process: each has one of its own.
     context = multiprocessing.get_context("spawn")
     rows = []
@@ -56,12 +59,9 @@ def main() -> int:
         print(json.dumps(rows[-1]), flush=True)
     if not rows:
         raise DeviceError("no OpenCL device in software is installed; see docs/opencl.md")
-    result = {"machine": processor(), "date": date.today().isoformat(), "devices": rows}
-    arguments.output.mkdir(parents=True, exist_ok=True)
     path = arguments.output / "opencl-cycles.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    run_now.with_data({"devices": rows}).write(path)
     print(f"written to {path}")
-    return 0
 
 
 def measure(name: str, cycles: int) -> dict[str, Any]:
@@ -108,4 +108,4 @@ def cycle(library: Path, index: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(lambda _: main()))
+    sys.exit(main())

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import json
 import statistics
 import struct
 import subprocess
@@ -20,18 +19,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import results_file
 import tvm
 
 from tvm_eff import paths
 from tvm_eff.cli.arguments import positive
 from tvm_eff.cli.run import run
 from tvm_eff.device import opencl
-from tvm_eff.device.local import processor
 from tvm_eff.device.opencl.drivers import driver
 from tvm_eff.errors import BuildError, DeviceError
 
@@ -51,6 +49,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _main(argv: list[str] | None) -> None:
     arguments = _parser().parse_args(argv)
+    run_now = results_file.begin(__file__, argv)
     opencl.load(arguments.driver)
     (device,) = opencl.devices()
     ways = {"plug-in": _plugin(), "OpenCL": _raw(driver(arguments.driver))}
@@ -61,21 +60,18 @@ def _main(argv: list[str] | None) -> None:
             if turn:
                 times[name].append(seconds / arguments.launches * 1e6)
     medians = {name: statistics.median(each) for name, each in times.items()}
-    result = {
-        "machine": processor(),
+    data = {
         "device": f"{device.name} ({device.platform}, {device.driver_version})",
-        "date": date.today().isoformat(),
         "launches": arguments.launches,
         "microseconds": times,
         "median_microseconds": medians,
         "overhead_microseconds": medians["plug-in"] - medians["OpenCL"],
     }
-    arguments.output.mkdir(parents=True, exist_ok=True)
     path = arguments.output / "opencl-launch.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    run_now.with_data(data).write(path)
     for name, median in medians.items():
         print(f"{name:8} {median:7.2f} us a launch (fastest {min(times[name]):.2f})")
-    print(f"overhead {result['overhead_microseconds']:7.2f} us; written to {path}")
+    print(f"overhead {data['overhead_microseconds']:7.2f} us; written to {path}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--driver", choices=("pocl", "intel"), default="pocl")
     parser.add_argument("--launches", type=positive, default=2000, help="a turn (%(default)s)")
     parser.add_argument("--turns", type=positive, default=15, help="%(default)s")
-    parser.add_argument("--output", type=Path, default=BENCHMARKS / "results")
+    parser.add_argument("--output", type=Path, default=results_file.RESULTS)
     return parser
 
 

@@ -4,7 +4,7 @@
 
 No device is needed: each network of the zoo is built for the target with the most promising
 schedule of every kernel, and a compiler's front end reads what was generated, as it does
-whenever a library is built. Results go to opencl-sources-TARGET.json in --output.
+whenever a library is built. Results go to sources-TARGET.json in --output.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import date
 from pathlib import Path
 from typing import Any
+
+import results_file
 
 from tvm_eff import frontend, models, passes, schedules, targets, tune
 from tvm_eff.cli.run import run
@@ -28,29 +28,30 @@ from tvm_eff.models.registry import names
 from tvm_eff.passes import RelaxNetwork
 from tvm_eff.targets import Target
 
-RESULTS = Path(__file__).resolve().parent / "results"
 
-
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Build every network and write what came out."""
+    return run(_main, argv)
+
+
+def _main(argv: list[str] | None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--target", default="rk3399-mali")
     parser.add_argument("--model", nargs="+", default=names())
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, default=results_file.RESULTS)
     arguments = parser.parse_args(argv)
     target = targets.load(arguments.target)
+    run_now = results_file.begin(__file__, argv)
     rows = []
     for model in arguments.model:
         imported = frontend.import_program(models.trace(models.load(model)))
         for dtype in passes.DTYPES:
             rows.append({"model": model, "dtype": dtype, **check(imported, target, dtype)})
             print(json.dumps(rows[-1]), flush=True)
-    result = {"target": target.name, "date": date.today().isoformat(), "rows": rows}
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    path = arguments.output / f"opencl-sources-{target.name}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    path = arguments.output / f"sources-{target.name}.json"
+    run_now.with_data({"target": target.name, "rows": rows}).write(path)
     print(f"written to {path}")
     return int(not all(row["valid"] for row in rows))
 
@@ -81,4 +82,4 @@ def check(network: RelaxNetwork, target: Target, dtype: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(main())

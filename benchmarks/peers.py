@@ -8,31 +8,32 @@ The peers live in an environment of their own, so that they cannot change a pack
 that ours needs. For every model, batch and number of threads, each engine gets the
 same weights, the same input and the same cores in a process of its own, its output
 is compared with PyTorch's, and those that are right are timed in turns. An engine
-that is not installed or fails is reported with its reason. Results go to peers.json,
-peers.md and peers.png in --output, after each comparison; nothing else should run.
+that is not installed or fails is reported with its reason. Nothing else should run: a
+row during which the machine was not quiet is timed again, and is marked if it never was.
+Results go to peers.json, peers.md and peers.png in --output, in the place of those of an
+earlier run, after each comparison.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
-import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import results_file
 from engines import report
 from engines.base import ENGINES, Engine
 from engines.peak import Peak
-from engines.results import OURS, row_of
+from engines.results import OURS, Row, row_of
 from engines.turns import Comparison, Options, Outcome, compare
-from engines.workload import Tuned, Workload, prepare, tune
+from engines.workload import Tuned, TuneOptions, Workload, add_tune_options, prepare, tune
+from results_file import Result
 
 from tvm_eff import models
 from tvm_eff.cli.arguments import one_of, positive
@@ -53,22 +54,29 @@ def _main(argv: list[str] | None) -> int:
     available = sorted(os.sched_getaffinity(0))
     arguments.threads = arguments.threads or sorted({1, len(available)})
     _check(arguments, len(available))
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    book = Book(arguments.output, _heading(arguments.rounds, len(available)))
-    if arguments.resume:
-        book.read()
+    run_now = results_file.begin(__file__, argv)
+    rows: list[Row] = []
     peak = Peak()
+    path = arguments.output / "peers.json"
     try:
         for model, batch in itertools.product(arguments.models, arguments.batch):
-            missing = [n for n in arguments.threads if not book.has(model, batch, n)]
-            if missing:
-                _compare(model, batch, missing, available, peak, arguments, book)
+            for row in _compare(model, batch, available, peak, arguments):
+                rows.append(row)
+                result = run_now.with_data({"rounds": arguments.rounds, "rows": rows})
+                _write(result, path)
     except KeyboardInterrupt:
-        _say(f"interrupted; {len(book.result['rows'])} rows are in {book.path}: --resume goes on")
+        _say(f"interrupted; {len(rows)} rows are in {path}" if rows else "interrupted")
         return INTERRUPTED
-    print(book.path.with_suffix(".md").read_text())
-    print(f"written to {book.path} and beside it")
+    print(path.with_suffix(".md").read_text())
+    print(f"written to {path} and beside it")
     return 0
+
+
+def _write(result: Result, path: Path) -> None:
+    """Write what is finished; a run of all networks takes hours."""
+    result.write(path)
+    path.with_suffix(".md").write_text(report.markdown(result))
+    report.plot(result, path.with_suffix(".png"))
 
 
 def _check(arguments: argparse.Namespace, cores: int) -> None:
@@ -87,31 +95,30 @@ def _check(arguments: argparse.Namespace, cores: int) -> None:
 def _compare(
     model: str,
     batch: int,
-    threads: Sequence[int],
     available: Sequence[int],
     peak: Peak,
     arguments: argparse.Namespace,
-    book: Book,
-) -> None:
-    """Compare all engines on one model and batch, once for each number of threads."""
+) -> Iterator[Row]:
+    """Compare all engines on one model and batch: a row for each number of threads."""
     with tempfile.TemporaryDirectory(prefix="peers-") as name:
         folder = Path(name)
         _say(f"{model}, batch {batch}: tracing it")
         workload = prepare(model, batch, folder / "workload")
         libraries = Libraries(workload, arguments)
-        for count in threads:
+        engines = [each for each in ENGINES if each.name in arguments.engines]
+        options = Options(
+            rounds=arguments.rounds,
+            turn_s=arguments.turn,
+            timeout_s=arguments.timeout,
+            peers_python=arguments.peers_python,
+            logs=folder,
+            engine_budget_s=arguments.engine_budget,
+            attempts=arguments.attempts,
+        )
+        for count in arguments.threads:
             cores = tuple(available[:count])
             tuned = libraries.get(cores, available) if OURS in arguments.engines else Tuned(None)
             peak_flops = peak.measure(cores)
-            options = Options(
-                rounds=arguments.rounds,
-                turn_s=arguments.turn,
-                timeout_s=arguments.timeout,
-                peers_python=arguments.peers_python,
-                logs=folder,
-                engine_budget_s=arguments.engine_budget,
-            )
-            engines = [each for each in ENGINES if each.name in arguments.engines]
             what = f"{model}, batch {batch}, threads {count}"
             found = _run(workload, engines, cores, tuned, options, what)
             row = row_of(
@@ -122,7 +129,7 @@ def _compare(
                 macs=workload.macs,
                 peak_flops=peak_flops,
             )
-            book.add({**row, "date": date.today().isoformat(), **_tuning(tuned)})
+            yield {**row, **_tuning(tuned)}
 
 
 def _run(
@@ -142,7 +149,7 @@ def _run(
     found = compare(jobs, workload.expected, options, lambda text: _say(f"{what}: {text}"))
     if tuned.failure is None:
         return found
-    return Comparison({OURS: Outcome(failure=tuned.failure), **found.outcomes}, found.other_load)
+    return replace(found, outcomes={OURS: Outcome(failure=tuned.failure), **found.outcomes})
 
 
 class Libraries:
@@ -152,7 +159,7 @@ class Libraries:
         self._workload = workload
         self._logs: Path | None = arguments.logs
         self._each = arguments.tune_each
-        self._arguments = shlex.split(arguments.tune)
+        self._options = TuneOptions.of(arguments)
         self._made: dict[tuple[int, ...], Tuned] = {}
 
     def get(self, cores: Sequence[int], available: Sequence[int]) -> Tuned:
@@ -164,60 +171,8 @@ class Libraries:
                 # Records of one number of cores are wrong for another.
                 logs = logs / f"cores-{len(wanted)}"
             _say(f"{self._workload.model}, batch {self._workload.shape[0]}: our library")
-            self._made[wanted] = tune(self._workload, logs, wanted, self._arguments)
+            self._made[wanted] = tune(self._workload, logs, wanted, self._options)
         return self._made[wanted]
-
-
-@dataclass
-class Book:
-    """The files of results, whole after every row."""
-
-    folder: Path
-    result: dict[str, Any]
-
-    @property
-    def path(self) -> Path:
-        """The JSON file."""
-        return self.folder / "peers.json"
-
-    def read(self) -> None:
-        """Keep what a former run on this machine has finished."""
-        if not self.path.exists():
-            return
-        former = json.loads(self.path.read_text())
-        for key in ("machine", "cores", "rounds"):
-            if former[key] != self.result[key]:
-                raise UsageError(
-                    f"{self.path} has {key} {former[key]}, and this run {self.result[key]}; "
-                    "leave --resume out to start afresh"
-                )
-        self.result["rows"] = former["rows"]
-
-    def has(self, model: str, batch: int, threads: int) -> bool:
-        """Whether there is a row already."""
-        key = (model, batch, threads)
-        return any((r["model"], r["batch"], r["threads"]) == key for r in self.result["rows"])
-
-    def add(self, row: dict[str, Any]) -> None:
-        """Add a row and write all files."""
-        self.result["rows"].append(row)
-        part = self.path.with_suffix(".part")
-        part.write_text(json.dumps(self.result, indent=1) + "\n")
-        part.rename(self.path)
-        self.path.with_suffix(".md").write_text(report.markdown(self.result))
-        report.plot(self.result, self.path.with_suffix(".png"))
-
-
-def _heading(rounds: int, cores: int) -> dict[str, Any]:
-    from tvm_eff.device.local import processor
-
-    return {
-        "machine": processor(),
-        "cores": cores,
-        "date": date.today().isoformat(),
-        "rounds": rounds,
-        "rows": [],
-    }
 
 
 def _tuning(tuned: Tuned) -> dict[str, Any]:
@@ -262,19 +217,19 @@ def _parser() -> argparse.ArgumentParser:
         default=PEERS_PYTHON if PEERS_PYTHON.exists() else Path(sys.executable),
         help="the Python with benchmarks/requirements.txt (default: %(default)s)",
     )
-    parser.add_argument("--logs", type=Path, help="records for our library (default: tune.py's)")
     parser.add_argument(
-        "--tune", default="", metavar="ARGUMENTS", help="further arguments of tune.py, in one word"
+        "--attempts",
+        type=positive,
+        default=3,
+        help="how often a row is timed at most, until the machine is quiet (default: %(default)s)",
     )
+    add_tune_options(parser)
     parser.add_argument(
         "--tune-each",
         action="store_true",
         help="tune our library for each number of threads, instead of once for all cores",
     )
-    parser.add_argument("--output", type=Path, default=BENCHMARKS / "results")
-    parser.add_argument(
-        "--resume", action="store_true", help="keep the rows that --output has already"
-    )
+    parser.add_argument("--output", type=Path, default=results_file.RESULTS)
     return parser
 
 

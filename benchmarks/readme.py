@@ -1,71 +1,89 @@
 """Write the README's figures from the results of the other benchmarks.
 
-python benchmarks/readme.py
+    python benchmarks/readme.py
+
+Only files are taken that name their commit, machine and day, all of one commit.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Sequence
+import sys
+import textwrap
 from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+import performance
+import results_file
+from emulated import millions
+from engines.report import DISTURBED, marked
+from engines.results import OURS
+from results_file import Result
+
+from tvm_eff.cli.run import run
+from tvm_eff.errors import UsageError
+
 BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->"
+WIDTH = 100
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
     """Replace what stands between the two marks."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
-    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
-    arguments = parser.parse_args(argv)
-    results, readme = arguments.results, arguments.readme
-    before, rest = readme.read_text().split(BEGIN)
+    return run(_main, argv)
+
+
+def _main(argv: list[str] | None) -> None:
+    arguments = _parser().parse_args(argv)
+    readme = arguments.readme
+    text = readme.read_text()
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise UsageError(f"{readme} has no place for figures, between {BEGIN.strip()} and {END}")
+    before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    emulated = [json.loads(p.read_text()) for p in sorted(results.glob("emulated-*.json"))]
-    lines = [line for result in emulated for line in emulated_table(result)]
-    peers = results / "peers.json"
-    lines += peers_table(json.loads(peers.read_text())) if peers.exists() else []
-    for path in sorted(results.glob("opencl-*-mali.json")):
-        found = json.loads(path.read_text())
-        # Beside it is what was checked without a device, which has no times.
-        lines += opencl_table(found) if "where" in found else []
-    readme.write_text(before + BEGIN + "\n".join(lines) + "\n" + END + after)
+    found = {each: sorted(arguments.results.glob(each)) for each in TABLES}
+    paths = [path for each in found.values() for path in each]
+    results = results_file.read_all(paths, arguments.allow_mixed)
+    tables = [
+        "\n".join(table(results[path.name])) + "\n"
+        for pattern, table in TABLES.items()
+        for path in found[pattern]
+    ]
+    readme.write_text(before + BEGIN + "\n".join(tables) + END + after)
 
 
-def emulated_table(result: dict[str, Any]) -> list[str]:
+def emulated_table(result: Result) -> list[str]:
     """Return the instructions of one target's models."""
+    rows = result.data["models"]
     lines = [
-        f"Million executed instructions an inference, {result['models'][0]['where']}, "
-        f"{result['date']},",
-        f"from `python benchmarks/emulated.py --target {result['target']}`; not latencies.",
-        "The times are a 2-core x86-64 machine's.",
+        *_wrapped(
+            f"Million executed instructions an inference, {rows[0]['where']}, for "
+            f"{result.data['target']}; not latencies. {result.provenance} The times are that "
+            "machine's."
+        ),
         "",
         "| model | kernels unscheduled | tuned, end to end | largest error | cold | with records |",
         "|---|---|---|---|---|---|",
     ]
-    for row in result["models"]:
+    for row in rows:
         lines.append(
-            f"| {row['model']} | {row['instructions_before'] / 1e6:.0f} "
+            f"| {row['model']} | {millions(row['instructions_before'])} "
             f"| {row['instructions'] / 1e6:.1f} | {row['largest_error']:.1e} of the spread "
             f"| {row['seconds_cold']:.0f} s | {row['seconds_with_records']:.0f} s |"
         )
-    return [*lines, ""]
+    return lines
 
 
-def peers_table(result: dict[str, Any]) -> list[str]:
+def peers_table(result: Result) -> list[str]:
     """Return the latencies of all models on the host, beside the best peer's."""
-    rows = [row for row in result["rows"] if row["batch"] == 1]
+    rows = [row for row in result.data["rows"] if row["batch"] == 1]
     engines = list(dict.fromkeys(name for row in rows for name in row["engines"]))
+    text = (
+        "Latency in ms (p50), batch 1, float32, the engines of a row taking turns. "
+        f"{result.provenance} More in [docs/performance.md](docs/performance.md)."
+    )
+    if any(row.get("disturbed") for row in rows):
+        text += f" {DISTURBED}: the machine was never quiet."
     lines = [
-        f"Latency in ms (p50) on a host: {result['machine']}, {result['cores']} cores, batch 1, "
-        f"float32, {result['date']},",
-        "the engines of a row taking turns, from `python benchmarks/peers.py`; more, and how the",
-        "runs were put together, in [docs/performance.md](docs/performance.md):",
+        *_wrapped(text),
         "",
         f"| model | threads | {' | '.join(engines)} | ratio to the best other |",
         f"|---|---|{'---|' * len(engines)}---|",
@@ -73,30 +91,38 @@ def peers_table(result: dict[str, Any]) -> list[str]:
     for row in sorted(rows, key=lambda row: (row["model"], row["threads"])):
         cells = [row["engines"].get(name, {}).get("p50_ms") for name in engines]
         texts = ["-" if cell is None else f"{cell:.2f}" for cell in cells]
-        ratio = row["engines"].get("tvm_eff", {}).get("ratio_to_best_peer")
+        ratio = row["engines"].get(OURS, {}).get("ratio_to_best_peer")
         texts.append("-" if ratio is None else f"{ratio:.2f}")
-        lines.append(f"| {row['model']} | {row['threads']} | {' | '.join(texts)} |")
+        lines.append(f"| {marked(row)} | {row['threads']} | {' | '.join(texts)} |")
     return lines
 
 
-def opencl_table(result: dict[str, Any]) -> list[str]:
+def opencl_table(result: Result) -> list[str]:
     """Return what a device in the place of a GPU took, with our schedules and TVM's."""
-    lines = [
-        "",
-        f"Milliseconds an inference of the kernels for {result['target']}, on",
-        f"{result['where'].replace('this machine', 'a host')}, {result['dtype']},",
-        f"{result['date']}, from `python benchmarks/opencl.py`; no board's times:",
-        "",
-        "| model | TVM's default schedules | tuned | largest error | tuning |",
-        "|---|---|---|---|---|",
-    ]
-    for row in result["rows"]:
-        lines.append(
-            f"| {row['model']} | {row['default_ms']:.0f} | {row['ms']:.1f} "
-            f"| {row['error']:.1e} of the spread | {row['tuning_s']:.0f} s |"
-        )
-    return lines
+    text, *table = performance.opencl(result)
+    return [*_wrapped(f"{text} {result.provenance}"), *table]
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+TABLES = {
+    "emulated-*.json": emulated_table,
+    "peers.json": peers_table,
+    "opencl-*-mali*.json": opencl_table,
+}
+"""What shows the files of each pattern."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--readme", type=Path, default=results_file.ROOT / "README.md")
+    results_file.add_reading_options(parser)
+    return parser
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

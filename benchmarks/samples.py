@@ -5,21 +5,20 @@
 Takes the winners that are on record, so tune the model first (scripts/tune.py). Linux's perf
 samples a process that runs the library over and over, and binutils' objdump says which
 loops its code has. No counters of the processor are needed, which virtual machines lack.
-Results go to samples-host.json in --output; the table is printed.
+A table is printed, and --json writes what it is made of.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import results_file
 from roofline import network
 from sampling import perf, report, x86
 
@@ -27,12 +26,9 @@ from tvm_eff import api, models, targets
 from tvm_eff.cli.arguments import positive
 from tvm_eff.cli.run import run
 from tvm_eff.device import LocalDevice
-from tvm_eff.device.local import processor
 from tvm_eff.errors import UsageError
 from tvm_eff.targets import Target
 from tvm_eff.tune import RecordStore
-
-RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -47,16 +43,16 @@ def _main(argv: list[str] | None) -> None:
     target = targets.load("host")
     if not target.toolchain.triple.startswith("x86_64"):
         raise UsageError("only loops of x86 are known, and this machine is none")
+    run_now = results_file.begin(__file__, argv)
     here = LocalDevice(threads=target.hardware.cores)
     store = RecordStore.of(arguments.logs or api.default_logs(target), target, here)
-    result: dict[str, Any] = {"machine": processor(), "date": date.today().isoformat(), "rows": []}
+    rows = []
     for model in arguments.model:
-        result["rows"] += _sampled(model, target, store, arguments.seconds)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    path = arguments.output / "samples-host.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
+        rows += _sampled(model, target, store, arguments.seconds)
+    result = run_now.with_data({"rows": rows})
     print("\n".join(report.section(result)))
-    print(f"\nwritten to {path}")
+    if arguments.json is not None:
+        result.write(arguments.json)
 
 
 def _sampled(
@@ -84,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", nargs="+", default=["flattened", "factorized"])
     parser.add_argument("--seconds", type=positive, default=20, help="default: %(default)s")
     parser.add_argument("--logs", type=Path, help="the folder of records (default: tune.py's)")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="default: %(default)s")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     return parser
 
 

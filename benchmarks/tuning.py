@@ -10,24 +10,25 @@ with ours checked. MetaSchedule has its own space, search, cost model, builder a
 runner, as tune_relax puts them together; only its builder's timeout is longer than its
 own, without which all its candidates may fail. At the end the winners of both are
 checked, and measured in turns by the same measurer. Results go to tuning.json,
-tuning.md and tuning.png in --output, whole after every model; nothing else should run.
+tuning.md and tuning.png in --output, in the place of those of an earlier run, after every
+model; nothing else should run.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import os
 import sys
 import tempfile
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 # TVM would take half of them, and reads this once.
 os.environ.setdefault("TVM_NUM_THREADS", str(len(os.sched_getaffinity(0))))
 
+import results_file
+from results_file import Result
 from tuners import report, winners
 from tuners.process import search
 
@@ -35,7 +36,6 @@ from tvm_eff import frontend, models, passes, targets
 from tvm_eff.cli.arguments import positive, seconds
 from tvm_eff.cli.run import INTERRUPTED, run
 from tvm_eff.device import LocalDevice
-from tvm_eff.device.local import processor
 from tvm_eff.errors import UsageError
 from tvm_eff.targets import Target
 from tvm_eff.tune import Task, extract
@@ -53,26 +53,20 @@ def _main(argv: list[str] | None) -> int:
     for model in arguments.model:
         models.spec(model)
     _require_cost_model(arguments.stock_packages)
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    run_now = results_file.begin(__file__, argv)
     target = targets.load("host")
     budgets = {"tvm_eff": arguments.budget, "MetaSchedule": arguments.stock_budget}
-    result: dict[str, Any] = {
-        "machine": processor(),
-        "cores": target.hardware.cores,
-        "date": date.today().isoformat(),
-        "budgets_s": budgets,
-        "stock_batch": arguments.stock_batch,
-        "models": [],
-    }
+    about = {"budgets_s": budgets, "stock_batch": arguments.stock_batch}
+    rows: list[dict[str, Any]] = []
     try:
         for model in arguments.model:
             tasks = _tasks(model, target)[: arguments.tasks]
-            row = _compare(model, tasks, target, budgets, arguments)
-            result["models"].append(row)
+            rows.append(_compare(model, tasks, target, budgets, arguments))
+            result = run_now.with_data({**about, "models": rows})
             _write(result, arguments.output)
     except KeyboardInterrupt:
-        done = len(result["models"])
-        print(f"interrupted; {done} models are in {arguments.output}", file=sys.stderr)
+        done = f"; {len(rows)} models are in {arguments.output}" if rows else ""
+        print(f"interrupted{done}", file=sys.stderr)
         return INTERRUPTED
     print(report.markdown(result))
     print(f"written to {arguments.output / 'tuning.json'} and beside it")
@@ -133,10 +127,8 @@ def _compare(
     }
 
 
-def _write(result: dict[str, Any], folder: Path) -> None:
-    part = folder / "tuning.part"
-    part.write_text(json.dumps(result, indent=1) + "\n")
-    part.rename(folder / "tuning.json")
+def _write(result: Result, folder: Path) -> None:
+    result.write(folder / "tuning.json")
     (folder / "tuning.md").write_text(report.markdown(result))
     report.plot(result, folder / "tuning.png")
 
@@ -179,7 +171,7 @@ def _parser() -> argparse.ArgumentParser:
         help="where MetaSchedule finds xgboost if it is not installed (default: %(default)s)",
     )
     parser.add_argument("--rounds", type=positive, default=7, help="turns of the two winners")
-    parser.add_argument("--output", type=Path, default=BENCHMARKS / "results")
+    parser.add_argument("--output", type=Path, default=results_file.RESULTS)
     return parser
 
 

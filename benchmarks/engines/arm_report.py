@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from results_file import Result
 
 from engines.arm_count import Counted
 from engines.base import ENGINES
@@ -48,13 +49,14 @@ def _figures(counted: Counted, best: int | None) -> dict[str, Any]:
     return found
 
 
-def markdown(result: dict[str, Any]) -> str:
+def markdown(result: Result) -> str:
     """Return all rows as Markdown."""
+    rows: list[Row] = result.data["rows"]
     lines = [
         "# Our library and its peers on an emulated board",
         "",
-        f"{result['where']}, executed instructions, not latencies; {result['date']}: {METHOD} "
-        "From `python benchmarks/arm.py`.",
+        f"{result.data['where']}, executed instructions, not latencies: {METHOD} "
+        f"{result.provenance}",
         "",
         "Millions an inference; in brackets the ratio to the best engine that is not ours.",
         "",
@@ -62,12 +64,12 @@ def markdown(result: dict[str, Any]) -> str:
         "| largest error |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for row in result["rows"]:
+    for row in rows:
         lines += [_line(row["model"], name, found) for name, found in row["engines"].items()]
-    failures = _failures(result["rows"])
+    failures = _failures(rows)
     if failures:
         lines += ["", "| model | engine | why it was not counted |", "|---|---|---|", *failures]
-    return "\n".join([*lines, "", *_notes(result["rows"])]) + "\n"
+    return "\n".join([*lines, "", *_notes(rows)]) + "\n"
 
 
 def _line(model: str, name: str, found: dict[str, Any]) -> str:

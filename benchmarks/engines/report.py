@@ -6,28 +6,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from results_file import Result
+
 from engines.base import ENGINES
 from engines.results import OURS, Row
 
-BUSY = 0.05
-"""The share of the cores that other programs may take before a row is marked."""
+DISTURBED = "(!)"
+"""Stands beside a row during which the machine was never quiet."""
 
 
-def markdown(result: dict[str, Any]) -> str:
+def markdown(result: Result) -> str:
     """Return all rows as Markdown: a summary for each batch and threads, then the details."""
-    rows: list[Row] = sorted(result["rows"], key=lambda r: (r["model"], r["batch"], r["threads"]))
+    rows: list[Row] = sorted(
+        result.data["rows"], key=lambda r: (r["model"], r["batch"], r["threads"])
+    )
     lines = [
         "# Our library and its peers",
         "",
-        f"{result['machine']}, {result['cores']} cores, {result['date']}, float32. Engines take "
-        f"turns in one run, {result['rounds']} rounds, each in a process of its own that is "
-        "stopped between its turns. A call takes a numpy array and returns one. Every output was "
-        "compared with PyTorch's before it was timed. "
-        "From `python benchmarks/peers.py`.",
+        result.provenance,
+        "",
+        f"float32. Engines take turns in one run, {result.data['rounds']} rounds, each in a "
+        "process of its own that is stopped between its turns. A call takes a numpy array and "
+        "returns one. Every output was compared with PyTorch's before it was timed.",
         "",
         "Median latency in ms; in brackets the ratio to the best engine that is not ours, "
-        f"which is **bold**. (!) marks rows during which other programs took more than {BUSY:.0%} "
-        "of the cores: measure those again.",
+        f"which is **bold**. {DISTURBED} marks rows during which the machine was never quiet.",
     ]
     for batch, threads in _settings(rows):
         chosen = [row for row in rows if (row["batch"], row["threads"]) == (batch, threads)]
@@ -35,17 +38,23 @@ def markdown(result: dict[str, Any]) -> str:
     lines += ["", "# Details"]
     for row in rows:
         lines += ["", *_details(row)]
-    return "\n".join([*lines, "", *_notes(result)]) + "\n"
+    return "\n".join([*lines, "", *_notes(rows)]) + "\n"
 
 
-def plot(result: dict[str, Any], path: Path) -> None:
+def marked(row: Row) -> str:
+    """Return the name of a row's model, with the mark of a machine that was not quiet."""
+    # Rows of before results named their commit do not say.
+    return f"{row['model']} {DISTURBED}" if row.get("disturbed") else str(row["model"])
+
+
+def plot(result: Result, path: Path) -> None:
     """Draw each engine's latency as a multiple of the best peer's, with its spread."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    rows: list[Row] = result["rows"]
+    rows: list[Row] = result.data["rows"]
     settings, names = _settings(rows), _names(rows)
     most = max(sum((r["batch"], r["threads"]) == s for r in rows) for s in settings)
     figure, axes = pyplot.subplots(
@@ -67,7 +76,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
         axis.set_title(_setting(batch, threads))
     handles = [pyplot.Rectangle((0, 0), 1, 1, color=f"C{place}") for place in range(len(names))]
     figure.legend(handles, names, ncols=4, loc="outside lower center")
-    figure.suptitle(f"{result['machine']}, float32, {result['date']} (bars above 3 are cut)")
+    figure.suptitle(f"{result.words}, float32, {result.date} (bars above 3 are cut)")
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
 
@@ -95,9 +104,8 @@ def _summary(rows: Sequence[Row]) -> list[str]:
     names = _names(rows)
     lines = ["| model | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for row in rows:
-        mark = " (!)" if row["other_load"] > BUSY else ""
         cells = [_cell(row, name) for name in names]
-        lines.append(f"| {row['model']}{mark} | " + " | ".join(cells) + " |")
+        lines.append(f"| {marked(row)} | " + " | ".join(cells) + " |")
     return lines
 
 
@@ -119,8 +127,13 @@ def _details(row: Row) -> list[str]:
         "",
         f"Input {' x '.join(map(str, row['shape']))}, {row['macs'] / 1e6:.1f} million MACs; "
         f"measured peak {row['peak_gflops']:.0f} GFLOP/s; other programs took "
-        f"{row['other_load']:.1%} of the cores.",
+        f"{row['quietness']['during']:.1%} of the cores.",
     ]
+    if row["disturbed"]:
+        lines[-1] += (
+            f" {DISTURBED} Not quiet in {row['attempts']} attempts, of which this is the "
+            f"quietest: {'; '.join(row['disturbances'])}."
+        )
     if "ratio_p10" in ours:
         lines[-1] += (
             f" Ours to {row['best_peer']}: {ours['ratio_to_best_peer']:.3f}, "
@@ -159,12 +172,13 @@ def _used(found: dict[str, Any], threads: int) -> str:
     return f"{cores} | {working} | {memory}"
 
 
-def _notes(result: dict[str, Any]) -> list[str]:
+def _notes(rows: Sequence[Row]) -> list[str]:
     versions: dict[str, str] = {}
-    for row in result["rows"]:
+    for row in rows:
         for found in row["engines"].values():
             versions |= found["versions"]
-    notes = [f"{engine.name}: {engine.note}." for engine in ENGINES if engine.note]
+    names = _names(rows)
+    notes = [f"{each.name}: {each.note}." for each in ENGINES if each.note and each.name in names]
     return [
         "Error: the largest difference from PyTorch's output as a fraction of its spread. "
         "Of peak: 2 x MACs / p50 / the measured peak of multiply-adds; an algorithm that needs "

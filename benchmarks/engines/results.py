@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -40,8 +41,18 @@ def row_of(
         "macs": macs,
         "peak_gflops": round(peak_flops / 1e9, 1),
         "best_peer": best,
-        "other_load": round(comparison.other_load, 3),
+        **_quietness(comparison),
         "engines": engines,
+    }
+
+
+def _quietness(comparison: Comparison) -> dict[str, Any]:
+    seen = {name: round(value, 3) for name, value in asdict(comparison.quietness).items()}
+    return {
+        "disturbed": bool(comparison.disturbances),
+        "disturbances": list(comparison.disturbances),
+        "attempts": comparison.attempts,
+        "quietness": seen,
     }
 
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import psutil
 
+from engines import quiet
 from engines.base import Engine, Job
 from engines.process import EngineError, EngineProcess, convert, python_of
+from engines.quiet import Limits, Quietness
 from tvm_eff.tensors import relative_error
 
 TOLERANCE = 1e-4
@@ -44,6 +45,12 @@ class Options:
     engine_budget_s
         How long all turns of one engine may take together; a slow one takes fewer turns,
         evenly spread over the rounds, but never less than three.
+    attempts
+        How often all rounds are timed, at most, until the machine is quiet.
+    limits
+        When it is not.
+    watch_s
+        How long others are watched before the first turn.
     """
 
     rounds: int
@@ -52,6 +59,9 @@ class Options:
     peers_python: Path
     logs: Path
     engine_budget_s: float = math.inf
+    attempts: int = 1
+    limits: Limits = field(default_factory=Limits)
+    watch_s: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -81,18 +91,24 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of all engines.
+    """What came of all engines, in the quietest attempt.
 
     Attributes
     ----------
     outcomes
         By the engine's name.
-    other_load
-        The share of the machine's cores that other programs took meanwhile.
+    quietness
+        What was seen of the machine meanwhile.
+    disturbances
+        Why it was not quiet; nothing if it was.
+    attempts
+        How often all rounds were timed.
     """
 
     outcomes: Mapping[str, Outcome]
-    other_load: float
+    quietness: Quietness
+    disturbances: tuple[str, ...] = ()
+    attempts: int = 1
 
 
 def compare(
@@ -102,6 +118,9 @@ def compare(
     say: Callable[[str], None],
 ) -> Comparison:
     """Start every engine, check its output, and time those that are right in turns.
+
+    Where the machine is not quiet, all of them are timed again, and the quietest attempt
+    counts.
 
     Parameters
     ----------
@@ -127,11 +146,47 @@ def compare(
             if process is not None:
                 stack.callback(process.kill)
                 running[engine.name] = process
+        return _quietest(running, outcomes, options, say)
+
+
+def _quietest(
+    running: dict[str, EngineProcess],
+    started: dict[str, Outcome],
+    options: Options,
+    say: Callable[[str], None],
+) -> Comparison:
+    """Time the engines until the machine is quiet, and return the quietest attempt."""
+    found: list[Comparison] = []
+    while len(found) < options.attempts:
         say(f"timing {len(running)} engines")
-        before = _times(running)
-        _rounds(running, outcomes, options)
-        other_load = _other_load(before, _times(running))
-    return Comparison({engine.name: outcomes[engine.name] for engine in jobs}, other_load)
+        outcomes = {name: _without_rounds(each, name in running) for name, each in started.items()}
+        quietness = _attempt(running, outcomes, options)
+        disturbances = tuple(quietness.disturbances(options.limits))
+        found.append(Comparison(outcomes, quietness, disturbances))
+        if not disturbances or not running:
+            break
+        say(f"not quiet: {'; '.join(disturbances)}")
+        started = outcomes
+    best = min(found, key=lambda each: each.quietness.excess(options.limits))
+    return replace(best, attempts=len(found))
+
+
+def _without_rounds(outcome: Outcome, runs: bool) -> Outcome:
+    """Return how an engine stands before an attempt; one that has failed stays out."""
+    return replace(outcome, rounds=(), usage=()) if runs else outcome
+
+
+def _attempt(
+    running: dict[str, EngineProcess], outcomes: dict[str, Outcome], options: Options
+) -> Quietness:
+    """Fill in the seconds of all rounds, and return how quiet the machine was."""
+    load_average = quiet.load_average()
+    before = quiet.others_during(options.watch_s)
+    start = quiet.now()
+    _rounds(running, outcomes, options)
+    during = quiet.others(start, quiet.now())
+    spread = quiet.spread({name: outcomes[name].rounds for name in running})
+    return Quietness(load_average, before, during, spread)
 
 
 def _start(
@@ -211,26 +266,3 @@ def _turn(process: EngineProcess, calls: int) -> tuple[list[float], dict[str, fl
     with process.turn():
         answer = process.ask(calls=calls, warm_up_s=_WARM_UP_S)
     return answer["seconds"], answer["usage"]
-
-
-@dataclass(frozen=True)
-class _Times:
-    wall: float
-    machine: float
-    engines: Mapping[str, float]
-
-
-def _times(running: Mapping[str, EngineProcess]) -> _Times:
-    times = psutil.cpu_times()
-    busy = sum(times) - times.idle - getattr(times, "iowait", 0.0)
-    # Linux counts a guest's time twice.
-    busy -= getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
-    engines = {name: process.cpu_seconds() for name, process in running.items()}
-    return _Times(time.monotonic(), busy, engines)
-
-
-def _other_load(before: _Times, after: _Times) -> float:
-    """Return which share of the cores went to others between two moments."""
-    ours = sum(after.engines[name] - before.engines[name] for name in after.engines)
-    available = (after.wall - before.wall) * (psutil.cpu_count() or 1)
-    return max(0.0, (after.machine - before.machine - ours) / available)

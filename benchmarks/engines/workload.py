@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
+import argparse
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from engines.base import Engine, Job
-from engines.process import BENCHMARKS
+from engines.compiled import compile_apart
 from tvm_eff import models, tensors
+from tvm_eff.cli.arguments import positive, seconds
+from tvm_eff.errors import Error
 
 _SEED = 7
 
@@ -85,13 +85,13 @@ class Tuned:
     bundle
         Its folder, or None.
     failure
-        What the command said instead.
+        What the compilation said instead.
     cores
         How many cores it was tuned for.
     candidates
         How many candidates were measured for it.
     seconds
-        How long the command took.
+        How long the compilation took.
     """
 
     bundle: Path | None
@@ -101,30 +101,60 @@ class Tuned:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class TuneOptions:
+    """How much is tried for our library, as :func:`tvm_eff.compile` takes it.
+
+    Attributes
+    ----------
+    trials
+        Candidates to measure of each kernel, at most.
+    budget
+        Seconds after which no more measurements start.
+    measure
+        Whether anything is measured at all, or records have all the winners.
+    """
+
+    trials: int | None = None
+    budget: float = math.inf
+    measure: bool = True
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace) -> TuneOptions:
+        """Return those that a command line names, which :func:`add_tune_options` has added."""
+        return cls(arguments.trials, arguments.budget, not arguments.no_measure)
+
+
+def add_tune_options(parser: argparse.ArgumentParser) -> None:
+    """Let a command line say how our library is tuned."""
+    parser.add_argument("--logs", type=Path, help="records for our library (default: tune.py's)")
+    parser.add_argument("--trials", type=positive, help="as tune.py's")
+    parser.add_argument(
+        "--budget", type=seconds, default=math.inf, metavar="TIME", help="as tune.py's"
+    )
+    parser.add_argument("--no-measure", action="store_true", help="as tune.py's")
+
+
 def tune(
     workload: Workload,
     logs: Path | None,
     cores: Sequence[int],
-    arguments: Sequence[str],
+    options: TuneOptions,
     target: str = "host",
 ) -> Tuned:
-    """Run the user's command for a workload, on the given cores alone."""
-    output = workload.folder / f"dist-{len(cores)}"
-    command = [sys.executable, "scripts/tune.py", "--target", target, "--model", workload.model]
-    command += ["--input-shape", ",".join(map(str, workload.shape))]
-    command += ["--output", str(output), "--json", *arguments]
-    command += ["--logs", str(logs.resolve())] if logs is not None else []
-    done = subprocess.run(
-        command,
-        cwd=BENCHMARKS.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),
-    )
-    if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        return Tuned(None, f"tune.py: {lines[-1] if lines else done.returncode}"[:300])
-    result = json.loads(done.stdout.splitlines()[-1])
-    bundle = (BENCHMARKS.parent / result["bundle"]).resolve()
-    return Tuned(bundle, None, len(cores), result["candidates"], result["seconds"])
+    """Compile our library for a workload, on the given cores alone."""
+    try:
+        found = compile_apart(
+            workload.model,
+            cores,
+            target=target,
+            input_shapes=[workload.shape],
+            logs=logs,
+            output=workload.folder / f"dist-{len(cores)}",
+            **asdict(options),
+        )
+    except Exception as error:
+        # Whatever it is, it is one engine's failure, and hours of the others' rows are not lost.
+        kind = "" if isinstance(error, Error) else f"{type(error).__name__}: "
+        return Tuned(None, f"{kind}{error}"[:300])
+    return Tuned(found.bundle, None, len(cores), found.candidates, found.seconds)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from results_file import Result
+
 from loops.aarch64 import Loop, hot_loops
 from loops.kernels import Kernel
 from loops.mca import analyze
@@ -45,23 +47,21 @@ def _figures(loop: Loop, triple: str, cpu: str) -> dict[str, Any]:
     return {**found, "assembly": list(loop.body)} if misses else found
 
 
-def markdown(result: dict[str, Any]) -> str:
+def markdown(result: Result) -> str:
     """Return the rows that have multiply-adds as a page of Markdown, and which miss the goal."""
-    title = f"# Hot loops of {result['model']} for {result['target']}"
-    return "\n".join([title, "", *section(result)]) + "\n"
-
-
-def section(result: dict[str, Any]) -> list[str]:
-    """Return what the page has below its title."""
-    rows = [row for row in result["rows"] if row["loops"]]
+    data = result.data
+    rows = [row for row in data["rows"] if row["loops"]]
     lines = [
-        f"Innermost loops with vector multiply-adds, {result['date']}; cycles by {result['mca']}, "
-        f"for {result['cpu']} (LLVM has Cortex-A57's model serve the A72), loads hitting the "
+        f"# Hot loops of {data['model']} for {data['target']}",
+        "",
+        result.provenance,
+        "",
+        f"Innermost loops with vector multiply-adds; cycles by {data['mca']}, "
+        f"for {data['cpu']} (LLVM has Cortex-A57's model serve the A72), loads hitting the "
         "first cache. Of each kernel the loop with the most multiply-adds; smaller tiles, at "
         "borders, have loops of their own, and where a tile is unrolled as a whole, its loop has "
         "the stores of its outputs. Minstr. are million executed instructions of all calls, when "
-        "the schedule was recorded. From "
-        "`python benchmarks/hotloops.py`.",
+        "the schedule was recorded.",
         "",
         "| kernel | calls | Minstr. | FMAs | instructions an FMA | spills | stores "
         "| cycles an iteration | cycles an FMA | bound by | smaller tiles' instructions an FMA |",
@@ -70,10 +70,10 @@ def section(result: dict[str, Any]) -> list[str]:
         "",
         *_verdict(rows),
     ]
-    unknown = [row["kernel"] for row in result["rows"] if "failure" in row]
+    unknown = [row["kernel"] for row in data["rows"] if "failure" in row]
     if unknown:
         lines += ["", f"No record, so not looked at: {'; '.join(unknown)}."]
-    return lines
+    return "\n".join(lines) + "\n"
 
 
 def _line(row: Row) -> str:

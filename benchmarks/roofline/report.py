@@ -20,15 +20,15 @@ def heading(result: Mapping[str, Any]) -> str:
         else ""
     )
     return (
-        f"{result['machine']}, {result['threads']} threads, {result['date']}; measured peaks "
+        f"{result['threads']} threads; measured peaks "
         f"{result['peak_gflops']:.0f} GFLOP/s{bandwidth}. All calls of a kernel in one inference "
         "together. Alone, a kernel's data are in the second cache; in the network they come "
         "from further away. Of peak counts the multiply-adds of the direct computation; "
-        f"Winograd's and Strassen's need fewer. {result.get('note', '')}"
-    ).rstrip()
+        "Winograd's and Strassen's need fewer."
+    )
 
 
-def seconds(result: Mapping[str, Any], rows: Rows, most: int | None = None) -> list[str]:
+def seconds(result: Mapping[str, Any], rows: Rows) -> list[str]:
     """Return a network's kernels with their time and what holds them, the longest first."""
     limits, peak = Limits.of(result), result["peak_gflops"]
     lines = [
@@ -36,7 +36,7 @@ def seconds(result: Mapping[str, Any], rows: Rows, most: int | None = None) -> l
         "| held by |",
         "|---|---|---|---|---|---|---|",
     ]
-    for row in sorted(rows, key=lambda row: -(row["in_network_s"] or 0))[:most]:
+    for row in sorted(rows, key=lambda row: -(row["in_network_s"] or 0)):
         macs = row.get("macs", 0)
         alone, there = (_time(row.get(key), macs, peak) for key in ("alone_s", "in_network_s"))
         bound = bound_of(row, limits) if limits is not None else "-"
@@ -57,20 +57,20 @@ def _time(taken: float | None, macs: int, peak: float) -> str:
 def board_heading(result: Mapping[str, Any]) -> str:
     """Say where instructions were counted."""
     return (
-        f"Executed instructions, {result['where']}, {result['date']}; one thread, all calls of a "
+        f"Executed instructions, {result['where']}; one thread, all calls of a "
         "kernel in one inference together, each run alone. Multiply-adds are vector instructions, "
         "of four float32 lanes. No latencies."
     )
 
 
-def instructions(rows: Rows, most: int | None = None) -> list[str]:
+def instructions(rows: Rows) -> list[str]:
     """Return a network's kernels with what they execute, the most instructions first."""
     lines = [
         "| kernel | calls | MMAC | million instructions | multiply-adds | loads | stores "
         "| instructions a multiply-add |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for row in sorted(rows, key=lambda row: -row["instructions"])[:most]:
+    for row in sorted(rows, key=lambda row: -row["instructions"]):
         cells = [f"{row[name] / 1e6:.2f}" for name in ("macs", "instructions", "fmas")]
         cells += [f"{row[name] / 1e6:.2f}" for name in ("loads", "stores")]
         lines.append(f"| {row['kernel']} | {row['calls']} | {' | '.join(cells)} | {_ratio(row)} |")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from results_file import Result
+
 from sampling.perf import Samples
 from sampling.x86 import Loop, multiply_adds
 
@@ -55,22 +57,24 @@ def _multiplies(body: Sequence[str]) -> bool:
     return 2 * multiply_adds(body) >= len(body)
 
 
-def section(result: dict[str, Any]) -> list[str]:
+def section(result: Result) -> list[str]:
     """Return the rows as a table, and the hottest loop of the first one."""
+    rows = result.data["rows"]
     lines = [
-        f"{result['machine']}, {result['date']}: milliseconds of an inference, by where perf's "
+        result.provenance,
+        "",
+        "Milliseconds of an inference, by where perf's "
         "samples found the processor. Multiplying: innermost loops of which at least half the "
         "instructions are vector multiply-adds. Around: what stands around those, such as the "
         "beginning and end of a tile, where the processor also waits for the last of them. Mixed: "
         "loops with fewer multiply-adds. Without: sums, transforms, copies, pooling. Beside: what "
-        "is not the library's, such as threads that wait for one another. From "
-        "`python benchmarks/samples.py`.",
+        "is not the library's, such as threads that wait for one another.",
         "",
         "| model | threads | inference | multiplying | around | mixed | without | beside "
         "| hottest loop | its instructions, multiply-adds, loads |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for each in result["rows"]:
+    for each in rows:
         kinds = " | ".join(
             f"{each['kinds_ms'][kind]:.2f} ({each['kinds_ms'][kind] / each['ms']:.0%})"
             for kind in KINDS
@@ -81,6 +85,6 @@ def section(result: dict[str, Any]) -> list[str]:
             f"| {hottest['ms']:.2f} "
             f"| {len(hottest['body'])}, {hottest['fmas']}, {hottest['loads']} |"
         )
-    first = result["rows"][0]
+    first = rows[0]
     lines += ["", f"The hottest loop of {first['model']}, {first['hottest']['ms']:.2f} ms:", ""]
     return [*lines, "```asm", *first["hottest"]["body"], "```"]

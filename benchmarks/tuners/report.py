@@ -5,35 +5,37 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from results_file import Result
+
 from tuners.results import best_against_time, first_within
 
 
-def markdown(result: dict[str, Any]) -> str:
+def markdown(result: Result) -> str:
     """Return both tuners, one line a model each, and the winners kernel by kernel."""
     lines = [
         "# Our tuner and MetaSchedule's",
         "",
-        f"{result['machine']}, {result['cores']} cores, {result['date']}. "
+        result.provenance,
+        "",
         "Each tunes the kernels together, alone on the machine, from nothing; times count from "
         "the start of its process, imports included. MetaSchedule measures "
-        f"{result['stock_batch']} candidates at a time. Candidates are those that work. "
-        "From `python benchmarks/tuning.py`.",
+        f"{result.data['stock_batch']} candidates at a time. Candidates are those that work.",
         "",
         *summary(result),
     ]
-    for row in result["models"]:
+    for row in result.data["models"]:
         lines += ["", f"## {row['model']}", "", *_winners(row), *_failures(row)]
     return "\n".join(lines) + "\n"
 
 
-def summary(result: dict[str, Any]) -> list[str]:
+def summary(result: Result) -> list[str]:
     """Return the table of tuners: candidates a second, and when the best were found."""
     lines = [
         "| model | kernels | tuner | candidates | failed | a second | every kernel has one "
         "| within 3% of its best | best found, ms | winners in turns, ms |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in result["models"]:
+    for row in result.data["models"]:
         calls = [each["calls"] for each in row["kernels"]]
         for tuner, found in row["tuners"].items():
             curve = best_against_time(found["measured"], calls)
@@ -78,10 +80,9 @@ def _winners(row: dict[str, Any]) -> list[str]:
 def _winner(found: dict[str, float | None] | None) -> str:
     if found is None:
         return "none"
-    error, seconds = found["error"], found["seconds"]
-    if seconds is None:
-        return f"wrong ({error:.1e})"
-    return f"{seconds * 1e6:.1f} ({error:.1e})"
+    error = "infinite" if found["error"] is None else f"{found['error']:.1e}"
+    seconds = found["seconds"]
+    return f"wrong ({error})" if seconds is None else f"{seconds * 1e6:.1f} ({error})"
 
 
 def _failures(row: dict[str, Any]) -> list[str]:
@@ -94,14 +95,14 @@ def _failures(row: dict[str, Any]) -> list[str]:
     return lines
 
 
-def plot(result: dict[str, Any], path: Path) -> None:
+def plot(result: Result, path: Path) -> None:
     """Draw the best latency found against wall time, one panel a model."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    rows = result["models"]
+    rows = result.data["models"]
     figure, axes = pyplot.subplots(
         len(rows), 1, figsize=(7, 3.6 * len(rows)), squeeze=False, layout="constrained"
     )
@@ -121,6 +122,6 @@ def plot(result: dict[str, Any], path: Path) -> None:
         axis.grid(alpha=0.3, which="both")
         axis.legend()
     axes[-1, 0].set_xlabel("wall time from the start of the tuner's process, s")
-    figure.suptitle(f"{result['machine']}, {result['cores']} cores, {result['date']}", fontsize=9)
+    figure.suptitle(f"{result.words}, {result.date}", fontsize=9)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)

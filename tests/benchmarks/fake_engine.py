@@ -74,6 +74,19 @@ def _die_when_timed() -> Call:
     return call
 
 
+def _settling() -> Call:
+    calls = 0
+
+    def call(x: np.ndarray) -> np.ndarray:
+        nonlocal calls
+        calls += 1
+        # A turn has three or four calls: at first some are slow, and some are not.
+        time.sleep(0.3 if calls < 24 and calls // 4 % 2 else 0.03)
+        return 2 * x
+
+    return call
+
+
 _CALLS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "right": _double,
     "spins": _double,
@@ -82,4 +95,5 @@ _CALLS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "busy twice": _busy_twice,
     "dies": _die,
     "dies later": _die_when_timed(),
+    "settles": _settling(),
 }

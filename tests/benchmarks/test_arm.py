@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from result_files import result_of
 
 from tvm_eff.codegen import toolchain
 from tvm_eff.device import emulator_image
@@ -148,6 +149,6 @@ def test_ratios_are_to_the_best_engine_that_is_not_ours() -> None:
 
 def test_a_failure_is_in_the_report_with_its_reason() -> None:
     row = row_of({"tvm_eff": counted(2 * 10**6), "b": Counted("it | died")}, model="net", macs=1)
-    text = markdown({"where": "here", "date": "2026-01-01", "rows": [row]})
+    text = markdown(result_of({"where": "here", "rows": [row]}))
     assert "| net | tvm_eff | 2.0 | 1.0 | 0.5 | 0.0 | 2.00 | 1.0e-07 |" in text
     assert "| net | b | it / died |" in text

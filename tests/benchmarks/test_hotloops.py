@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from kernels import tasks_of
+from result_files import result_of
 from torch import nn
 
 from tvm_eff import schedules, targets
@@ -18,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import hotloops  # noqa: E402
+import results_file  # noqa: E402
 from loops import mca  # noqa: E402
 from loops.aarch64 import Loop, hot_loops  # noqa: E402
 from loops.kernels import Kernel  # noqa: E402
@@ -35,8 +37,10 @@ def test_a_target_with_other_loops_is_refused(capsys: pytest.CaptureFixture[str]
 def test_a_model_without_records_is_told_how_to_get_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], analyzer: None
 ) -> None:
-    folders = ["--logs", str(tmp_path / "logs"), "--output", str(tmp_path)]
-    assert hotloops.main(["--model", "flattened_cifar", *folders]) == 2
+    output = tmp_path / "loops.json"
+    options = ["--logs", str(tmp_path / "logs"), "--json", str(output)]
+    assert hotloops.main(["--model", "flattened_cifar", *options]) == 2
+    assert not output.exists()
     assert "scripts/tune.py --target rasp4 --model flattened_cifar" in capsys.readouterr().err
 
 
@@ -152,8 +156,9 @@ def test_a_kernel_that_spills_is_named(tmp_path: Path, analyzer: None) -> None:
     ]
     rows = [row_of(kernel, TRIPLE, CPU) for kernel in kernels]
     assert "assembly" in rows[1]["loops"][0], "the evidence"
-    result = {"model": "m", "target": "t", "date": "d", "mca": "x", "cpu": CPU, "rows": rows}
+    result = result_of({"model": "m", "target": "t", "mca": "x", "cpu": CPU, "rows": rows})
     text = markdown(result)
+    assert result.provenance in text
     assert "| good | 2 | 2.0 | 20 |" in text
     assert "With spills: bad." in text
     assert "No record, so not looked at: new." in text
@@ -170,3 +175,20 @@ def test_the_first_schedules_of_a_short_reduction_do_not_spill(kernel: int) -> N
         products = [loop for loop in loops if loop.instructions_per_fma < 2]
         assert products
         assert [loop.spills for loop in products] == [0] * len(products), candidate
+
+
+def test_figures_are_written_only_where_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(hotloops, "version", lambda: "llvm-mca x")
+    monkeypatch.setattr(hotloops, "kernels", lambda *_: [Kernel("new", 1, None, None)])
+    assert hotloops.main([]) == 0
+    assert list(tmp_path.iterdir()) == []
+    assert hotloops.main(["--json", "loops.json"]) == 0
+    found = results_file.read(tmp_path / "loops.json")
+    assert found.data["rows"] == [
+        {"kernel": "new", "calls": 1, "instructions": None, "failure": "no record", "loops": []}
+    ]
+    assert found.command == "python benchmarks/hotloops.py --json loops.json"
+    assert "No record, so not looked at: new." in capsys.readouterr().out

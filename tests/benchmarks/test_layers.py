@@ -95,7 +95,7 @@ def test_the_sentences_say_what_is_lost_and_where() -> None:
 
 
 def test_results_without_a_bandwidth_have_no_bounds() -> None:
-    result = {"machine": "m", "threads": 1, "date": "2026-01-01", "peak_gflops": 100.0}
+    result = {"threads": 1, "peak_gflops": 100.0}
     assert Limits.of(result) is None
     assert report.seconds(result, [row(1.0, 2.0, mmac=50)])[-1].endswith("| - |")
 

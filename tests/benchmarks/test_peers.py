@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import signal
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from result_files import result_of
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-from engines import report  # noqa: E402
-from engines.base import Engine, Job  # noqa: E402
-from engines.process import EngineProcess  # noqa: E402
-from engines.results import row_of  # noqa: E402
-from engines.turns import Comparison, Options, Outcome, compare  # noqa: E402
+import peers  # isort: skip
+from engines import quiet, report, workload
+from engines.base import Engine, Job
+from engines.process import EngineProcess
+from engines.quiet import Limits, Quietness
+from engines.results import row_of
+from engines.turns import Comparison, Options, Outcome, compare
 
 X = np.linspace(-1, 1, 12, dtype="float32").reshape(1, 3, 2, 2)
 
@@ -39,7 +45,7 @@ def job(folder: Path, behaviour: str, module: str = "fake_engine") -> Job:
 
 
 def options(folder: Path, timeout: float = 20.0) -> Options:
-    return Options(2, 0.001, timeout, Path(sys.executable), folder)
+    return Options(2, 0.001, timeout, Path(sys.executable), folder, watch_s=0.01)
 
 
 def run(folder: Path, *behaviours: str, timeout: float = 20.0) -> Comparison:
@@ -126,8 +132,7 @@ def test_an_engine_with_other_threads_than_it_was_told_is_marked() -> None:
     used = {"cores": 1.9, "threads": 4.0, "memory_mb": 100.0}
     grown = {"cores": 1.9, "threads": 4.0, "memory_mb": 160.0}
     found = row(tvm_eff=outcome(2, 2), a=replace(outcome(4, 4), usage=(used, grown)))
-    result = {"machine": "m", "cores": 2, "date": "2026-01-01", "rounds": 1, "rows": [found]}
-    text = report.markdown(result)
+    text = report.markdown(result_of({"rounds": 1, "rows": [found]}))
     assert "| 1.90 | 4 of 2 (!) | 160 (+60) |" in text
     assert found["engines"]["a"]["threads_used"] == 4
 
@@ -136,8 +141,9 @@ def outcome(*milliseconds: float) -> Outcome:
     return Outcome(error=1e-7, rounds=tuple((each / 1e3,) * 3 for each in milliseconds))
 
 
-def row(**outcomes: Outcome) -> dict:
-    comparison = Comparison(outcomes, other_load=0.2)
+def row(*disturbances: str, **outcomes: Outcome) -> dict:
+    quietness = Quietness(load_average=1.5, before=0.01, during=0.2, spread=0.03)
+    comparison = Comparison(outcomes, quietness, disturbances, attempts=3)
     return row_of(
         comparison, model="net", shape=(8, 3, 2, 2), threads=2, macs=10**6, peak_flops=1e9
     )
@@ -156,9 +162,164 @@ def test_ratios_are_to_the_best_engine_that_is_not_ours() -> None:
 def test_a_failure_is_in_the_report_with_its_reason(tmp_path: Path) -> None:
     failed = Outcome(failure="not installed: No module named 'ncnn'")
     rows = [row(tvm_eff=outcome(2), a=outcome(4), ncnn=failed), row(ncnn=failed)]
-    result = {"machine": "m", "cores": 2, "date": "2026-01-01", "rounds": 1, "rows": rows}
+    result = result_of({"rounds": 1, "rows": rows})
     text = report.markdown(result)
-    assert "| net (!) | 2.00 (0.50) | **4.00 (1.00)** | failed |" in text
+    assert "| net | 2.00 (0.50) | **4.00 (1.00)** | failed |" in text
     assert "| ncnn | not installed: No module named 'ncnn' |" in text
+    assert result.provenance in text
     report.plot(result, tmp_path / "peers.png")
     assert (tmp_path / "peers.png").stat().st_size > 1000
+
+
+def test_a_row_of_a_machine_that_was_never_quiet_is_marked_with_the_reason() -> None:
+    why = "other programs took 20% of the cores"
+    found = row(why, tvm_eff=outcome(2), a=outcome(4))
+    assert found["disturbed"] and found["disturbances"] == [why] and found["attempts"] == 3
+    assert found["quietness"]["during"] == 0.2
+    text = report.markdown(result_of({"rounds": 1, "rows": [found]}))
+    assert "| net (!) | 2.00 (0.50) | **4.00 (1.00)** |" in text
+    assert f"(!) Not quiet in 3 attempts, of which this is the quietest: {why}." in text
+    assert not row(tvm_eff=outcome(2))["disturbed"]
+
+
+def repeated(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *shares: float, attempts: int = 3
+) -> Comparison:
+    """Compare two engines while others take these shares of the cores, attempt by attempt."""
+    told = itertools.chain(shares, itertools.repeat(shares[-1]))
+    monkeypatch.setattr(quiet, "others_during", lambda seconds: 0.0)
+    monkeypatch.setattr(quiet, "others", lambda before, after: next(told))
+    jobs = {
+        Engine(name, f"fake_engine_{name}", ("numpy",), ours=True): job(folder, "right")
+        for name in ("a", "b")
+    }
+    limits = Limits(spread=1e9)
+    chosen = replace(options(folder), attempts=attempts, limits=limits)
+    return compare(jobs, 2 * X, chosen, ignore)
+
+
+def test_a_disturbed_row_is_timed_again_until_the_machine_is_quiet(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = repeated(folder, monkeypatch, 0.4, 0.01, 0.4)
+    assert (found.attempts, found.disturbances, found.quietness.during) == (2, (), 0.01)
+    for each in found.outcomes.values():
+        assert len(each.rounds) == len(each.usage) == 2, "the rounds of one attempt alone"
+
+
+def test_of_attempts_that_were_all_disturbed_the_quietest_counts_and_says_why(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = repeated(folder, monkeypatch, 0.4, 0.2, 0.3)
+    assert (found.attempts, found.quietness.during) == (3, 0.2)
+    assert found.disturbances == ("other programs took 20% of the cores",)
+
+
+def test_an_engine_that_fails_in_one_attempt_is_out_of_the_next(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quiet, "others_during", lambda seconds: 0.5)
+    jobs = {
+        Engine(name, f"fake_engine_{i}", ("numpy",), ours=True): job(folder, name)
+        for i, name in enumerate(("dies later", "right"))
+    }
+    chosen = replace(options(folder), rounds=4, attempts=3)
+    found = compare(jobs, 2 * X, chosen, ignore)
+    assert "no room" in str(found.outcomes["dies later"].failure)
+    assert found.outcomes["right"].failure is None and len(found.outcomes["right"].rounds) == 4
+    assert found.disturbances[0] == "before it other programs took 50% of the cores"
+
+
+def test_rounds_that_disagree_are_timed_again(folder: Path) -> None:
+    engine = Engine("settles", "fake_engine_settles", ("numpy",), ours=True)
+    limits = Limits(before=1e9, during=1e9, spread=0.5)
+    chosen = replace(options(folder), rounds=6, attempts=4, limits=limits)
+    heard: list[str] = []
+    found = compare({engine: job(folder, "settles")}, 2 * X, chosen, heard.append)
+    assert found.attempts > 1 and found.disturbances == ()
+    assert any("rounds of half of the engines differ" in each for each in heard)
+
+
+def test_rounds_are_judged_by_the_engine_in_the_middle() -> None:
+    steady, uneven = [(1.0, 1.0)] * 5, [(1.0,), (), (2.0, 2.0), (1.0,), (2.0,), (1.0,)]
+    assert quiet.spread({"a": steady, "b": steady, "c": uneven}) == 0
+    assert quiet.spread({"a": uneven, "b": steady, "c": uneven}) == pytest.approx(1.0)
+    assert quiet.spread({"a": [(1.0,), ()]}) == 0, "one round disagrees with none"
+    assert quiet.spread({}) == 0
+
+
+@pytest.fixture
+def stranger() -> Iterator[int]:
+    """Yield a process that takes a core, and that is no child of this one."""
+    program = "import os\nif os.fork(): os._exit(0)\nprint(os.getpid(), flush=True)\nwhile 1: pass"
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        found = int(parent.stdout.readline())
+        try:
+            yield found
+        finally:
+            os.kill(found, signal.SIGKILL)
+
+
+def test_what_others_take_is_seen(stranger: int) -> None:
+    assert quiet.others_during(1.0) > 0.5 / (os.cpu_count() or 1)
+
+
+def test_what_was_started_here_is_not_others_even_when_it_has_ended() -> None:
+    program = "import time\nwhile time.process_time() < 0.5: pass"
+    before = quiet.own_seconds()
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert quiet.own_seconds() - before >= 0.5
+    child = subprocess.Popen(
+        [sys.executable, "-c", f"{program}\nprint(1, flush=True)\ninput()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert child.stdout is not None
+    child.stdout.readline()
+    running = quiet.own_seconds()
+    child.communicate()
+    assert running - before >= 1.0
+    assert quiet.own_seconds() - before >= 1.0
+
+
+def test_a_command_line_that_asks_for_too_much_is_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    assert peers.main(["--threads", "4096", "--output", str(output)]) == 2
+    assert "--threads 4096" in capsys.readouterr().err
+    assert peers.main(["--models", "squeezenet9", "--output", str(output)]) == 2
+    assert "squeezenet9" in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_a_run_replaces_the_rows_of_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result_of({"rounds": 9, "rows": [row(a=outcome(7))]}).write(tmp_path / "peers.json")
+    made = workload.Workload("flattened_cifar", X.shape, 10**6, X, tmp_path)
+    monkeypatch.setattr(peers, "prepare", lambda *_: made)
+    monkeypatch.setattr(peers, "Peak", lambda: SimpleNamespace(measure=lambda cores: 1e9))
+    monkeypatch.setattr(peers, "_run", lambda *_: comparison_of(a=outcome(2)))
+    arguments = ["--models", "flattened_cifar", "--batch", "1", "--threads", "1", "--rounds", "3"]
+    assert peers.main([*arguments, "--engines", "torch eager", "--output", str(tmp_path)]) == 0
+    written = peers.results_file.read(tmp_path / "peers.json")
+    assert [each["model"] for each in written.data["rows"]] == ["flattened_cifar"]
+    assert written.data["rounds"] == 3
+    assert str(written.command).startswith("python benchmarks/peers.py --models flattened_cifar")
+    assert str(tmp_path.parent) not in str(written.command)
+    assert "flattened_cifar | **2.00 (1.00)**" in capsys.readouterr().out
+
+
+def comparison_of(**outcomes: Outcome) -> Comparison:
+    return Comparison(outcomes, Quietness(0.0, 0.0, 0.0, 0.0))
+
+
+def test_a_network_that_cannot_be_compiled_is_a_failure_of_our_library_alone(
+    tmp_path: Path,
+) -> None:
+    made = workload.Workload("squeezenet9", (1, 3, 2, 2), 1, X, tmp_path)
+    found = workload.tune(made, tmp_path / "logs", (0,), workload.TuneOptions(trials=1))
+    assert found.bundle is None and "squeezenet9" in str(found.failure)

@@ -2,41 +2,43 @@
 
 from __future__ import annotations
 
-import json
 import re
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from result_files import ROOT, result_of
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT / "benchmarks"))
+import performance  # isort: skip
+import results_file  # isort: skip
 
-import performance  # noqa: E402
-
-SHIPPED = [
-    "peers",
-    "arm-rasp4",
-    "tuning",
-    "layers-host",
-    "samples-host",
-    "layers-rasp4",
-    "hotloops-rasp4-mobilenet",
-]
+SHIPPED = ["peers", "arm-rasp4", "tuning", "opencl-rk3399-mali"]
+MAX_LINES = 200
 
 
-def page(folder: Path, **results: object) -> str:
-    for name, result in results.items():
-        (folder / f"{name.replace('_', '-')}.json").write_text(json.dumps(result))
+def page(folder: Path, *options: str) -> str:
     output = folder / "performance.md"
-    performance.main(["--results", str(folder), "--output", str(output)])
+    arguments = ["--results", str(folder), "--output", str(output), *options]
+    assert performance.main(arguments) == 0
     return output.read_text()
 
 
 def test_what_is_absent_is_said(tmp_path: Path) -> None:
     text = page(tmp_path)
-    for name in SHIPPED:
-        assert f"No {name}.json yet." in text
+    for name in ("peers.json", "arm-rasp4.json", "tuning.json", "opencl-*-mali*.json"):
+        assert f"No {name} yet." in text
+
+
+def test_a_file_without_its_commit_is_refused_and_the_page_stays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "peers.json").write_text('{"machine": "m", "date": "2026-01-01", "rows": []}')
+    output = tmp_path / "performance.md"
+    output.write_text("as it was")
+    arguments = ["--results", str(tmp_path), "--output", str(output)]
+    assert performance.main(arguments) == 2
+    assert "peers.json" in capsys.readouterr().err
+    assert output.read_text() == "as it was"
 
 
 def peers_row(model: str, ours: dict, **others: dict) -> dict:
@@ -50,6 +52,10 @@ def timed(ms: float, ratio: float) -> dict:
     return {**spread, "ratio_to_best_peer": ratio, "fraction_of_peak": 0.5}
 
 
+def write_peers(folder: Path, rows: list[dict], **envelope: Any) -> None:
+    result_of({"rounds": 3, "rows": rows}, **envelope).write(folder / "peers.json")
+
+
 def test_engines_that_were_not_timed_are_listed_with_their_reason(tmp_path: Path) -> None:
     failed = {"failure": "RuntimeError: no converter"}
     rows = [
@@ -58,9 +64,8 @@ def test_engines_that_were_not_timed_are_listed_with_their_reason(tmp_path: Path
         peers_row("broken", {"failure": "wrong result"}, a=timed(2, 1)),
         peers_row("alone", timed(2, 1), a=failed),
     ]
-    result = {"machine": "m", "date": "2026-01-01", "note": "A slow day.", "rows": rows}
-    text = page(tmp_path, peers=result)
-    assert "taking turns. A slow day.\n" in text
+    write_peers(tmp_path, rows)
+    text = page(tmp_path)
     assert "fastest in 1 of 2 comparisons with a, b" in text
     assert "0.50 times the best other's at best (fast, batch 1, 2 threads)" in text
     assert "1.50 times at worst (slow, batch 1, 2 threads)" in text
@@ -69,46 +74,55 @@ def test_engines_that_were_not_timed_are_listed_with_their_reason(tmp_path: Path
     assert "- tvm_eff: wrong result (broken" in text
 
 
-def host_row(name: str, alone: float, there: float, macs: int, moved: int) -> dict:
-    times = {"alone_s": alone, "in_network_s": there}
-    return {"kernel": name, "calls": 1, "macs": macs, "bytes": moved, **times}
+def test_a_row_of_a_machine_that_was_not_quiet_is_marked_with_the_reason(tmp_path: Path) -> None:
+    why = {"disturbed": True, "attempts": 3, "disturbances": ["other programs took 20%"]}
+    quiet = peers_row("calm", timed(1, 0.5), a=timed(2, 1)) | {"disturbed": False}
+    write_peers(tmp_path, [peers_row("loud", timed(1, 0.5), a=timed(2, 1)) | why, quiet])
+    text = page(tmp_path)
+    assert "| loud (!) | 1 | 2 | 1.00 |" in text and "| calm | 1 | 2 | 1.00 |" in text
+    assert "- loud, batch 1, 2 threads, the quietest of 3 attempts: other programs took" in text
 
 
-LAYERS = {
-    "machine": "m",
-    "threads": 2,
-    "date": "2026-01-01",
-    "peak_gflops": 100.0,
-    "models": {"net": [host_row("conv a", 1e-3, 1.2e-3, 50_000_000, 1000)]},
-}
+def test_beside_each_table_stand_its_commit_machine_and_day(tmp_path: Path) -> None:
+    write_peers(tmp_path, [peers_row("net", timed(1, 0.5), a=timed(2, 1))])
+    provenance = results_file.read(tmp_path / "peers.json").provenance
+    assert f"## Latency, against other engines\n\n{provenance}\n" in page(tmp_path)
 
 
-def test_each_network_has_sentences_about_what_holds_it(tmp_path: Path) -> None:
-    result = LAYERS | {"bandwidth_gbs": {"near": 200.0, "far": 20.0}}
-    text = page(tmp_path, layers_host=result)
-    assert "Its kernels take 1.20 ms together" in text
-    assert "**arithmetic**: 1.20 ms (100% of the network), 0.20 ms above" in text
-    assert "| conv a | 1 | 50.00 | 0.00 | 1000 (100%) | 1200 (83%) | arithmetic |" in text
+def test_tables_of_different_commits_are_refused_or_each_says_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_peers(tmp_path, [peers_row("net", timed(1, 0.5), a=timed(2, 1))], commit="a" * 40)
+    counted = {"instructions": 3_000_000, "fmas": 2_000_000}
+    ours = counted | {"ratio_to_best_peer": 0.75}
+    peer = {"instructions": 4_000_000, "fmas": 2_000_000}
+    row = {"model": "net", "best_peer": "a", "engines": {"tvm_eff": ours, "a": peer}}
+    arm = result_of({"where": "emulated", "rows": [row]}, commit="b" * 40)
+    arm.write(tmp_path / "arm-rasp4.json")
+    output = tmp_path / "performance.md"
+    assert performance.main(["--results", str(tmp_path), "--output", str(output)]) == 2
+    assert "--allow-mixed" in capsys.readouterr().err
+    assert not output.exists()
+    text = page(tmp_path, "--allow-mixed")
+    assert "**The tables are of different commits**" in text
+    assert f"Commit {'a' * 12}, m" in text and f"Commit {'b' * 12}, m" in text
+    assert "| net | 3.0 | 4.0 | 0.75 | 2.0 |" in text
+    assert "executes the fewest in 1 of 1 comparisons with a; its number is 0.75" in text
 
 
-def test_results_of_an_older_run_are_told_to_be_made_again(tmp_path: Path) -> None:
-    assert "without a bandwidth" in page(tmp_path, layers_host=LAYERS)
-
-
-def test_instructions_are_no_latencies(tmp_path: Path) -> None:
-    counts = {"instructions": 3_000_000, "fmas": 2_000_000, "loads": 500_000, "stores": 1}
-    row = {"kernel": "conv a", "calls": 2, "macs": 8_000_000, **counts}
-    result = {"target": "rasp4", "where": "emulated", "date": "d", "models": {"net": [row]}}
-    text = page(tmp_path, layers_rasp4=result)
-    assert "3.0 million instructions an inference, of which 2.0" in text
-    assert "| conv a | 2 | 8.00 | 3.00 | 2.00 | 0.50 | 0.00 | 1.50 |" in text
-    assert "No latencies." in text
+def test_the_page_that_ships_is_what_its_results_say_and_is_short(tmp_path: Path) -> None:
+    shipped = ROOT / "docs" / "performance.md"
+    output = tmp_path / "performance.md"
+    assert performance.main(["--output", str(output)]) == 0
+    text = output.read_text()
+    assert text == shipped.read_text(), "run python benchmarks/performance.py"
+    assert len(text.splitlines()) < MAX_LINES
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_results_that_ship_can_be_written(name: str, tmp_path: Path) -> None:
-    shipped = ROOT / "benchmarks" / "results" / f"{name}.json"
-    text = page(tmp_path, **{name.replace("-", "_"): json.loads(shipped.read_text())})
+    results_file.read(results_file.RESULTS / f"{name}.json").write(tmp_path / f"{name}.json")
+    text = page(tmp_path)
     assert re.search(r"^\| .*\d", text, re.MULTILINE)
     for image in re.findall(r"!\[.*\]\((.*)\)", text):
         assert (tmp_path / image).read_bytes().startswith(b"\x89PNG")

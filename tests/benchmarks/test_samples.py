@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from result_files import result_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+import results_file  # noqa: E402
 import samples  # noqa: E402
 from sampling import perf, report, x86  # noqa: E402
 from sampling.perf import Samples  # noqa: E402
@@ -77,7 +80,7 @@ def test_time_is_divided_as_samples_are() -> None:
         "beside": 0.32,
     }
     assert row["hottest"]["body"] == list(found[0].body)
-    text = "\n".join(report.section({"machine": "m", "date": "d", "rows": [row]}))
+    text = "\n".join(report.section(result_of({"rows": [row]})))
     assert "| tiny | 2 | 2.00 | 0.84 (42%) | 0.22 (11%) | 0.00 (0%) | 0.62 (31%) |" in text
     assert "vfnmadd231ps 0x40(%rcx),%zmm3,%zmm1" in text
 
@@ -87,3 +90,18 @@ def test_a_loop_with_few_multiply_adds_is_mixed() -> None:
     lines += ["    1003:\tvfmadd231ps %zmm2,%zmm3,%zmm1", "    1004:\tjne 1000"]
     found = x86.lay(x86.instructions("\n".join(lines)), {0x1001: 3})
     assert report.row("tiny", 1, Samples(Counter(), 1, 4.0), found)["kinds_ms"]["mixed"] == 3.0
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="only loops of x86 are known")
+def test_figures_are_written_only_where_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = x86.lay(x86.instructions(DISASSEMBLY), {0x100B: 1})
+    row = report.row("flattened", 1, Samples(Counter(), 1, 2.0), found)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(samples, "_sampled", lambda *_: [row])
+    assert samples.main(["--model", "flattened"]) == 0
+    assert list(tmp_path.iterdir()) == []
+    assert samples.main(["--model", "flattened", "--json", "samples.json"]) == 0
+    assert results_file.read(tmp_path / "samples.json").data == {"rows": [row]}
+    assert "| flattened | 1 | 2.00 |" in capsys.readouterr().out

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from result_files import result_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -122,15 +123,15 @@ def test_the_report_tells_of_a_tuner_without_candidates_and_of_a_wrong_winner(
         ],
         "tuners": {"tvm_eff": ours.as_dict(), "MetaSchedule": stock.as_dict()},
     }
-    result = {"machine": "m", "cores": 2, "date": "2026-01-01", "stock_batch": 64, "models": [row]}
-    text = report.markdown(json.loads(json.dumps(result)))
+    result = result_of(json.loads(json.dumps({"stock_batch": 64, "models": [row]})))
+    text = report.markdown(result)
     assert "| net | 2 | tvm_eff | 4 | 2 | 0.50 | 4 s | 8 s | 4.000 | - |" in text
     assert "| net | 2 | MetaSchedule | 0 | 0 | 0.00 | - | - | - | - |" in text
     assert "| conv a | 2 | 1000.0 (1.0e-07) | none |" in text
     assert "| conv b | 1 | wrong (5.0e-01) | none |" in text
     assert "MetaSchedule ended | so" in text
     assert "tvm_eff, 2 times: it crashed" in text
-    report.plot(json.loads(json.dumps(result)), tmp_path / "tuning.png")
+    report.plot(result, tmp_path / "tuning.png")
     assert (tmp_path / "tuning.png").stat().st_size > 1000
 
 
