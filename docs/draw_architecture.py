@@ -52,9 +52,9 @@ FLOW = (
 )
 """The rooms that a network goes through, and what each takes."""
 
-WIDTH, HEIGHT = 900, 640
+WIDTH, HEIGHT = 900, 610
 LEFT, ROOM_WIDTH, GAP = 24, 520, 8
-ROW, STEP = 50, 58
+ROW, STEP = 44, 51
 FLOW_X, FLOW_WIDTH = 610, 266
 COLOURS = {"room": "#dbeafe", "flow": "#dcfce7", "edge": "#64748b", "text": "#0f172a"}
 # Legible on white and on black: what stands outside of the boxes is of a middle grey.
@@ -105,7 +105,7 @@ def _rooms() -> list[str]:
 
 def _flow() -> list[str]:
     parts = [_label(FLOW_X, 24, "A network's way")]
-    step = (HEIGHT - 60) / len(FLOW)
+    step = (HEIGHT - 40) / len(FLOW)
     for number, (room, taken) in enumerate(FLOW):
         y = 40 + number * step
         parts += _box(FLOW_X, y, FLOW_WIDTH, ROW, room, f"takes {taken}", "flow")
@@ -121,9 +121,9 @@ def _box(x: float, y: float, width: float, height: float, *texts: str) -> list[s
     return [
         f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="6" '
         f'fill="{COLOURS[kind]}" stroke="{COLOURS["edge"]}"/>',
-        f'<text x="{middle:g}" y="{y + 21:g}" text-anchor="middle" font-weight="600" '
+        f'<text x="{middle:g}" y="{y + 18:g}" text-anchor="middle" font-weight="600" '
         f'fill="{COLOURS["text"]}">{escape(name)}</text>',
-        f'<text x="{middle:g}" y="{y + 39:g}" text-anchor="middle" font-size="12" '
+        f'<text x="{middle:g}" y="{y + 35:g}" text-anchor="middle" font-size="12" '
         f'fill="{COLOURS["text"]}">{escape(purpose)}</text>',
     ]
 
