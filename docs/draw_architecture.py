@@ -33,6 +33,7 @@ PURPOSES = {
     "passes": "every phase, Relax and TIR, on one page",
     "models": "the zoo: torch, no TVM",
     "targets": "boards as data",
+    "testing": "the device contract as tests",
     "strict": "strict reading",
     "paths": "where things lie",
     "tensors": "specs, tolerances",
@@ -52,7 +53,7 @@ FLOW = (
 )
 """The rooms that a network goes through, and what each takes."""
 
-WIDTH, HEIGHT = 900, 610
+WIDTH, TOP = 900, 40
 LEFT, ROOM_WIDTH, GAP = 24, 520, 8
 ROW, STEP = 44, 51
 FLOW_X, FLOW_WIDTH = 610, 266
@@ -71,10 +72,10 @@ def layers() -> list[list[str]]:
 
 def picture() -> str:
     """Return the picture as SVG."""
-    parts = [*_rooms(), *_flow()]
+    height = TOP + len(layers()) * STEP + GAP
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img"',
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img"',
             '     font-family="system-ui, sans-serif" font-size="13">',
             "<title>The rooms of tvm_eff and what flows through them</title>",
             "<defs>",
@@ -83,7 +84,8 @@ def picture() -> str:
             f'<path d="M0 0 L8 4 L0 8 z" fill="{GREY}"/>',
             "</marker>",
             "</defs>",
-            *parts,
+            *_rooms(),
+            *_flow(),
             "</svg>",
             "",
         ]
@@ -93,21 +95,21 @@ def picture() -> str:
 def _rooms() -> list[str]:
     parts = [_label(LEFT, 24, "tvm_eff/: imports go down only")]
     for number, rooms in enumerate(layers()):
-        y = 40 + number * STEP
+        y = TOP + number * STEP
         width = (ROOM_WIDTH - GAP * (len(rooms) - 1)) / len(rooms)
         for column, room in enumerate(rooms):
             x = LEFT + column * (width + GAP)
             parts += _box(x, y, width, ROW, room, PURPOSES[room], "room")
-    bottom = 40 + len(layers()) * STEP - GAP
+    bottom = TOP + len(layers()) * STEP - GAP
     x = LEFT + ROOM_WIDTH + 16
     return [*parts, _arrow(x, 44, x, bottom)]
 
 
 def _flow() -> list[str]:
     parts = [_label(FLOW_X, 24, "A network's way")]
-    step = (HEIGHT - 40) / len(FLOW)
+    step = len(layers()) * STEP / len(FLOW)
     for number, (room, taken) in enumerate(FLOW):
-        y = 40 + number * step
+        y = TOP + number * step
         parts += _box(FLOW_X, y, FLOW_WIDTH, ROW, room, f"takes {taken}", "flow")
         if number:
             middle = FLOW_X + FLOW_WIDTH / 2
