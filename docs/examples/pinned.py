@@ -1,4 +1,4 @@
-"""This machine's big cores as a device: on a big.LITTLE processor the others are left alone."""
+"""The big cores of this machine as a device: on a big.LITTLE processor, the others rest."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import psutil
+from typing_extensions import override
 
 from tvm_eff.device import LocalDevice, MachineIdentity
 from tvm_eff.device.server_process import ServerProcess
@@ -29,12 +30,14 @@ class PinnedDevice(LocalDevice):
         self._cores = sorted(cores)
 
     @property
+    @override
     def identity(self) -> MachineIdentity:
         # Values of these cores must not be taken for values of others.
         here = super().identity
         return replace(here, name=f"{here.name}, cores {self._listed}")
 
     @property
+    @override
     def where(self) -> str:
         return f"{super().where}, cores {self._listed}"
 
@@ -42,6 +45,7 @@ class PinnedDevice(LocalDevice):
     def _listed(self) -> str:
         return ",".join(map(str, self._cores))
 
+    @override
     def _start(self) -> ServerProcess:
         server = super()._start()
         try:

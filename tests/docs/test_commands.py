@@ -13,6 +13,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,20 +154,17 @@ def check_pip(words: Sequence[str]) -> None:
     assert {word for word in words if "==" in word} - pinned == set()
 
 
-class understood:  # noqa: N801
-    """A context that must end with a parser having understood its arguments."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, _: object) -> bool:
-        if isinstance(error, SystemExit):
-            pytest.fail(f"refused with {error.code}; see what it printed")
-        if error is not None and not isinstance(error, Parsed):
-            return False
-        assert isinstance(error, Parsed), "it ended without a look at its arguments"
-        check_values(error.arguments)
-        return True
+@contextmanager
+def understood() -> Iterator[None]:
+    """Run what must end with a parser having understood its arguments."""
+    try:
+        yield
+    except Parsed as parsed:
+        check_values(parsed.arguments)
+    except SystemExit as refused:
+        pytest.fail(f"refused with {refused.code}; see what it printed")
+    else:
+        pytest.fail("it ended without a look at its arguments")
 
 
 def check_values(arguments: argparse.Namespace) -> None:
