@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).resolve().parent
-# Found in a checkout where they are, and in an installed package by tvm_eff/data.py.
+# Found in a checkout where they are, and in an installed package by tvm_eff/paths.py.
 DATA_FOLDERS = ("targets", "tuning_logs", "runtime")
 LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
 # The last Sphinx that runs on Python 3.10, and what fits it.
