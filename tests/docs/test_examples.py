@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -112,6 +115,28 @@ def test_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         outputs, _ = device.run(library, [x.numpy()])
     with torch.no_grad():
         assert relative_error(outputs[0], model(x).numpy()) <= TOLERANCE
+
+
+def test_script_of_the_first_five_minutes(tmp_path: Path) -> None:
+    page = (EXAMPLES.parent / "first-five-minutes.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    (script,) = (block for block in blocks if "tvm_eff.compile" in block)
+    assert 'name="tiny"' in script
+    # Not into the checkout's own records.
+    brief = script.replace('name="tiny"', 'name="tiny", logs="logs", trials=1')
+    (tmp_path / "script.py").write_text(brief, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(EXAMPLES.parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "outputs correct" in done.stdout
+    assert (tmp_path / "dist" / "tiny-host" / "model.so").is_file()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process choose its cores")
