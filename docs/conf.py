@@ -33,6 +33,9 @@ html_copy_source = False
 
 # Pages that are part of the site and of the checkout alike, which GitHub shows where they lie.
 MOVED = {
+    "../README.md": "index.md",
+    "../CONTRIBUTING.md": "contributing.md",
+    "../CHANGELOG.md": "changelog.md",
     "../benchmarks/README.md": "benchmarks.md",
     "../docs/": "",
     "](docs/": "](",
