@@ -7,9 +7,11 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).resolve().parent
-# Found in a checkout where they are, and in an installed package by tvm_eff/data.py.
+# Found in a checkout where they are, and in an installed package by tvm_eff/paths.py.
 DATA_FOLDERS = ("targets", "tuning_logs", "runtime")
 LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
+# The last Sphinx that runs on Python 3.10, and what fits it.
+DOCS = ["furo==2025.12.19", "myst-parser==4.0.1", "sphinx==8.1.3"]
 
 
 def version() -> str:
@@ -70,7 +72,9 @@ setup(
         "ziglang==0.17.1",
     ],
     extras_require={
+        "docs": DOCS,
         "dev": [
+            *DOCS,
             "import-linter==2.17",
             "mypy==2.4.1",
             "pytest==9.2.0",
