@@ -24,7 +24,6 @@ MakeDevice: TypeAlias = Callable[[float], Device]
 
 BRIEFLY = MeasureOptions(repeat=3, min_repeat_ms=5, budget_s=0.2)
 DOUBLED = [TensorSpec((32, 16), "float32")]
-MILLION = 1_000_000
 
 
 class DeviceConformance:
@@ -257,12 +256,14 @@ class DeviceConformance:
         self, device: Device, target: Target, libraries: Libraries
     ) -> None:
         library = libraries.behaviour(target)
-        _, one = device.call(library, "spin1", [], [], measure=BRIEFLY)
-        _, two = device.call(library, "spin2", [], [], measure=BRIEFLY)
+        # The fastest of a few: something else may hold the cores meanwhile.
+        options = MeasureOptions(repeat=10, min_repeat_ms=5, budget_s=0.5)
+        _, one = device.call(library, "spin1", [], [], measure=options)
+        _, two = device.call(library, "spin2", [], [], measure=options)
         assert one is not None
         assert two is not None
         slack = 0.002 if device.unit == "instructions" else 0.5
-        assert two.percentile(10) / one.percentile(10) == pytest.approx(2, rel=slack)
+        assert min(two.values) / min(one.values) == pytest.approx(2, rel=slack)
 
     def test_what_is_repeatable_costs_the_same_each_time(
         self, device: Device, target: Target, libraries: Libraries
@@ -281,16 +282,15 @@ class DeviceConformance:
     ) -> None:
         if device.unit != "seconds":
             pytest.skip("only a device that measures seconds has libraries take turns")
-        slow, fast = (
-            Contender(libraries.spin(target, rounds), []) for rounds in (4 * MILLION, MILLION)
-        )
-        found = device.compare([slow, fast, slow], "spin", [], rounds=4, min_repeat_ms=5)
-        assert [len(each.values) for each in found] == [4, 4, 4]
+        rounds = (400_000, 200_000, 100_000)
+        contenders = [Contender(libraries.spin(target, each), []) for each in rounds]
+        found = device.compare(contenders, "spin", [], rounds=10, min_repeat_ms=2)
+        assert [len(each.values) for each in found] == [10, 10, 10]
         assert {each.unit for each in found} == {"seconds"}
+        # In the order in which they were given, whatever else the machine does meanwhile.
         first, second, third = (min(each.values) for each in found)
-        # In the order in which they were given.
-        assert 2 < first / second < 8
-        assert 0.5 < first / third < 2
+        assert first > 1.4 * second
+        assert second > 1.4 * third
         assert_works(device, target, libraries)
 
 
