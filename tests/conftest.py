@@ -7,11 +7,16 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+import tiers
 
 from tvm_eff.errors import SetupError
 
 # A shell starts what runs in the background with Ctrl-C ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    tiers.mark(items)
 
 
 @pytest.fixture(scope="session")

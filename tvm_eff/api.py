@@ -108,6 +108,7 @@ def compile(
     Error
         Anything a user can cause or meet: see :mod:`tvm_eff.errors`.
     """
+    _require_positive(trials=trials, workers=workers)
     chosen = target if isinstance(target, Target) else targets.load(target)
     options = tune.TuneOptions(
         trials=trials,
@@ -129,6 +130,7 @@ def compile(
             width=width,
             resolution=resolution,
         )
+        _require_validation(examples, validation_inputs)
         stack.enter_context(models.inference_mode(network))
         # Only LLVM knows whether the processor exists; ask before anything is written or built.
         chosen.tvm_target()
@@ -270,6 +272,20 @@ def _shown(progress: Progress | Literal["rich"] | None, stack: ExitStack) -> Pro
     if isinstance(progress, str):
         raise UsageError(f"progress is '{progress}'; give \"rich\", an object, or nothing")
     return progress
+
+
+def _require_positive(**counts: int | None) -> None:
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise UsageError(f"{name} is {count}; give at least 1, or leave it out")
+
+
+def _require_validation(examples: Sequence[np.ndarray] | None, random_inputs: int) -> None:
+    if random_inputs < 0 or (random_inputs == 0 and examples is None):
+        raise UsageError(
+            f"with {random_inputs} validation inputs and no examples nothing would be compared "
+            "with PyTorch; leave validation_inputs out"
+        )
 
 
 def _select(

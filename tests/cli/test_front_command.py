@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -19,6 +19,12 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False)
 
 
+def processor_seconds() -> float:
+    """Return what the processes that this one waited for have taken."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
 def test_all_verbs_are_listed() -> None:
     done = run("--help")
     assert done.returncode == 0
@@ -27,12 +33,12 @@ def test_all_verbs_are_listed() -> None:
 
 @pytest.mark.parametrize("verb", ["", *VERBS])
 def test_help_answers_at_once(verb: str) -> None:
-    # The fastest of a few: another process may hold the cores meanwhile.
+    # The processor time, and the least of a few: others may hold the cores meanwhile.
     taken = []
     for _ in range(5):
-        began = time.monotonic()
+        began = processor_seconds()
         done = run(*([verb] if verb else []), "--help")
-        taken.append(time.monotonic() - began)
+        taken.append(processor_seconds() - began)
         assert (done.returncode, done.stderr) == (0, "")
         assert f"usage: tvm-eff {verb}".strip() in done.stdout
     assert min(taken) < HELP_SECONDS

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from places import HOST, Libraries, Place, surviving_server
+from places import BOARDS, HERE, Place, surviving_server
 
-from tvm_eff.device import Device, EmulatedDevice, LocalDevice, RpcDevice
+from tvm_eff.device import EmulatedDevice, LocalDevice, RpcDevice
+from tvm_eff.testing import Libraries
 
 KINDS = ("local", "rpc", "emulated aarch64", "emulated arm")
 
@@ -27,17 +28,10 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 
 def _place(kind: str, request: pytest.FixtureRequest, stack: ExitStack) -> Place:
     if kind == "local":
-        return Place(HOST, lambda timeout: LocalDevice(threads=1, timeout=timeout))
+        return Place(HERE, lambda timeout: LocalDevice(threads=1, timeout=timeout))
     if kind == "rpc":
         port = stack.enter_context(surviving_server())
-        return Place(HOST, lambda timeout: RpcDevice("127.0.0.1", port, timeout=timeout))
+        return Place(HERE, lambda timeout: RpcDevice("127.0.0.1", port, timeout=timeout))
     request.getfixturevalue("emulator")
     arch = kind.split()[1]
-    return Place(arch, lambda timeout: EmulatedDevice(arch, timeout=timeout))
-
-
-@pytest.fixture
-def device(place: Place) -> Iterator[Device]:
-    """Lend an open device of every kind."""
-    with place.make(30.0) as opened:
-        yield opened
+    return Place(BOARDS[arch], lambda timeout: EmulatedDevice(arch, timeout=timeout))

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from places import Libraries
+from places import BOARDS
 
 from tvm_eff.device import EmulatedDevice, MeasureOptions, debian, emulator_image
 from tvm_eff.errors import SetupError
 from tvm_eff.tensors import TensorSpec
+from tvm_eff.testing import Libraries
 
 UNREACHABLE = ("http://debian.invalid/debian {suite} main",)
 
@@ -83,7 +84,7 @@ assert emulator_image.guest_root("aarch64").versions["libc6"]
 
 def test_count_is_the_same_each_time_on_each_board(emulator: None, libraries: Libraries) -> None:
     x = np.random.default_rng(0).random((32, 16), "float32")
-    library = libraries.double("aarch64")
+    library = libraries.double(BOARDS["aarch64"])
     counts = []
     for _ in range(3):
         with EmulatedDevice("aarch64", "cortex-a72") as board:

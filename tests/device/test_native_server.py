@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 import pytest
 import tvm
+from places import HERE
 from tvm import relax, rpc
 
 from tvm_eff.cli import board_server
@@ -220,7 +221,7 @@ def test_another_key_is_refused(start: Callable[..., Server]) -> None:
 
 
 def test_a_crash_is_told_and_the_next_session_works(server: Server, libraries: Any) -> None:
-    module = load(server.connect(), libraries.behaviour(HOST))
+    module = load(server.connect(), libraries.behaviour(HERE))
     with pytest.raises(tvm.error.RPCError, match=r"ended with signal \d+ \((Illegal|Trace)"):
         module["crash"]()
     del module
@@ -228,7 +229,7 @@ def test_a_crash_is_told_and_the_next_session_works(server: Server, libraries: A
 
 
 def test_leaving_the_process_ends_only_the_session(server: Server, libraries: Any) -> None:
-    module = load(server.connect(), libraries.behaviour(HOST))
+    module = load(server.connect(), libraries.behaviour(HERE))
     with pytest.raises(tvm.error.InternalError):
         module["leave"]()
     del module
@@ -236,7 +237,7 @@ def test_leaving_the_process_ends_only_the_session(server: Server, libraries: An
 
 
 def test_a_session_over_its_time_is_ended_and_told(server: Server, libraries: Any) -> None:
-    module = load(server.connect(timeout=1), libraries.behaviour(HOST))
+    module = load(server.connect(timeout=1), libraries.behaviour(HERE))
     with pytest.raises(tvm.error.RPCSessionTimeoutError, match="1s session has expired"):
         module["hang"]()
     del module
@@ -244,7 +245,7 @@ def test_a_session_over_its_time_is_ended_and_told(server: Server, libraries: An
 
 
 def test_a_client_that_dies_does_not_hold_the_board(server: Server, libraries: Any) -> None:
-    client = call_without_waiting(server, libraries.behaviour(HOST), "hang")
+    client = call_without_waiting(server, libraries.behaviour(HERE), "hang")
     client.kill()
     client.communicate()
     assert server.answers()
@@ -272,7 +273,7 @@ def test_an_object_file_is_refused_with_the_way_out(server: Server) -> None:
 
 @pytest.mark.parametrize("how", ["end of standard input", "SIGTERM", "SIGKILL"])
 def test_no_session_outlives_the_server(server: Server, libraries: Any, how: str) -> None:
-    client = call_without_waiting(server, libraries.behaviour(HOST), "hang")
+    client = call_without_waiting(server, libraries.behaviour(HERE), "hang")
     (session,) = server.sessions()
     if how == "end of standard input":
         assert server.process.stdin is not None
@@ -288,7 +289,7 @@ def test_no_session_outlives_the_server(server: Server, libraries: Any, how: str
 
 
 def test_a_second_client_waits_for_the_first(server: Server, libraries: Any) -> None:
-    first = call_without_waiting(server, libraries.behaviour(HOST), "hang")
+    first = call_without_waiting(server, libraries.behaviour(HERE), "hang")
     with socket.create_connection(("127.0.0.1", server.port), timeout=0.5) as second:
         second.sendall(b"\x71\xf2\x0f\x00\x07\x00\x00\x00client:")
         with pytest.raises(TimeoutError):
@@ -301,9 +302,9 @@ def test_a_second_client_waits_for_the_first(server: Server, libraries: Any) -> 
 
 def test_a_session_leaves_no_files(server: Server, libraries: Any) -> None:
     session = server.connect()
-    load(session, libraries.behaviour(HOST))
+    load(session, libraries.behaviour(HERE))
     (folder,) = server.work.iterdir()
-    assert [path.name for path in folder.iterdir()] == [libraries.behaviour(HOST).name]
+    assert [path.name for path in folder.iterdir()] == [libraries.behaviour(HERE).name]
     del session
     wait_for(lambda: list(server.work.iterdir()) == [])
 
@@ -327,7 +328,7 @@ def test_tensors_larger_than_any_buffer_go_there_and_back(server: Server) -> Non
 def test_a_relax_library_computes_and_is_timed(server: Server, libraries: Any) -> None:
     session = server.connect()
     device = session.cpu(0)
-    machine = relax.VirtualMachine(load(session, libraries.square(HOST)), device)
+    machine = relax.VirtualMachine(load(session, libraries.square(HERE)), device)
     sent = np.linspace(-2, 2, 5, dtype="float32")
     machine.set_input("main", tvm.runtime.tensor(sent, device))
     machine.invoke_stateful("main")
@@ -340,7 +341,7 @@ def test_a_relax_library_computes_and_is_timed(server: Server, libraries: Any) -
 def test_a_single_function_computes_and_is_timed(server: Server, libraries: Any) -> None:
     session = server.connect()
     device = session.cpu(0)
-    module = load(session, libraries.double(HOST))
+    module = load(session, libraries.double(HERE))
     sent = np.random.default_rng(0).random((32, 16), dtype="float32")
     arguments = [tvm.runtime.tensor(sent, device), tvm.runtime.empty((32, 16), device=device)]
     module["double"](*arguments)

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
-from places import HOST, Libraries, surviving_server
+from places import HERE, surviving_server
 
 from tvm_eff.device import MeasureOptions, RpcDevice, parse_address
 from tvm_eff.errors import DeviceError, UsageError
+from tvm_eff.testing import Libraries
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_right_key_and_a_measurement(libraries: Libraries) -> None:
         RpcDevice("127.0.0.1", port, key="pi", timeout=20) as device,
     ):
         options = MeasureOptions(repeat=3, min_repeat_ms=5)
-        _, cost = device.call(libraries.behaviour(HOST), "spin1", [], [], measure=options)
+        _, cost = device.call(libraries.behaviour(HERE), "spin1", [], [], measure=options)
         assert cost is not None
         assert len(cost.values) == 3
         assert cost.unit == "seconds"
@@ -108,7 +109,7 @@ def test_board_in_use() -> None:
 def test_crash_ends_tvms_own_server_and_the_message_says_so(libraries: Libraries) -> None:
     with stock_server() as (port, _), RpcDevice("127.0.0.1", port, timeout=3) as device:
         with pytest.raises(DeviceError, match=r"(?s)crash.*restart it on the board") as raised:
-            device.call(libraries.behaviour(HOST), "crash", [], [])
+            device.call(libraries.behaviour(HERE), "crash", [], [])
         assert f"--port {port} --port-end {port + 1}" in str(raised.value)
 
 
@@ -117,7 +118,7 @@ def test_server_killed_in_mid_call(libraries: Libraries) -> None:
         threading.Timer(1.0, os.killpg, [group, signal.SIGKILL]).start()
         began = time.monotonic()
         with pytest.raises(DeviceError, match="did not come back"):
-            device.call(libraries.behaviour(HOST), "hang", [], [])
+            device.call(libraries.behaviour(HERE), "hang", [], [])
         assert time.monotonic() - began < 10
         with pytest.raises(DeviceError, match="nothing listens"):
             device.open()
@@ -127,13 +128,13 @@ def test_session_is_renewed_before_the_server_ends_it(libraries: Libraries) -> N
     with surviving_server() as port, RpcDevice("127.0.0.1", port, timeout=1.5) as device:
         for _ in range(4):
             time.sleep(1.0)
-            device.call(libraries.behaviour(HOST), "nothing", [], [])
+            device.call(libraries.behaviour(HERE), "nothing", [], [])
 
 
 def test_session_the_server_has_ended_already(libraries: Libraries) -> None:
     with surviving_server() as port, RpcDevice("127.0.0.1", port, timeout=1.0) as device:
         time.sleep(3.0)
-        device.call(libraries.behaviour(HOST), "nothing", [], [])
+        device.call(libraries.behaviour(HERE), "nothing", [], [])
 
 
 def test_hang_without_help_from_the_server(libraries: Libraries) -> None:
@@ -146,7 +147,7 @@ def test_hang_without_help_from_the_server(libraries: Libraries) -> None:
         stall.set()
         began = time.monotonic()
         with pytest.raises(DeviceError, match=r"no answer within 2 s.*did not come back"):
-            device.call(libraries.behaviour(HOST), "nothing", [], [])
+            device.call(libraries.behaviour(HERE), "nothing", [], [])
         assert time.monotonic() - began < 20
 
 

@@ -15,18 +15,19 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from places import HOST, Libraries
+from places import BOARDS, HERE
 
 from tvm_eff.device import EmulatedDevice, LocalDevice
 from tvm_eff.device.spawned_server import SpawnedServerDevice
 from tvm_eff.errors import DeviceError, ExecutionError, UsageError
 from tvm_eff.tensors import TensorSpec
+from tvm_eff.testing import Libraries
 
 MAKERS: dict[str, Callable[[], SpawnedServerDevice]] = {
     "local": lambda: LocalDevice(threads=1, timeout=30),
     "emulated": lambda: EmulatedDevice("aarch64", timeout=30),
 }
-ARCH = {"local": HOST, "emulated": "aarch64"}
+TARGET = {"local": HERE, "emulated": BOARDS["aarch64"]}
 
 
 @pytest.fixture(params=MAKERS)
@@ -56,7 +57,7 @@ def test_unknown_cpu(emulator: None) -> None:
 def test_memory_that_is_not_there_is_refused(libraries: Libraries) -> None:
     with MAKERS["local"]() as device:
         with pytest.raises(ExecutionError, match=r"'exhaust' of behaviour.*crash"):
-            device.call(libraries.behaviour(HOST), "exhaust", [], [])
+            device.call(libraries.behaviour(HERE), "exhaust", [], [])
         device.health()
 
 
@@ -64,8 +65,8 @@ def test_killed_between_calls(kind: str, libraries: Libraries) -> None:
     with MAKERS[kind]() as device:
         kill(device)
         with pytest.raises(ExecutionError):
-            device.call(libraries.behaviour(ARCH[kind]), "nothing", [], [])
-        device.call(libraries.behaviour(ARCH[kind]), "nothing", [], [])
+            device.call(libraries.behaviour(TARGET[kind]), "nothing", [], [])
+        device.call(libraries.behaviour(TARGET[kind]), "nothing", [], [])
 
 
 def test_killed_in_mid_call(kind: str, libraries: Libraries) -> None:
@@ -73,13 +74,13 @@ def test_killed_in_mid_call(kind: str, libraries: Libraries) -> None:
         before = device.pid
         threading.Timer(0.5, kill, [device]).start()
         with pytest.raises(ExecutionError):
-            device.call(libraries.behaviour(ARCH[kind]), "hang", [], [])
-        device.call(libraries.behaviour(ARCH[kind]), "nothing", [], [])
+            device.call(libraries.behaviour(TARGET[kind]), "hang", [], [])
+        device.call(libraries.behaviour(TARGET[kind]), "nothing", [], [])
         assert device.pid != before
 
 
 def test_two_at_once(kind: str, libraries: Libraries) -> None:
-    library = libraries.double(ARCH[kind])
+    library = libraries.double(TARGET[kind])
     specs = [TensorSpec((32, 16), "float32")]
     with MAKERS[kind]() as one, MAKERS[kind]() as two:
         assert one.pid != two.pid
@@ -99,7 +100,7 @@ def test_close_while_the_code_hangs_leaves_nothing(kind: str, libraries: Librari
     # As Ctrl-C does in the middle of a call.
     threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT]).start()
     with pytest.raises(KeyboardInterrupt):
-        device.call(libraries.behaviour(ARCH[kind]), "hang", [], [])
+        device.call(libraries.behaviour(TARGET[kind]), "hang", [], [])
     device.close()
     assert_gone(group)
     assert not leftovers()

@@ -14,7 +14,7 @@ from torch.export import ExportedProgram
 
 from tvm_eff.errors import UsageError
 from tvm_eff.models.network import Network
-from tvm_eff.models.source import load, of_module, of_program
+from tvm_eff.models.source import DTYPES, load, of_module, of_program
 from tvm_eff.tensors import TensorSpec
 
 logger = logging.getLogger(__name__)
@@ -29,19 +29,28 @@ def example_arrays(inputs: Tensors | None) -> list[np.ndarray] | None:
     Raises
     ------
     UsageError
-        One of them is no tensor.
+        One of them is no tensor, or of a dtype that networks do not take.
     """
     if inputs is None:
         return None
-    given = [inputs] if isinstance(inputs, torch.Tensor | np.ndarray) else list(inputs)
-    for number, each in enumerate(given):
-        if not isinstance(each, torch.Tensor | np.ndarray):
-            raise UsageError(
-                f"example input {number} is a {type(each).__name__}; give tensors or arrays"
-            )
-    return [
-        each.detach().cpu().numpy() if isinstance(each, torch.Tensor) else each for each in given
-    ]
+    if isinstance(inputs, torch.Tensor | np.ndarray):
+        return [_array(0, inputs)]
+    if not isinstance(inputs, list | tuple):
+        raise UsageError(
+            f"the example inputs are a {type(inputs).__name__}; give a tensor, or a list of tensors"
+        )
+    return [_array(number, each) for number, each in enumerate(inputs)]
+
+
+def _array(number: int, example: object) -> np.ndarray:
+    if not isinstance(example, torch.Tensor | np.ndarray):
+        raise UsageError(
+            f"example input {number} is a {type(example).__name__}; give tensors or arrays"
+        )
+    dtype = str(example.dtype).removeprefix("torch.")
+    if dtype not in DTYPES:
+        raise UsageError(f"example input {number} is of {dtype}; networks take {', '.join(DTYPES)}")
+    return example.detach().cpu().numpy() if isinstance(example, torch.Tensor) else example
 
 
 def network_of(
@@ -72,16 +81,15 @@ def network_of(
     Raises
     ------
     UsageError
-        It is nothing of these.
+        It is nothing of these, an option is of no use for it, or it takes other inputs than
+        the examples.
     ModelError
         As for :func:`load`, :func:`of_module` and :func:`of_program`.
     """
-    if isinstance(model, Network):
-        return model
     if isinstance(model, str):
         shapes = input_shapes or [each.shape for each in examples or ()]
         dtypes = input_dtypes or [str(each.dtype) for each in examples or ()]
-        return load(
+        network = load(
             model,
             input_shapes=shapes,
             input_dtypes=dtypes,
@@ -89,22 +97,53 @@ def network_of(
             width=width,
             resolution=resolution,
         )
-    if isinstance(model, torch.export.ExportedProgram):
-        return of_program(model, name or "program")
-    if not isinstance(model, nn.Module):
+    elif isinstance(model, nn.Module):
+        _refuse("a module", width=width, resolution=resolution)
+        specs = [TensorSpec(each.shape, str(each.dtype)) for each in examples or ()]
+        network = of_module(model, specs, input_shapes, input_dtypes, weights, name)
+    elif isinstance(model, torch.export.ExportedProgram | Network):
+        _refuse(
+            "a model that is traced or described already",
+            width=width,
+            resolution=resolution,
+            weights=weights,
+            input_shapes=input_shapes or None,
+            input_dtypes=input_dtypes or None,
+        )
+        network = model if isinstance(model, Network) else of_program(model, name or "program")
+    else:
         raise UsageError(
             f"the model is a {type(model).__name__}; give a torch.nn.Module with example inputs, "
             "an ExportedProgram, or the name of a model"
         )
-    specs = [TensorSpec(each.shape, str(each.dtype)) for each in examples or ()]
-    return of_module(model, specs, input_shapes, input_dtypes, weights, name)
+    _require_taken(network, examples)
+    return network
+
+
+def _refuse(kind: str, **options: object) -> None:
+    for option, value in options.items():
+        if value is not None:
+            raise UsageError(f"{option} is not for {kind}; leave it out")
+
+
+def _require_taken(network: Network, examples: list[np.ndarray] | None) -> None:
+    given = tuple(TensorSpec(each.shape, str(each.dtype)) for each in examples or ())
+    if examples is not None and given != network.inputs:
+        raise UsageError(
+            f"{network.name} takes {_listed(network.inputs)}; the example inputs are "
+            f"{_listed(given) or 'none'}"
+        )
+
+
+def _listed(specs: Sequence[TensorSpec]) -> str:
+    return " and ".join(f"{' x '.join(map(str, spec.shape))} {spec.dtype}" for spec in specs)
 
 
 @contextmanager
 def inference_mode(network: Network) -> Iterator[None]:
     """Put a module that is in training mode in inference mode for a while."""
     module = network.module
-    if not isinstance(module, nn.Module) or not module.training:
+    if not isinstance(module, nn.Module) or not any(each.training for each in module.modules()):
         yield
         return
     logger.warning("%s is in training mode: it is compiled as in inference mode", network.name)

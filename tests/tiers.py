@@ -1,0 +1,84 @@
+"""Which tests are for every change (``fast``), and which need the machine for themselves.
+
+``python -m pytest -m fast`` takes a minute on two cores and enters every room of the package.
+``serial`` are the tests that measure time, or wait for something for so long only that other
+work would make them fail. The others may run beside each other: ``python -m pytest -n 2 --dist
+loadscope -m "not serial"``, then ``python -m pytest -m serial``.
+
+A test is fast unless it is named here: it takes more than two seconds of a processor, or it is
+one of many of a kind of which some are enough for every change.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import pytest
+
+# Emulated boards and their server, and the tuner's processes.
+SLOW_FIXTURES = frozenset({"bench", "builder", "emulated_board", "emulator", "executable"})
+
+SLOW = (
+    "test_api",
+    "test_networks",
+    "test_setup_env",
+    "test_tiers",
+    r"test_compile\.py::test_(?!nothing_is_measured|what_is_wrong|output)",
+    "benchmarks/test_(arm|layers|peers|tuning)",
+    r"cli/test_cost_command\.py::test_list_of_models",
+    "cli/test_(own_model|records_command|tune_command)",
+    "codegen/test_libraries",
+    r"codegen/test_opencl_source\.py::test_a_family",
+    "deploy/test_(bench|library)",
+    "device/opencl/",
+    "device/test_(conformance|native_server|rpc|spawned_server)",
+    r"device/test_every_device.*\[(rpc|emulated)",
+    r"models/test_factorized\.py::test_(all_variants|counts|the_standard_twin)",
+    r"models/test_flatten\.py::test_the_error_never_grows",
+    r"models/test_registry\.py::test_outline_counts_like_the_network\[(?!squeezenet\])",
+    r"models/test_xception\.py::test_activations",
+    r"models/test_zoo\.py::test_every_model\[(?!squeezenet\]|mobilenet\])",
+    r"frontend/test_operators\.py::test_operator\[(?!amax\]|group_norm\]|nearest\])",
+    "passes/relax/test_(channels_last|concatenation|depthwise_chains|fold_scale|half_precision)",
+    r"passes/test_pipeline\.py::test_(squeezenet_is_transposed|what_is_left_computes)",
+    "passes/tir/test_weight_prefetch",
+    "schedules/(strassen|gpu|winograd)/",
+    "schedules/cpu/",
+    "schedules/test_arm_rules",
+    r"schedules/test_schedule_registry\.py::test_trace_replays\[.*-rasp",
+    "schedules/test_schedules_(are_right|on_boards)",
+    "study/test_study_command",
+    "tune/test_session",
+    r"tune/records/test_database\.py::test_two_sessions_at_once",
+    "tune/records/test_prune",
+    r"tune/records/test_generation.*\[(?!rk3399)",
+)
+
+SERIAL = (
+    "test_api",
+    "test_setup_env",
+    "benchmarks/test_peers",
+    "cli/test_front_command",
+    "device/opencl/test_timer",
+    "device/test_every_device.*(twice_the_work|take_turns|hang_is_cut_off)",
+    "device/test_rpc",
+    "tune/test_session",
+)
+
+
+def is_named(test: str, patterns: Iterable[str]) -> bool:
+    """Whether one of the patterns is for a test, ``tests/folder/test_file.py::test``."""
+    return any(re.match(f"tests/{pattern}", test) for pattern in patterns)
+
+
+def mark(items: Iterable[pytest.Item]) -> None:
+    """Mark tests as ``fast`` and as ``serial``."""
+    for item in items:
+        file = item.path.relative_to(item.config.rootpath).as_posix()
+        test = file + item.nodeid.partition(".py")[2]
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if not is_named(test, SLOW) and SLOW_FIXTURES.isdisjoint(fixtures):
+            item.add_marker(pytest.mark.fast)
+        if is_named(test, SERIAL):
+            item.add_marker(pytest.mark.serial)
