@@ -61,7 +61,7 @@ class Recorder:
 
 
 class OwnDevice(LocalDevice):
-    """This machine as somebody else's device."""
+    """The machine as somebody else's device."""
 
     opened = closed = 0
 
