@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from pathlib import Path
 
@@ -53,6 +55,17 @@ SENTENCES = {
 def test_pages_say_what_the_code_does(page: str, sentence: str) -> None:
     text = (DOCS / page).read_text(encoding="utf-8")
     assert sentence in " ".join(text.split())
+
+
+def test_lines_of_records_are_real() -> None:
+    text = (DOCS / "records.md").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in text.splitlines() if line.startswith('{"kind"')]
+    assert [line["kind"] for line in lines] == ["generation", "measurement"]
+    assert lines[1]["generation"] == lines[0]["digest"]
+    for line in lines:
+        check = line.pop("check")
+        found = hashlib.sha256(json.dumps(line, sort_keys=True).encode()).hexdigest()
+        assert found.startswith(check)
 
 
 def test_every_task_gets_its_first_four() -> None:
