@@ -109,6 +109,7 @@ def compile(
         Anything a user can cause or meet: see :mod:`tvm_eff.errors`.
     """
     _require_positive(trials=trials, workers=workers)
+    tune.leave_script()
     chosen = target if isinstance(target, Target) else targets.load(target)
     options = tune.TuneOptions(
         trials=trials,

@@ -5,6 +5,7 @@ from tvm_eff.tune.options import Progress, TuneOptions
 from tvm_eff.tune.records.store import Record, RecordStore
 from tvm_eff.tune.session import TaskResult, tune, winners
 from tvm_eff.tune.task import Task, extract
+from tvm_eff.tune.worker import leave_script
 
 __all__ = [
     "Progress",
@@ -14,6 +15,7 @@ __all__ = [
     "TaskResult",
     "TuneOptions",
     "extract",
+    "leave_script",
     "preload",
     "tune",
     "winners",

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import atexit
 import gc
+import multiprocessing
 import os
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from multiprocessing import spawn
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +29,40 @@ from tvm_eff.tune.checker import random_inputs
 # second: of the session, and of the server that its workers are forked from, which imports
 # this module. Ctrl-C should not wait for that.
 atexit.register(gc.freeze)
+
+
+class ScriptReachedSessionError(BaseException):
+    """A worker that imports the user's script came to where that starts a session itself."""
+
+
+def leave_script() -> None:
+    """End the import of the user's script if this is a worker that imports it.
+
+    Workers import the script that the session was started from, for what it defines, such as
+    a rule of its own. Without ``if __name__ == "__main__":`` each would start a session too.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise ScriptReachedSessionError
+
+
+def _up_to_session(original: Callable[[str], None]) -> Callable[[str], None]:
+    def fixup(script: str) -> None:
+        # What was typed or piped in is no file.
+        if Path(script).name.startswith("<"):
+            return
+        with suppress(ScriptReachedSessionError):
+            original(script)
+
+    return fixup
+
+
+# Workers are forked from a server that has imported this module.
+spawn._fixup_main_from_path = _up_to_session(  # type: ignore[attr-defined]
+    spawn._fixup_main_from_path  # type: ignore[attr-defined]
+)
+spawn._fixup_main_from_name = _up_to_session(  # type: ignore[attr-defined]
+    spawn._fixup_main_from_name  # type: ignore[attr-defined]
+)
 
 MIN_MEMORY = 4 << 30
 """Bytes a worker may take in any case: LLVM needs some hundred million for a large kernel."""
