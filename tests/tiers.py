@@ -21,6 +21,7 @@ SLOW_FIXTURES = frozenset({"bench", "builder", "emulated_board", "emulator", "ex
 
 SLOW = (
     "test_api",
+    "test_compile_in_a_script",
     "test_networks",
     "test_setup_env",
     "test_tiers",
@@ -32,6 +33,7 @@ SLOW = (
     r"codegen/test_opencl_source\.py::test_a_family",
     "deploy/test_(bench|library)",
     "device/opencl/",
+    "docs/test_(examples|site|first)",
     "device/test_(conformance|native_server|rpc|spawned_server)",
     r"device/test_every_device.*\[(rpc|emulated)",
     r"models/test_factorized\.py::test_(all_variants|counts|the_standard_twin)",
