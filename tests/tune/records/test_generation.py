@@ -155,7 +155,13 @@ def sha256(task: Task, candidate: Candidate, target: Target, folder: Path) -> st
 def made_by(candidate: Candidate, target: Target) -> dict[str, Any]:
     known = generation_of(candidate, target)
     rule = schedules.rule_version(candidate)
-    return {"tvm": known.tvm, "llvm": known.llvm, "passes": PASSES_VERSION, "rule": rule}
+    return {
+        "tvm": known.tvm,
+        "llvm": known.llvm,
+        "passes": known.passes,
+        "passes_version": PASSES_VERSION,
+        "rule": rule,
+    }
 
 
 def codes(name: str, folder: Path, before: dict[str, Code]) -> dict[str, Code]:
