@@ -251,6 +251,32 @@ def test_pruned_candidates_are_those_of_the_machine_that_pruned_them(tmp_path: P
     assert third.known(TASK.workload, [*PLAN, NEW]) == set(PLAN)
 
 
+def test_pruning_beside_a_session_loses_nothing(tmp_path: Path) -> None:
+    session = opened(tmp_path)
+    for number, candidate in enumerate(PLAN[:3]):
+        session.add(record(candidate, 10.0 - number))
+        # What is left of the file says nothing of other machines, or of other rules' code.
+        fill(tmp_path / "others", ELSEWHERE)
+        prune(tmp_path / "others", HOST.log_name, tmp_path, 1)
+    session.add(record(PLAN[3], 5.0, failure="it crashed"))
+    prune(tmp_path, HOST.log_name, tmp_path, 1)
+    added = record(PLAN[4], 1.0)
+    session.add(added)
+    again = opened(tmp_path)
+    assert again.best(TASK.workload) == added
+    assert left(again, PLAN[:5]) == []
+
+
+def test_pruning_removes_the_code_that_no_record_is_of(tmp_path: Path) -> None:
+    session = opened(tmp_path)
+    session.add(record(PLAN[1], 5.0, failure="it crashed"))
+    prune(tmp_path, HOST.log_name, tmp_path, 1)
+    assert '"generation"' not in measurements(tmp_path).read_text()
+    added = record(PLAN[2], 1.0)
+    session.add(added)
+    assert opened(tmp_path).best(TASK.workload) == added
+
+
 def test_pruning_keeps_machines_apart(tmp_path: Path) -> None:
     fill(tmp_path, HERE)
     fill(tmp_path, ELSEWHERE, scale=0.1)

@@ -101,6 +101,14 @@ def append(path: Path, *lines: Any) -> None:
     _append(path, encode(lines))
 
 
+def inode(path: Path) -> int | None:
+    """Return what tells a file from another one in its place; None if there is none."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
+
+
 def encode(lines: Iterable[Any]) -> bytes:
     """Return what a file of these lines holds."""
     return b"".join(json.dumps(line).encode() + b"\n" for line in lines)

@@ -78,6 +78,7 @@ class RecordStore:
         with json_lines.locked(self.folder):
             json_lines.repair(self.folder / MEASUREMENTS)
             found = measurements.read(self.folder / MEASUREMENTS, target.log_name, unit)
+            self._inode = json_lines.inode(self.folder / MEASUREMENTS)
         self._defined = found.defined
         self._own: dict[str, Found] = {}
         self._others: dict[str, dict[Origin, Found]] = {}
@@ -167,14 +168,19 @@ class RecordStore:
         RecordError
             It cannot be written: no right, no room.
         """
-        definitions = [
-            measurements.encode_definition(each)
-            for each in (record.machine, record.generation)
-            if each.digest not in self._defined
-        ]
-        line = measurements.encode(self._target.log_name, record)
+        path = self.folder / MEASUREMENTS
         with json_lines.locked(self.folder):
-            json_lines.append(self.folder / MEASUREMENTS, *definitions, line)
+            if json_lines.inode(path) != self._inode:
+                # Pruned meanwhile: what it defines now is not known.
+                self._defined = set()
+            definitions = [
+                measurements.encode_definition(each)
+                for each in (record.machine, record.generation)
+                if each.digest not in self._defined
+            ]
+            line = measurements.encode(self._target.log_name, record)
+            json_lines.append(path, *definitions, line)
+            self._inode = json_lines.inode(path)
         self._defined |= {record.machine.digest, record.generation.digest}
         self._remember(record)
 
