@@ -32,5 +32,9 @@ def test_pattern_names_something(pattern: str, every_test: list[str]) -> None:
 def test_fast_tests_enter_every_room(every_test: list[str]) -> None:
     fast = collected("-m", "fast")
     assert 0 < len(fast) < len(every_test)
-    rooms = {test.split("/")[1] for test in every_test if test.count("/") > 1}
-    assert {test.split("/")[1] for test in fast if test.count("/") > 1} == rooms
+    assert rooms(fast) == rooms(every_test)
+
+
+def rooms(tests: list[str]) -> set[str]:
+    files = (Path(test.partition("::")[0]) for test in tests)
+    return {file.parts[1] for file in files if len(file.parts) > 2}
