@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -15,11 +16,15 @@ from typing import Any
 from pebble import ProcessExpired, ProcessPool
 from typing_extensions import Self
 
-from tvm_eff.errors import BuildError, Error
+from tvm_eff.errors import BuildError, Error, SetupError
 from tvm_eff.tune.worker import limit_memory
 
 # LLVM and TVM keep some memory of every build: a process is replaced after so many.
 BUILDS_PER_PROCESS = 500
+
+MAX_TEMPORARY_PATH = 66
+"""Bytes of the temporary folder's path: a socket's, in a folder of multiprocessing's, may
+have 107, and macOS' 103."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,12 @@ def preload() -> None:
 
 def _context() -> Any:
     """Workers are forked from a server that has imported TVM and started no thread."""
+    folder = tempfile.gettempdir()
+    if len(os.fsencode(folder)) > MAX_TEMPORARY_PATH:
+        raise SetupError(
+            f"the temporary folder {folder} has too long a path for the sockets of builder "
+            "processes; set TMPDIR to a folder with a shorter one, such as /tmp"
+        )
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tvm_eff.tune.worker"])
     return context
