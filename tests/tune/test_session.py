@@ -8,7 +8,6 @@ import resource
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ from tvm.s_tir import meta_schedule as ms
 from tvm_eff import schedules, tune
 from tvm_eff.deploy.library import build_library
 from tvm_eff.device import Device, LocalDevice
-from tvm_eff.errors import RecordError, SetupError
+from tvm_eff.errors import RecordError
 from tvm_eff.passes import RelaxNetwork
 from tvm_eff.schedules import Candidate
 from tvm_eff.tensors import TOLERANCE, relative_error
@@ -273,16 +272,6 @@ def test_the_library_computes_what_pytorch_computes(
         wanted = model(torch.from_numpy(x)).numpy()
     (actual,), _ = device.run(library, [x])
     assert relative_error(actual, wanted) <= TOLERANCE
-
-
-def test_temporary_folder_with_too_long_a_path(
-    tasks: list[Task], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    long = tmp_path / ("long" * 20)
-    long.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(long))
-    with pytest.raises(SetupError, match=f"{long} has too long a path.*TMPDIR"):
-        tune.preload()
 
 
 def test_full_disk_is_told_before_the_search(tasks: list[Task], tmp_path: Path) -> None:
