@@ -12,6 +12,7 @@ from torch import nn
 
 from tvm_eff import schedules, targets
 from tvm_eff.device import LocalDevice
+from tvm_eff.schedules import analysis
 from tvm_eff.tune.builder import Builder
 from tvm_eff.tune.checker import TOLERANCE
 
@@ -208,3 +209,15 @@ def test_schedules_of_a_board(name: str, bench: Bench) -> None:
 @pytest.mark.parametrize("name", OPTIONAL)
 def test_what_no_rule_need_match(name: str, bench: Bench) -> None:
     assert unmatched_and_wrong(OPTIONAL[name], bench, HOST, FIRST)[1] == []
+
+
+@pytest.mark.parametrize("channels", [3, 6, 8])
+def test_every_block_of_winograd_with_a_stride(channels: int, bench: Bench) -> None:
+    # Of 3 and 6 channels, vectors of padded elements span two columns, perhaps the edge.
+    make, shapes = conv(channels, 32, 7, shape=(1, channels, 24, 26), stride=2, padding=3)
+    task = next(t for t in tasks_of(make(), *shapes) if analysis.contraction(t.func))
+    found = [c for c in schedules.candidates(task.func, HOST) if c.rule == "winograd"]
+    kinds = {(c["tile"], c["tile_rows"]): c for c in found}
+    assert (3, 0) in kinds
+    errors = bench.errors(task, list(kinds.values()), HOST)
+    assert {kind: e for kind, e in zip(kinds, errors, strict=True) if not e <= TOLERANCE} == {}

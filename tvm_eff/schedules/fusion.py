@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import tvm_ffi
+from tvm import tirx
 from tvm.s_tir import Schedule
 
 from tvm_eff.schedules.analysis import epilogue, is_identity_copy, is_reduction
@@ -43,13 +45,31 @@ def schedule_elementwise(sch: Schedule, block: Any, lanes: int) -> None:
     if length > 1:
         inner, vector = sch.split(inner, [None, length])
         sch.vectorize(vector)
-        # Partitions the loop where a predicate on it changes, as between the inputs of
-        # a concatenation: no vector may span the boundary.
-        sch.annotate(inner, "pragma_loop_partition_hint", 1)
+        if not _divides_within_vectors(sch.get(block), length):
+            # Partitions the loop where a predicate on it changes, as between the inputs of
+            # a concatenation: no vector may span the boundary.
+            sch.annotate(inner, "pragma_loop_partition_hint", 1)
     if outer:
         sch.parallel(sch.fuse(*outer))
     else:
         sch.parallel(inner)
+
+
+def _divides_within_vectors(block: Any, length: int) -> bool:
+    """Whether elements of one vector have different quotients in an index of the block.
+
+    TVM's LoopPartition gives such a vector one side of a predicate on the quotient.
+    """
+    axis = block.iter_vars[-1].var
+
+    def divides(node: Any) -> tvm_ffi.VisitInterrupt | None:
+        whole = isinstance(node.b, tirx.IntImm) and int(node.b) % length == 0
+        if whole or axis not in tirx.analysis.undefined_vars(node.a):
+            return None
+        return tvm_ffi.VisitInterrupt(node)
+
+    division = (tirx.FloorDiv, tirx.FloorMod)
+    return tvm_ffi.structural_walk(block.body, (division, divides)) is not None
 
 
 def vectorize_tile(sch: Schedule, loops: list[Any], lanes: int) -> None:
