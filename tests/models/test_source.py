@@ -181,7 +181,7 @@ def test_saved_program_that_cannot_be_used(tmp_path: Path) -> None:
         models.load(str(export(tmp_path)), input_shapes=[(3, 4), (4,)])
     with pytest.raises(ModelError, match="--weights is not for a saved program"):
         models.load(str(export(tmp_path)), weights="weights.pt")
-    with pytest.raises(ModelError, match=r"'image' of .* has a dynamic shape"):
+    with pytest.raises(ModelError, match=r"two.pt2 has a dynamic shape"):
         models.load(str(export(tmp_path, dynamic=True)))
     (tmp_path / "junk.pt2").write_bytes(b"junk")
     with pytest.raises(ModelError, match=r"junk.pt2 cannot be read as a program"):

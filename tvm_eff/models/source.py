@@ -19,6 +19,7 @@ from tvm_eff.errors import ModelError, nearest
 from tvm_eff.models import registry
 from tvm_eff.models.network import Network
 from tvm_eff.models.program import first_line, location_of, quiet
+from tvm_eff.models.saved_program import load_program
 from tvm_eff.models.weights import load_weights, require_finite
 from tvm_eff.tensors import TensorSpec
 
@@ -248,14 +249,8 @@ def _needed(found: Callable[..., Any]) -> list[str]:
 def _saved_program(path: Path, specs: tuple[TensorSpec, ...]) -> Network:
     if not path.is_file():
         raise ModelError(f"there is no file {path}")
-    try:
-        with quiet():
-            exported = torch.export.load(path)
-    except Exception as error:  # of zip, JSON, pickle and torch
-        raise ModelError(
-            f"{path} cannot be read as a program of torch.export: {first_line(error)}; write it "
-            "with torch.export.save(torch.export.export(model.eval(), inputs), FILE)"
-        ) from error
+    with quiet():
+        exported = load_program(path)
     taken = _program_inputs(exported, path)
     if specs and specs != taken:
         raise ModelError(
