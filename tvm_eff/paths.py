@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
-from tvm_eff.errors import SetupError
+from tvm_eff.errors import Error, SetupError
 
 _PACKAGE = Path(__file__).resolve().parent
 _CHECKOUT = _PACKAGE.parent
 # setup.py copies the folders here when it builds a wheel.
 _INSTALLED = _PACKAGE / "_data"
+_SHOWN = 300
 
 
 def is_checkout() -> bool:
@@ -88,6 +92,53 @@ def locked_cache_entry(name: str) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(path.with_name(path.name + ".lock")):
         yield path
+
+
+@contextmanager
+def open_regular(path: Path, error: type[Error], advice: str) -> Iterator[IO[bytes]]:
+    """Open a file to read, which must be one: a FIFO would wait for ever, a device never end.
+
+    Parameters
+    ----------
+    path
+        The file; links are followed.
+    error
+        Raised for whatever is wrong, also while it is read.
+    advice
+        What to do next, for messages.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, "it is no regular file")
+            yield file
+    except (OSError, ValueError) as cause:
+        reason = getattr(cause, "strerror", None) or cause
+        raise error(f"cannot read {short(path)}: {reason}; {advice}") from cause
+
+
+def read_regular(path: Path, most: int, error: type[Error], advice: str) -> bytes:
+    """Return what a file holds, which must be a regular one of at most so many bytes.
+
+    Parameters
+    ----------
+    path, error, advice
+        As for :func:`open_regular`.
+    most
+        The bytes it may have.
+    """
+    with open_regular(path, error, advice) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise error(f"{short(path)} is larger than {most / 1e6:g} MB; {advice}")
+    return content
+
+
+def short(path: Path) -> str:
+    """Return a path as messages show it: not all of a name that is no name."""
+    text = str(path)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}...{text[-_SHOWN // 2 :]}"
 
 
 @contextmanager

@@ -93,8 +93,8 @@ def test_damaged_manifest(maker: Maker, tmp_path: Path, content: bytes, expected
 
 def test_later_format(maker: Maker, tmp_path: Path) -> None:
     maker.write(tmp_path / "b")
-    edit_manifest(tmp_path / "b", lambda data: data.update(format=4, what_comes=[]))
-    with pytest.raises(BundleError, match="has format 4, and this tvm_eff reads formats 1 to 3"):
+    edit_manifest(tmp_path / "b", lambda data: data.update(format=5, what_comes=[]))
+    with pytest.raises(BundleError, match="has format 5, and this tvm_eff reads formats 1 to 4"):
         bundle.read(tmp_path / "b")
 
 
@@ -107,19 +107,26 @@ def as_format_1(data: dict[str, Any]) -> None:
 
 def as_format_2(data: dict[str, Any]) -> None:
     """Take away what format 2 did not say."""
+    as_format_3(data)
     data.update(format=2)
     del data["inputs_anywhere"]
 
 
-@pytest.mark.parametrize("earlier", [as_format_1, as_format_2])
+def as_format_3(data: dict[str, Any]) -> None:
+    """Take away what format 3 did not say."""
+    data.update(format=3)
+    del data["sizes"]
+
+
+@pytest.mark.parametrize("earlier", [as_format_1, as_format_2, as_format_3])
 def test_earlier_format(
     maker: Maker, tmp_path: Path, earlier: Callable[[dict[str, Any]], None]
 ) -> None:
     written = maker.write(tmp_path / "b")
     edit_manifest(tmp_path / "b", earlier)
     now = replace(bundle.read(tmp_path / "b").manifest, format=manifest.FORMAT)
-    assert not now.inputs_anywhere
-    assert replace(now, inputs_anywhere=True) == written.manifest
+    assert now.inputs_anywhere == (earlier is as_format_3)
+    assert replace(now, inputs_anywhere=True, sizes=written.manifest.sizes) == written.manifest
 
 
 def test_a_damaged_manifest_of_an_earlier_format(maker: Maker, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ board can check itself. Loading one needs neither torch nor the tuner::
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tarfile
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -61,6 +62,7 @@ LIBRARY = "model.so"
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
 _FILES = (LIBRARY, MANIFEST, GOLDEN)
+_ADVICE = "build or copy the bundle again"
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,7 @@ def write(
         target=_made_for(target, opencl),
         versions=_versions(),
         files={},
+        sizes={},
         validation=validation,
         measurement=measurement,
     )
@@ -215,8 +218,12 @@ def write(
         with paths.atomic_folder(folder) as part:
             shutil.copyfile(library, part / LIBRARY)
             golden_file.write(part / GOLDEN, golden)
-            hashes = {name: _sha256(part / name) for name in (LIBRARY, GOLDEN)}
-            complete = replace(described, files=hashes)
+            others = [part / name for name in (LIBRARY, GOLDEN)]
+            complete = replace(
+                described,
+                files={each.name: _sha256(each) for each in others},
+                sizes={each.name: each.stat().st_size for each in others},
+            )
             (part / MANIFEST).write_text(complete.text(), encoding="utf-8")
         if archive:
             _write_archive(folder)
@@ -236,20 +243,32 @@ def read(folder: str | Path) -> Bundle:
     BundleError
         The folder is no bundle, a file is missing or damaged, or the format is unknown.
     """
+    if not isinstance(folder, str | os.PathLike):
+        raise BundleError(f"the bundle is a {type(folder).__name__}; give the path of its folder")
     folder = Path(folder)
-    if folder.is_file():
+    if _is_there(folder) and not folder.is_dir():
         raise BundleError(f"{folder} is a file; give a bundle's folder{_unpack_hint(folder)}")
-    if not folder.is_dir():
-        raise BundleError(f"there is no bundle {folder}; check the path{_neighbours(folder)}")
-    if not (folder / MANIFEST).is_file():
+    if not _is_there(folder):
+        raise BundleError(
+            f"there is no bundle {paths.short(folder)}; check the path{_neighbours(folder)}"
+        )
+    if not (folder / MANIFEST).exists():
         raise BundleError(
             f"{folder} is not a bundle: it has no {MANIFEST}; give the folder that "
-            f"scripts/tune.py wrote{_neighbours(folder / MANIFEST)}"
+            f"a compilation wrote{_neighbours(folder / MANIFEST)}"
         )
     described = manifest.read(folder / MANIFEST)
     for name in (LIBRARY, GOLDEN):
-        _check_file(folder / name, described.files.get(name))
+        _check_file(folder / name, described)
     return Bundle(folder, described)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError) as error:  # a name too long, or that can be none
+        reason = getattr(error, "strerror", None) or error
+        raise BundleError(f"cannot read {paths.short(path)}: {reason}; check the path") from error
 
 
 def load(folder: str | Path) -> LoadedBundle:
@@ -338,27 +357,29 @@ def _write_archive(folder: Path) -> None:
             packed.add(folder / name, f"{folder.name}/{name}")
 
 
-def _check_file(path: Path, expected: str | None) -> None:
+def _check_file(path: Path, described: Manifest) -> None:
+    expected, size = described.files.get(path.name), described.sizes.get(path.name)
     if expected is None:
         raise BundleError(f"{path.parent / MANIFEST} has no hash of {path.name}; build it again")
-    try:
-        found = _sha256(path)
-    except OSError as error:
-        raise BundleError(
-            f"cannot read {path}: {error.strerror}; the bundle is incomplete: "
-            "build or copy it again"
-        ) from error
-    if found != expected:
-        raise BundleError(
-            f"{path} is damaged: its SHA-256 is not the manifest's; build or copy the bundle again"
-        )
+    with paths.open_regular(path, BundleError, f"the bundle is incomplete: {_ADVICE}") as file:
+        found = os.fstat(file.fileno()).st_size
+        if size is not None and found != size:
+            raise BundleError(
+                f"{path} is damaged: it has {found} bytes, and the manifest says {size}; {_ADVICE}"
+            )
+        if _digest(file) != expected:
+            raise BundleError(f"{path} is damaged: its SHA-256 is not the manifest's; {_ADVICE}")
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
+        return _digest(file)
+
+
+def _digest(file: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
     return digest.hexdigest()
 
 

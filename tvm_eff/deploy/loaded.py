@@ -54,15 +54,15 @@ class LoadedBundle:
             self._on_cpu = needs is None
             self._device = tvm.cpu() if needs is None else gpu.find(needs, library)
         _use_all_cores()
-        self._inputs = [
-            _Input(
-                each,
-                tvm.runtime.empty(each.shape, each.dtype, self._device),
-                from_dlpack if manifest.inputs_anywhere else None,
-            )
-            for each in manifest.inputs
-        ]
         try:
+            self._inputs = [
+                _Input(
+                    each,
+                    tvm.runtime.empty(each.shape, each.dtype, self._device),
+                    from_dlpack if manifest.inputs_anywhere else None,
+                )
+                for each in manifest.inputs
+            ]
             self._machine = VirtualMachine(_load(library), self._device)
             self._main = self._machine[manifest.function]
         except Exception as error:  # whatever the loader and TVM raise

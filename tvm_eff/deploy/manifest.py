@@ -11,17 +11,18 @@ from typing import Any, Literal
 
 import msgspec
 
-from tvm_eff import strict
+from tvm_eff import paths, strict
 from tvm_eff.errors import BundleError
 from tvm_eff.strict import Count, Finite
 from tvm_eff.targets import OpenCLRequirements
 from tvm_eff.targets.architectures import name_in
 
-FORMAT = 3
+FORMAT = 4
 """Version of the bundle's format; a reader refuses the versions it does not know."""
 
-_READ = (1, 2, 3)
+_READ = (1, 2, 3, 4)
 _ADVICE = "build or copy the bundle again"
+_MOST_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -168,8 +169,8 @@ class Manifest:
         What it was compiled for.
     versions
         What it was made with.
-    files
-        The SHA-256 of every other file.
+    files, sizes
+        The SHA-256 of every other file, and how many bytes it has.
     validation
         How close it came to PyTorch.
     measurement
@@ -185,11 +186,13 @@ class Manifest:
     target: MadeFor
     versions: Versions
     files: Mapping[str, str] = field(hash=False)
+    sizes: Mapping[str, Count] = field(hash=False)
     validation: Validation
     measurement: MeasuredCost | None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "files", MappingProxyType(dict(self.files)))
+        object.__setattr__(self, "sizes", MappingProxyType(dict(self.sizes)))
 
     def text(self) -> str:
         """Return it as the text of its file."""
@@ -205,12 +208,7 @@ def read(path: Path) -> Manifest:
     BundleError
         The file cannot be read, is damaged, or has a format that is not known.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BundleError(
-            f"cannot read {path}: {error.strerror}; build the bundle again"
-        ) from error
+    content = paths.read_regular(path, _MOST_BYTES, BundleError, _ADVICE)
     data = strict.decode_json(content, where=path, error=BundleError, advice=_ADVICE)
     version = data.get("format") if isinstance(data, dict) else None
     if type(version) is int and version not in _READ:
@@ -219,7 +217,7 @@ def read(path: Path) -> Manifest:
             f"{_READ[0]} to {_READ[-1]}; "
             "build the bundle again, or use the tvm_eff it was built with"
         )
-    data = _upgraded(data) if version in (1, 2) else data
+    data = _upgraded(data) if type(version) is int and version < FORMAT else data
     return strict.convert(
         data, Manifest, where=path, error=BundleError, advice=_ADVICE, complete=True
     )
@@ -227,7 +225,11 @@ def read(path: Path) -> Manifest:
 
 def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
     """Return a manifest of an earlier format as one of this, which has more to say."""
-    data = {**data, "inputs_anywhere": False}
+    # Earlier formats do not know the sizes.
+    data = {**data, "sizes": {}}
+    if data["format"] > 2:
+        return data
+    data["inputs_anywhere"] = False
     if data["format"] > 1:
         return data
     added: dict[str, dict[str, Any]] = {
