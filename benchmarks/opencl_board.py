@@ -93,9 +93,9 @@ class Board(SpawnedServerDevice):
         emulator = emulator_image.emulator_command(ARCH, root)
         server = native_server.build(ARCH)
         return ServerProcess(
-            lambda folder, port: [
+            lambda files: [
                 *(*emulator, "-cpu", CPU, server, "--host", "127.0.0.1", "--port", "0"),
-                *("--port-file", port, "--exit-on-stdin-eof"),
+                *("--exit-on-stdin-eof", *files.options),
             ],
             environment,
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tvm_eff.cli.arguments import positive
+from tvm_eff.cli.board_options import add_key_options, key_of
 from tvm_eff.cli.run import run
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def _main(argv: list[str] | None) -> None:
         families=arguments.families or study.FAMILIES,
         shapes=_shapes(arguments),
         rpc=arguments.rpc,
-        key=arguments.key,
+        key=key_of(arguments),
         logs=arguments.logs,
         output=arguments.output or Path("dist") / f"study-{target.name}",
         rounds=arguments.rounds or study.ROUNDS,
@@ -97,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--rpc", metavar="HOST:PORT", help="measure on a real board's RPC server, in seconds"
     )
-    parser.add_argument("--key", default="", help="the key that RPC server was started with")
+    add_key_options(parser)
     parser.add_argument(
         "--trials",
         type=positive,

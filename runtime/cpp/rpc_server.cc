@@ -17,8 +17,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <string>
+#include <vector>
 
+#include "handshake.h"
 #include "session.h"
 
 namespace tvm_eff {
@@ -31,11 +34,15 @@ constexpr const char* kUsage =
     "  --host ADDRESS       address to listen on (127.0.0.1; 0.0.0.0 for every network)\n"
     "  --port NUMBER        port to listen on (9090; 0 takes a free one)\n"
     "  --key NAME           key that clients must ask for (none)\n"
+    "  --key-file PATH      file that holds the key, which no list of processes then shows\n"
     "  --port-file PATH     file to write the port to, once it listens\n"
     "  --work-dir FOLDER    where sessions keep their files ($TMPDIR or /tmp)\n"
     "  --exit-on-stdin-eof  stop, with the whole process group, when standard input closes\n"
     "  --version            print the version of TVM inside\n"
     "  --help               print this\n";
+
+// How many clients may wait while one is served.
+constexpr int kBacklog = 128;
 
 struct Options {
   std::string host = "127.0.0.1";
@@ -71,11 +78,21 @@ std::string AbsoluteFolder(const std::string& folder) {
   return path;
 }
 
+// The one word in a file.
+std::string KeyIn(const std::string& path) {
+  std::ifstream file(path);
+  std::string key, more;
+  if (!file) Fail("cannot read the key file " + path + ": " + ErrorText());
+  if (!(file >> key) || file >> more) Fail("the key file " + path + " must hold one word");
+  return key;
+}
+
 Options Parse(int argc, char** argv) {
-  enum { kHost = 1, kPort, kKey, kPortFile, kWorkDir, kExitOnEof, kVersion, kHelp };
+  enum { kHost = 1, kPort, kKey, kKeyFile, kPortFile, kWorkDir, kExitOnEof, kVersion, kHelp };
   const option known[] = {{"host", required_argument, nullptr, kHost},
                           {"port", required_argument, nullptr, kPort},
                           {"key", required_argument, nullptr, kKey},
+                          {"key-file", required_argument, nullptr, kKeyFile},
                           {"port-file", required_argument, nullptr, kPortFile},
                           {"work-dir", required_argument, nullptr, kWorkDir},
                           {"exit-on-stdin-eof", no_argument, nullptr, kExitOnEof},
@@ -90,6 +107,7 @@ Options Parse(int argc, char** argv) {
       case kHost: options.host = optarg; break;
       case kPort: options.port = optarg; break;
       case kKey: options.key = optarg; break;
+      case kKeyFile: options.key = KeyIn(optarg); break;
       case kPortFile: options.port_file = optarg; break;
       case kWorkDir: options.work_dir = optarg; break;
       case kExitOnEof: options.exit_on_stdin_eof = true; break;
@@ -114,7 +132,7 @@ int Listen(const Options& options) {
   int listener = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
   int on = 1;
   setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  if (bind(listener, found->ai_addr, found->ai_addrlen) != 0 || listen(listener, 64) != 0) {
+  if (bind(listener, found->ai_addr, found->ai_addrlen) != 0 || listen(listener, kBacklog) != 0) {
     Fail("cannot listen on " + options.host + ":" + options.port + ": " + ErrorText() +
          "; choose another with --port, or 0 for a free one");
   }
@@ -163,19 +181,22 @@ StopSource WatchForStop(bool standard_input) {
 
 // Returns when told to stop.
 void ServeClients(const Options& options, int listener, const StopSource& stop) {
-  pollfd watched[] = {{listener, POLLIN, 0},
-                      {stop.standard_input, POLLIN, 0},
-                      {stop.signal_pipe, POLLIN, 0}};
+  Handshakes handshakes(options.key);
   while (true) {
-    if (poll(watched, 3, -1) < 0) {
+    std::vector<pollfd> watched = {{listener, POLLIN, 0},
+                                   {stop.standard_input, POLLIN, 0},
+                                   {stop.signal_pipe, POLLIN, 0}};
+    handshakes.Watch(&watched);
+    if (poll(watched.data(), watched.size(), handshakes.Timeout()) < 0) {
       if (errno == EINTR) continue;
       Fail("cannot wait for clients: " + ErrorText());
     }
     if (stop.Stopped(watched[1].revents, watched[2].revents)) return;
-    if (watched[0].revents == 0) continue;
-    int connection = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
-    if (connection < 0) continue;
-    auto client = Handshake(connection, options.key);
+    if (watched[0].revents != 0) {
+      int connection = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+      if (connection >= 0) handshakes.Add(connection);
+    }
+    auto client = handshakes.Proceed(watched);
     if (client && !ServeSession(*client, options.work_dir, listener, stop)) return;
   }
 }

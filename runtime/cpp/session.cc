@@ -3,14 +3,11 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <ftw.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <sys/wait.h>
 #include <tvm/ffi/extra/module.h>
 #include <tvm/ffi/reflection/registry.h>
@@ -35,46 +32,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int32_t kMagic = 0xff271;
-constexpr int32_t kKeyMismatch = kMagic + 2;
-constexpr int32_t kLongestKey = 4096;
-constexpr int kHandshakeSeconds = 10;
 // A client that has left needs no answer: its code may finish, but not run for ever.
 constexpr std::chrono::seconds kGraceAfterHangUp{2};
-
-bool ReceiveAll(int socket, void* data, size_t size) {
-  char* to = static_cast<char*>(data);
-  while (size != 0) {
-    ssize_t count = recv(socket, to, size, 0);
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) return false;
-    to += count;
-    size -= static_cast<size_t>(count);
-  }
-  return true;
-}
-
-bool SendAll(int socket, const void* data, size_t size, int flags = 0) {
-  const char* from = static_cast<const char*>(data);
-  while (size != 0) {
-    ssize_t count = send(socket, from, size, MSG_NOSIGNAL | flags);
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) return false;
-    from += count;
-    size -= static_cast<size_t>(count);
-  }
-  return true;
-}
-
-void SetReceiveTimeout(int socket, int seconds) {
-  timeval limit{seconds, 0};
-  setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-}
-
-void SetOption(int socket, int level, int option) {
-  int on = 1;
-  setsockopt(socket, level, option, &on, sizeof(on));
-}
 
 class SocketChannel final : public tvm::runtime::RPCChannel {
  public:
@@ -234,47 +193,16 @@ bool StopSource::Stopped(short input_events, short signal_events) const {
   return count == 0 || (count < 0 && errno != EINTR && errno != EAGAIN);
 }
 
-std::optional<Client> Handshake(int socket, const std::string& key) {
-  auto refuse = [socket] {
-    close(socket);
-    return std::nullopt;
-  };
-  SetOption(socket, IPPROTO_TCP, TCP_NODELAY);
-  SetOption(socket, SOL_SOCKET, SO_KEEPALIVE);
-  // A client that connects and stays silent must not hold the server.
-  SetReceiveTimeout(socket, kHandshakeSeconds);
-  int32_t magic = 0;
-  int32_t length = 0;
-  if (!ReceiveAll(socket, &magic, sizeof(magic)) || magic != kMagic) return refuse();
-  if (!ReceiveAll(socket, &length, sizeof(length))) return refuse();
-  if (length < 0 || length > kLongestKey) return refuse();
-  std::string asked(static_cast<size_t>(length), '\0');
-  if (!ReceiveAll(socket, asked.data(), asked.size())) return refuse();
-  SetReceiveTimeout(socket, 0);
-
-  std::istringstream words(asked);
-  std::string name;
-  words >> name;
-  if (name != "client:" + key) {
-    SendAll(socket, &kKeyMismatch, sizeof(kKeyMismatch));
-    std::fprintf(stderr, "tvm_eff_server: refused '%s': the key here is '%s'\n", name.c_str(),
-                 key.c_str());
-    return refuse();
+bool SendAll(int socket, const void* data, size_t size, int flags) {
+  const char* from = static_cast<const char*>(data);
+  while (size != 0) {
+    ssize_t count = send(socket, from, size, MSG_NOSIGNAL | flags);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return false;
+    from += count;
+    size -= static_cast<size_t>(count);
   }
-  Client client{socket, 0};
-  const std::string timeout_option = "-timeout=";
-  for (std::string word; words >> word;) {
-    if (word.compare(0, timeout_option.size(), timeout_option) != 0) continue;
-    client.timeout = std::strtod(word.c_str() + timeout_option.size(), nullptr);
-  }
-  std::string own = "server:" + key;
-  int32_t own_length = static_cast<int32_t>(own.size());
-  if (!SendAll(socket, &kMagic, sizeof(kMagic)) ||
-      !SendAll(socket, &own_length, sizeof(own_length)) ||
-      !SendAll(socket, own.data(), own.size())) {
-    return refuse();
-  }
-  return client;
+  return true;
 }
 
 bool ServeSession(const Client& client, const std::string& parent_folder, int listener,

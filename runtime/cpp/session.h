@@ -1,18 +1,13 @@
-// One client's session: the handshake, and a child process that serves it.
+// One client's session: a child process that serves it.
 #ifndef TVM_EFF_SESSION_H_
 #define TVM_EFF_SESSION_H_
 
-#include <optional>
+#include <cstddef>
 #include <string>
 
-namespace tvm_eff {
+#include "handshake.h"
 
-// A client that was let in.
-struct Client {
-  int socket;
-  // Seconds the session may last; 0: for ever.
-  double timeout;
-};
+namespace tvm_eff {
 
 // What may end a wait from outside, as file descriptors to poll.
 struct StopSource {
@@ -24,9 +19,8 @@ struct StopSource {
   bool Stopped(short input_events, short signal_events) const;
 };
 
-// Greets a client that has just connected. Closes the socket and returns nothing when it is not a
-// TVM client or asks for another key than `key`.
-std::optional<Client> Handshake(int socket, const std::string& key);
+// Sends all of it, unless the client is gone.
+bool SendAll(int socket, const void* data, size_t size, int flags = 0);
 
 // Serves a client until it leaves, its time is over or its code crashes; closes its socket. Files
 // that it uploads live in a new folder under `parent_folder`, removed afterwards. Returns false

@@ -85,7 +85,7 @@ def test_board_that_does_not_answer(folder: Path, capfd: pytest.CaptureFixture[s
         address = f"127.0.0.1:{bound.getsockname()[1]}"
         message = message_of([*RASP4, "--rpc", address], capfd)
     assert f"nothing listens on {address}" in message
-    assert "rpc_server" in message
+    assert "tvm-eff board-server" in message
     assert files(folder) == []
 
 

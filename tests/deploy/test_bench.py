@@ -46,12 +46,10 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def rpc_server() -> Iterator[str]:
-    process = ServerProcess(
-        lambda folder, port: [sys.executable, server.__file__, "--port-file", port], {}
-    )
+def rpc_server() -> Iterator[ServerProcess]:
+    process = ServerProcess(lambda files: [sys.executable, server.__file__, *files.options], {})
     try:
-        yield f"127.0.0.1:{process.port}"
+        yield process
     finally:
         process.stop()
 
@@ -97,12 +95,14 @@ def test_here(capsys: pytest.CaptureFixture[str], maker: Maker, tmp_path: Path) 
 
 
 def test_json_of_an_rpc_server(
-    capsys: pytest.CaptureFixture[str], maker: Maker, tmp_path: Path, rpc_server: str
+    capsys: pytest.CaptureFixture[str], maker: Maker, tmp_path: Path, rpc_server: ServerProcess
 ) -> None:
     folder = maker.write(tmp_path / "b").folder
-    report = json.loads(printed(capsys, folder, "--rpc", rpc_server, "--repeat", 5, "--json"))
+    address, key_file = f"127.0.0.1:{rpc_server.port}", rpc_server.folder / "key"
+    options = ["--rpc", address, "--key-file", key_file, "--repeat", 5, "--json"]
+    report = json.loads(printed(capsys, folder, *options))
     assert report["unit"] == "seconds"
-    assert report["where"] == f"rpc {rpc_server}"
+    assert report["where"] == f"rpc {address}"
     assert len(report["values"]) == 5
     assert 0 < report["p10_ms"] <= report["p50_ms"] <= report["p90_ms"]
     assert report["largest_error"] < 1e-6

@@ -30,8 +30,9 @@ def _place(kind: str, request: pytest.FixtureRequest, stack: ExitStack) -> Place
     if kind == "local":
         return Place(HERE, lambda timeout: LocalDevice(threads=1, timeout=timeout))
     if kind == "rpc":
-        port = stack.enter_context(surviving_server())
-        return Place(HERE, lambda timeout: RpcDevice("127.0.0.1", port, timeout=timeout))
+        server = stack.enter_context(surviving_server())
+        port, key = server.port, server.key
+        return Place(HERE, lambda timeout: RpcDevice("127.0.0.1", port, key, timeout))
     request.getfixturevalue("emulator")
     arch = kind.split()[1]
     return Place(BOARDS[arch], lambda timeout: EmulatedDevice(arch, timeout=timeout))

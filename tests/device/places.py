@@ -29,13 +29,11 @@ class Place:
 
 
 @contextmanager
-def surviving_server() -> Iterator[int]:
+def surviving_server() -> Iterator[ServerProcess]:
     """Run an RPC server which, unlike TVM's own, goes on after a session has crashed."""
     script = Path(server.__file__)
-    process = ServerProcess(
-        lambda folder, port: [sys.executable, script, "--port-file", port], os.environ
-    )
+    process = ServerProcess(lambda files: [sys.executable, script, *files.options], os.environ)
     try:
-        yield process.port
+        yield process
     finally:
         process.stop()

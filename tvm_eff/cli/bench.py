@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from tvm_eff.cli.arguments import positive
+from tvm_eff.cli.board_options import add_key_options, key_of
 from tvm_eff.cli.run import run
 
 
@@ -24,7 +25,7 @@ def _main(argv: list[str] | None) -> None:
         Options(
             bundle=arguments.bundle,
             rpc=arguments.rpc,
-            key=arguments.key,
+            key=key_of(arguments),
             emulated=arguments.emulated,
             threads=arguments.threads,
             repeat=arguments.repeat,
@@ -46,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     place.add_argument(
         "--emulated", action="store_true", help="count instructions on the emulated board"
     )
-    parser.add_argument("--key", default="", help="the key the RPC server was started with")
+    add_key_options(parser)
     parser.add_argument(
         "--threads", type=positive, metavar="N", help="threads on this machine (default: all cores)"
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tvm_eff.cli.arguments import positive, seconds, share
+from tvm_eff.cli.board_options import add_key_options, key_of
 from tvm_eff.cli.model_options import MODEL_HELP, add_model_options, model_options
 from tvm_eff.cli.run import leave, run
 
@@ -43,7 +44,7 @@ def _main(argv: list[str] | None) -> int:
             dtype=arguments.dtype,
             **model_options(arguments),
             rpc=arguments.rpc,
-            key=arguments.key,
+            key=key_of(arguments),
             logs=arguments.logs,
             output=arguments.output,
             validation_inputs=arguments.inputs,
@@ -72,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--rpc", metavar="HOST:PORT", help="measure on a real board's RPC server, in seconds"
     )
-    parser.add_argument("--key", default="", help="the key that RPC server was started with")
+    add_key_options(parser)
     parser.add_argument(
         "--dtype",
         choices=("float32", "float16"),

@@ -156,7 +156,7 @@ def _check(options: Options) -> None:
     if options.rpc is not None and options.threads is not None:
         raise UsageError(
             "--threads sets this machine's threads; a board's are set where its server is "
-            "started: TVM_NUM_THREADS=4 python -m tvm.exec.rpc_server ..."
+            "started: TVM_NUM_THREADS=4 ./tvm_eff_server ..."
         )
 
 

@@ -51,6 +51,37 @@ def parse_address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def start_command(host: str, port: int) -> str:
+    """Return what starts a server on a board that is reached as `host`, in words."""
+    loopback = host == "localhost" or host == "::1" or host.startswith("127.")
+    listens, tunnel = ("127.0.0.1", ", behind ssh -L") if loopback else ("0.0.0.0", "")
+    return (
+        f"./tvm_eff_server --host {listens} --port {port}{tunnel} "
+        "(made here by: tvm-eff board-server)"
+    )
+
+
+def read_key(path: Path) -> str:
+    """Return the key in a file: its text without white space at the ends.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be read, or holds none.
+    """
+    try:
+        key = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise UsageError(f"cannot read the key file {path}: {reason}") from error
+    if key and not any(each.isspace() for each in key):
+        return key
+    raise UsageError(
+        f"the key file {path} must hold one word; make one with: "
+        f"openssl rand -hex 32 > {path.name}, and give the server the same file"
+    )
+
+
 def probe(host: str, port: int, timeout: float) -> str:
     """Return the numeric address of `host` if something listens on `port` there.
 
@@ -69,8 +100,8 @@ def probe(host: str, port: int, timeout: float) -> str:
         socket.create_connection((address, port), timeout=timeout).close()
     except ConnectionRefusedError as error:
         raise DeviceError(
-            f"nothing listens on {host}:{port}; start the server there with: "
-            f"python -m tvm.exec.rpc_server --host 0.0.0.0 --port {port} --port-end {port + 1}"
+            f"nothing listens on {host}:{port}; start the board's server there: "
+            f"{start_command(host, port)}"
         ) from error
     except OSError as error:
         raise DeviceError(
@@ -130,9 +161,10 @@ class Connection:
 
     def _explain(self, reason: str, key: str, timeout: float) -> str:
         if "cannot find server that matches key" in reason:
+            given = "another key than the one given" if key else "a key, and none was given"
             return (
-                f"the server at {self._where} has another key than '{key}'; give the one it "
-                "was started with"
+                f"the server at {self._where} has {given}; give the one it was started with: "
+                "--key NAME or --key-file FILE"
             )
         if self._timed_out:
             return (

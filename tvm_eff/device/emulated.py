@@ -13,7 +13,7 @@ from tvm_eff.device.base import Measurement, MeasureOptions, Unit
 from tvm_eff.device.counter import Counter
 from tvm_eff.device.identity import MachineIdentity
 from tvm_eff.device.rpc_session import Evaluate
-from tvm_eff.device.server_process import ServerProcess
+from tvm_eff.device.server_process import ServerFolder, ServerProcess
 from tvm_eff.device.spawned_server import SpawnedServerDevice
 from tvm_eff.errors import UsageError, nearest
 from tvm_eff.targets import Target
@@ -93,15 +93,15 @@ class EmulatedDevice(SpawnedServerDevice):
         emulator = emulator_image.emulator_command(self._arch)
         server = native_server.build(self._arch, on_progress=self._on_progress)
 
-        def command(folder: Path, port_file: Path) -> list[str | Path]:
-            self._counter = self._make_counter(folder / "counter")
+        def command(files: ServerFolder) -> list[str | Path]:
+            self._counter = self._make_counter(files.path / "counter")
             return [
                 *emulator,
                 *("-cpu", self._cpu),
                 *("-plugin", self._counter.plugin_option()),
                 server,
-                *("--host", "127.0.0.1", "--port", "0", "--port-file", port_file),
-                "--exit-on-stdin-eof",
+                *("--host", "127.0.0.1", "--port", "0", "--exit-on-stdin-eof"),
+                *files.options,
             ]
 
         # Nothing of this machine's environment: it reaches the guest, and qemu reads it too.

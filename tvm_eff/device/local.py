@@ -69,7 +69,7 @@ class LocalDevice(SpawnedServerDevice):
         threads = {"TVM_NUM_THREADS": str(self._threads)}
         loading = ["--load-library", ":".join(map(str, self._libraries))] if self._libraries else []
         return ServerProcess(
-            lambda folder, port: [sys.executable, _SERVER, "--port-file", port, *loading],
+            lambda files: [sys.executable, _SERVER, *files.options, *loading],
             {**os.environ, "TVM_USE_RUNTIME_LIB": "1", **threads, **self._variables},
         )
 

@@ -10,13 +10,13 @@ from dataclasses import replace
 from tvm import rpc
 from typing_extensions import override
 
-from tvm_eff.device.connection import Connection, parse_address
+from tvm_eff.device.connection import Connection, parse_address, read_key, start_command
 from tvm_eff.device.identity import MachineIdentity, identity_of
 from tvm_eff.device.rpc_session import RpcSessionDevice, wait_for
 from tvm_eff.errors import DeviceError
 from tvm_eff.targets import Target
 
-__all__ = ["RpcDevice", "parse_address"]
+__all__ = ["RpcDevice", "parse_address", "read_key"]
 
 
 class RpcDevice(RpcSessionDevice):
@@ -66,7 +66,7 @@ class RpcDevice(RpcSessionDevice):
     @property
     @override
     def where(self) -> str:
-        return f"rpc {self._host}:{self._port}" + (f" ({self._key})" if self._key else "")
+        return f"rpc {self._host}:{self._port}"
 
     @override
     def known_peak(self, target: Target) -> float | None:
@@ -96,8 +96,8 @@ class RpcDevice(RpcSessionDevice):
         except DeviceError as error:
             raise DeviceError(
                 f"{error}\nTVM's Python server stops serving when a session crashes; restart it "
-                f"on the board: python -m tvm.exec.rpc_server --host 0.0.0.0 --port {self._port} "
-                f"--port-end {self._port + 1}" + (f" --key {self._key}" if self._key else "")
+                f"on the board, or run the one that goes on: "
+                f"{start_command(self._host, self._port)}"
             ) from error
 
     def _renew(self) -> None:

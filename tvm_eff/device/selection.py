@@ -83,7 +83,7 @@ def select(
     if target.emulator is None:
         raise DeviceError(
             f"{target.path} names no [emulator], so {target.name} cannot be emulated here; "
-            "start tvm.exec.rpc_server on the board and give --rpc HOST:PORT"
+            "start a server on the board (tvm-eff board-server makes it) and give --rpc HOST:PORT"
         )
     arch, cpu = target.emulator.arch, target.emulator.cpu
     device = emulated(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import secrets
 import shutil
 import signal
 import stat
@@ -14,6 +15,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import filelock
@@ -24,17 +26,45 @@ _PREFIX = "tvm_eff_device_"
 _running: weakref.WeakSet[ServerProcess] = weakref.WeakSet()
 
 
-class ServerProcess:
-    """A server that listens on a free port of 127.0.0.1.
+@dataclass(frozen=True)
+class ServerFolder:
+    """The folder of a server, which nobody else may enter.
 
-    It writes the port to a file, and ends with all its children when its
-    standard input ends: also if this process is killed. It has a process group
-    and a temporary folder of its own, both gone after :meth:`stop`.
+    Attributes
+    ----------
+    path
+        Where it lies.
+    """
+
+    path: Path
+
+    @property
+    def port_file(self) -> Path:
+        """Where the server writes its port once it listens."""
+        return self.path / "port"
+
+    @property
+    def key_file(self) -> Path:
+        """What a client must say to be let in: command lines and logs can be read by others."""
+        return self.path / "key"
+
+    @property
+    def options(self) -> list[str]:
+        """What every server's command line has."""
+        return ["--port-file", str(self.port_file), "--key-file", str(self.key_file)]
+
+
+class ServerProcess:
+    """A server that listens on a free port of 127.0.0.1, for whoever has its key.
+
+    The key is a new random one. The server writes its port to a file, and ends with all its
+    children when its standard input ends: also if this process is killed. It has a process
+    group and a temporary folder of its own, both gone after :meth:`stop`.
 
     Parameters
     ----------
     command
-        Makes the command line from the server's folder and the file for the port.
+        Makes the command line, which includes :attr:`ServerFolder.options`.
     environment
         All its variables, but for the temporary folder.
     timeout
@@ -48,7 +78,7 @@ class ServerProcess:
 
     def __init__(
         self,
-        command: Callable[[Path, Path], Sequence[str | Path]],
+        command: Callable[[ServerFolder], Sequence[str | Path]],
         environment: Mapping[str, str],
         timeout: float = 60.0,
     ) -> None:
@@ -60,15 +90,17 @@ class ServerProcess:
         _remove_abandoned()
         self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
         self._lock = _lock(self.folder)
-        port_file = self.folder / "port"
+        self.key = secrets.token_hex(32)
+        files = ServerFolder(self.folder)
         try:
-            self._process = self._spawn(command(self.folder, port_file), environment)
+            files.key_file.write_text(self.key)
+            self._process = self._spawn(command(files), environment)
         except BaseException:
             self._remove_folder()
             raise
         _running.add(self)
         try:
-            self.port = self._wait_for_port(port_file, timeout)
+            self.port = self._wait_for_port(files.port_file, timeout)
         except BaseException:
             self.stop()
             raise

@@ -39,7 +39,8 @@ class SpawnedServerDevice(RpcSessionDevice):
         if self._server is None or not self._server.alive():
             self._stop()
             self._server = self._start()
-        return Connection("127.0.0.1", self._server.port, timeout=_CONNECT_SECONDS)
+        server = self._server
+        return Connection("127.0.0.1", server.port, server.key, timeout=_CONNECT_SECONDS)
 
     def _reconnect(self, *, hung: bool) -> Connection:
         if hung:

@@ -57,25 +57,27 @@ def test_tvm_server(
 
 
 @pytest.fixture
-def native(drivers: tuple[str, ...], caches: dict[str, str], tmp_path: Path) -> Iterator[int]:
+def native(
+    drivers: tuple[str, ...], caches: dict[str, str], tmp_path: Path
+) -> Iterator[ServerProcess]:
     """Run the server that has neither Python nor TVM beside it."""
     server = ServerProcess(
-        lambda folder, port: [
-            *(native_server.build(platform.machine()), "--port", "0", "--port-file", port),
+        lambda files: [
+            *(native_server.build(platform.machine()), "--port", "0", *files.options),
             *("--exit-on-stdin-eof", "--work-dir", tmp_path),
         ],
         {**os.environ, **environment("pocl"), **caches},
     )
-    yield server.port
+    yield server
     server.stop()
 
 
-def test_server_without_python(native: int, library: Path) -> None:
-    _check(rpc.connect("127.0.0.1", native), library)
+def test_server_without_python(native: ServerProcess, library: Path) -> None:
+    _check(rpc.connect("127.0.0.1", native.port, native.key), library)
 
 
-def test_server_without_python_refuses(native: int) -> None:
-    session = rpc.connect("127.0.0.1", native)
+def test_server_without_python_refuses(native: ServerProcess) -> None:
+    session = rpc.connect("127.0.0.1", native.port, native.key)
     with pytest.raises(Exception, match="out of memory: 1099511627776 bytes"):
         tvm.runtime.empty((1 << 40,), "int8", session.cl(0))
     ones = np.ones(4, "float32")
