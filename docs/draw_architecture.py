@@ -36,6 +36,7 @@ PURPOSES = {
     "testing": "the device contract as tests",
     "strict": "strict reading",
     "paths": "where things lie",
+    "scratch": "temporary folders",
     "tensors": "specs, tolerances",
     "errors": "one root of all errors",
 }

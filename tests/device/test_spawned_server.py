@@ -134,7 +134,7 @@ def test_server_ends_with_its_owner(kind: str, emulator: None, death: str) -> No
 
 
 def test_folder_of_a_killed_owner_is_removed_by_the_next(kind: str) -> None:
-    abandoned = Path(tempfile.mkdtemp(prefix="tvm_eff_device_"))
+    abandoned = Path(tempfile.mkdtemp(prefix="tvm_eff-device-"))
     long_ago = time.time() - 3600
     os.utime(abandoned, (long_ago, long_ago))
     with MAKERS[kind]() as device:
@@ -152,26 +152,26 @@ def test_what_others_put_in_the_temporary_folder_is_left_alone(
     long_ago = time.time() - 3600
     treasure = tmp_path / "treasure"
     treasure.mkdir()
-    (treasure / "lock").write_text("not to be emptied")
-    (tmp_path / "tvm_eff_device_link").symlink_to(treasure)
-    os.utime(tmp_path / "tvm_eff_device_link", (long_ago, long_ago), follow_symlinks=False)
-    foreign = tmp_path / "tvm_eff_device_foreign"
+    (treasure / ".owner").write_text("not to be emptied")
+    (tmp_path / "tvm_eff-device-link").symlink_to(treasure)
+    os.utime(tmp_path / "tvm_eff-device-link", (long_ago, long_ago), follow_symlinks=False)
+    foreign = tmp_path / "tvm_eff-device-foreign"
     foreign.mkdir()
-    os.mkfifo(foreign / "lock")
+    os.mkfifo(foreign / ".owner")
     os.utime(foreign, (long_ago, long_ago))
     uid = os.getuid()
     # As if the second folder were another user's; the first is ours, and a link.
     monkeypatch.setattr(os, "getuid", lambda: uid + 1)
     with MAKERS[kind]() as device:
         device.health()
-    assert (treasure / "lock").read_text() == "not to be emptied"
+    assert (treasure / ".owner").read_text() == "not to be emptied"
     assert foreign.is_dir()
     monkeypatch.setattr(os, "getuid", lambda: uid)
-    (foreign / "lock").unlink()
+    (foreign / ".owner").unlink()
     os.utime(foreign, (long_ago, long_ago))
     with MAKERS[kind]() as device:
         device.health()
-    assert (treasure / "lock").read_text() == "not to be emptied"
+    assert (treasure / ".owner").read_text() == "not to be emptied"
     assert not foreign.exists()
 
 
@@ -218,4 +218,4 @@ def assert_gone(group: int) -> None:
 
 
 def leftovers() -> set[Path]:
-    return set(Path(tempfile.gettempdir()).glob("tvm_eff_device_*"))
+    return set(Path(tempfile.gettempdir()).glob("tvm_eff-device-*"))

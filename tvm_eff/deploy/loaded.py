@@ -38,6 +38,8 @@ class LoadedBundle:
         manifest: Manifest,
         golden_inputs: Sequence[np.ndarray],
         golden_outputs: Sequence[np.ndarray],
+        *,
+        refuse_nan: bool = False,
     ) -> None:
         self.manifest = manifest
         self._calling = threading.Lock()
@@ -60,6 +62,7 @@ class LoadedBundle:
                     each,
                     tvm.runtime.empty(each.shape, each.dtype, self._device),
                     from_dlpack if manifest.inputs_anywhere else None,
+                    refuse_nan,
                 )
                 for each in manifest.inputs
             ]
@@ -140,12 +143,19 @@ class _Input:
         more than the copy.
     lend
         Makes a tensor of an array without a copy, if the library can read it anywhere.
+    refuse_nan
+        Whether a NaN is an error.
     """
 
     def __init__(
-        self, info: TensorInfo, own: Any, lend: Callable[[np.ndarray], Any] | None
+        self,
+        info: TensorInfo,
+        own: Any,
+        lend: Callable[[np.ndarray], Any] | None,
+        refuse_nan: bool,
     ) -> None:
         self._info, self._own, self._lend = info, own, lend
+        self._refuse_nan = refuse_nan and np.issubdtype(np.dtype(info.dtype), np.floating)
         self._shape, self._dtype = info.shape, np.dtype(info.dtype)
         self._strides = np.empty(info.shape, self._dtype).strides
 
@@ -177,6 +187,11 @@ class _Input:
                 f"the input {self._info} was given as {array.dtype}; "
                 f"convert it: x.astype('{self._info.dtype}')"
             )
+        if self._refuse_nan and np.isnan(array).any():
+            count = int(np.isnan(array).sum())
+            raise BundleError(
+                f"the input {self._info} has {count} NaN, of which the network would make numbers"
+            )
 
 
 def _check_version(manifest: Manifest, library: Path) -> None:
@@ -204,7 +219,8 @@ def _load(library: Path) -> Any:
 
     # The system's loader takes a path that it has loaded before for the same library,
     # even if another file has been put there since: each loading has its own path.
-    with tempfile.TemporaryDirectory(prefix="tvm_eff_") as folder:
+    # (Under this name, tvm_eff.scratch removes it once it is old.)
+    with tempfile.TemporaryDirectory(prefix=".tvm_eff-new-") as folder:
         link = Path(folder) / library.name
         link.symlink_to(library.resolve())
         return load_module(str(link))

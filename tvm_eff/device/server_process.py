@@ -5,12 +5,9 @@ from __future__ import annotations
 import atexit
 import os
 import secrets
-import shutil
 import signal
-import stat
 import subprocess
 import sys
-import tempfile
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -18,11 +15,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import filelock
-
 from tvm_eff.errors import DeviceError, SetupError
+from tvm_eff.scratch import ScratchFolder
 
-_PREFIX = "tvm_eff_device_"
+_KIND = "device-"
 _running: weakref.WeakSet[ServerProcess] = weakref.WeakSet()
 
 
@@ -87,9 +83,8 @@ class ServerProcess:
                 "running code on this machine needs Linux or macOS: compiling works here, and a "
                 "real board can be measured with --rpc HOST:PORT"
             )
-        _remove_abandoned()
-        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        self._lock = _lock(self.folder)
+        self._scratch = ScratchFolder(_KIND)
+        self.folder = self._scratch.path
         self.key = secrets.token_hex(32)
         files = ServerFolder(self.folder)
         try:
@@ -148,8 +143,7 @@ class ServerProcess:
                 self._process.stdin.close()
 
     def _remove_folder(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self._lock.release()
+        self._scratch.remove()
 
     def _wait_for_port(self, port_file: Path, timeout: float) -> int:
         end = time.monotonic() + timeout
@@ -168,29 +162,6 @@ class ServerProcess:
 
     def _printed(self) -> str:
         return (self.folder / "log").read_text(errors="replace")[-2000:].strip()
-
-
-def _lock(folder: Path) -> filelock.BaseFileLock:
-    """Take the lock of a folder, which its owner holds as long as it lives."""
-    lock = filelock.FileLock(folder / "lock", thread_local=False)
-    lock.acquire(blocking=False)
-    return lock
-
-
-def _remove_abandoned() -> None:
-    """Remove the folders of processes that were killed before they could.
-
-    The temporary folder is everybody's: what another user put there under our name is left
-    alone, and so is a link, wherever it leads.
-    """
-    for folder in Path(tempfile.gettempdir()).glob(_PREFIX + "*"):
-        with suppress(OSError, filelock.Timeout):
-            found = folder.lstat()
-            ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
-            # Whoever made one just now may not have locked it yet.
-            if ours and time.time() - found.st_mtime > 60:
-                _lock(folder).release()
-                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _forget_in_child() -> None:

@@ -1,0 +1,140 @@
+"""Temporary folders with a living owner; those of dead ones are found and removed.
+
+A process that is killed removes nothing. Each folder therefore has a lock that its owner holds
+as long as it lives, and whoever makes the next one looks for those whose lock is free. The
+temporary folder of a machine is everybody's: what another user put there under our names is left
+alone, and so is a link, wherever it leads.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import filelock
+
+from tvm_eff.errors import SetupError
+
+PREFIX = "tvm_eff-"
+# Of folders that are not locked yet.
+_NEW = ".tvm_eff-new-"
+_LOCK = ".owner"
+_LONG_AGO = 60.0
+
+
+class ScratchFolder:
+    """A new temporary folder, which nobody else may enter.
+
+    Raises
+    ------
+    SetupError
+        It cannot be made.
+    """
+
+    def __init__(self, kind: str = "") -> None:
+        remove_abandoned()
+        try:
+            new = Path(tempfile.mkdtemp(prefix=_NEW))
+            self._lock = _lock(new)
+            # Under this name it has been locked ever since it is there.
+            self.path = new.rename(new.with_name(PREFIX + kind + new.name.removeprefix(_NEW)))
+        except OSError as error:
+            raise SetupError(
+                f"cannot make a folder in {tempfile.gettempdir()}: {error.strerror}; make room "
+                "there, or set TMPDIR to another folder"
+            ) from error
+
+    def remove(self) -> None:
+        """Remove it with all that is in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        self._lock.release()
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yield a new temporary folder, which is removed at the end.
+
+    Raises
+    ------
+    SetupError
+        It cannot be made.
+    """
+    folder = ScratchFolder()
+    try:
+        yield folder.path
+    finally:
+        folder.remove()
+
+
+def remove_abandoned() -> None:
+    """Remove what processes of this user left that were killed before they could."""
+    shared = Path(tempfile.gettempdir())
+    for folder in (*shared.glob(PREFIX + "*"), *filter(_is_old, shared.glob(_NEW + "*"))):
+        with suppress(OSError, filelock.Timeout):
+            if _is_folder_of_ours(folder):
+                _lock(folder).release()
+                shutil.rmtree(folder, ignore_errors=True)
+    if sys.platform == "linux":
+        with suppress(OSError):
+            _remove_sockets_of_dead_builders(shared)
+        _remove_semaphores_of_dead_sessions()
+
+
+def semaphore_prefix(pid: int) -> str:
+    """Return how the names of a session's semaphores begin, as multiprocessing makes them."""
+    return f"/tvm_eff-{pid}"
+
+
+def _lock(folder: Path) -> filelock.BaseFileLock:
+    lock = filelock.FileLock(folder / _LOCK, thread_local=False)
+    lock.acquire(blocking=False)
+    return lock
+
+
+def _is_folder_of_ours(folder: Path) -> bool:
+    found = folder.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+
+
+def _is_old(folder: Path) -> bool:
+    with suppress(OSError):
+        return time.time() - folder.lstat().st_mtime > _LONG_AGO
+    return False
+
+
+def _remove_sockets_of_dead_builders(shared: Path) -> None:
+    """Remove the folders in which the servers that builders are forked from had their sockets."""
+    found = [each for each in shared.glob("pymp-*") if _is_folder_of_ours(each)]
+    names = {folder: [each.name for each in folder.iterdir()] for folder in found}
+    # Read last: whatever is in a folder that was found has been bound by then.
+    bound = Path("/proc/net/unix").read_text(errors="replace")
+    for folder, inside in names.items():
+        sockets = bool(inside) and all(name.startswith("listener-") for name in inside)
+        if sockets and not any(str(folder / name) in bound for name in inside):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_semaphores_of_dead_sessions() -> None:
+    prefix = "sem." + semaphore_prefix(0).removeprefix("/")[:-1]
+    for path in Path("/dev/shm").glob(f"{prefix}*"):
+        pid = path.name.removeprefix(prefix).partition("-")[0]
+        with suppress(OSError, ValueError):
+            if path.lstat().st_uid == os.getuid() and not _is_alive(int(pid)):
+                path.unlink()
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
