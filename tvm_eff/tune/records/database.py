@@ -21,8 +21,9 @@ from tvm.s_tir import Schedule
 from tvm.s_tir import meta_schedule as ms
 
 from tvm_eff import paths
-from tvm_eff.errors import RecordError
+from tvm_eff.errors import RecordError, SetupError
 from tvm_eff.schedules import Candidate
+from tvm_eff.scratch import scratch_folder
 from tvm_eff.targets import Target
 from tvm_eff.tune.records import json_lines
 from tvm_eff.tune.task import Task
@@ -181,9 +182,14 @@ def _encode(record: ms.database.TuningRecord) -> _Encoded:
     TVM indents the JSON of a module, which makes a kernel of 100 lines 75 kB.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix="tvm_eff-") as folder:
-            (digest, encoded), (_, line) = _written(Path(folder), record)
-    except (OSError, ValueError, RuntimeError) as error:  # TVM checks little of what it writes
+        with scratch_folder() as folder:
+            (digest, encoded), (_, line) = _written(folder, record)
+    except (
+        SetupError,
+        OSError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # TVM checks little of what it writes
         raise RecordError(
             f"cannot write to the temporary folder {tempfile.gettempdir()} ({error}); make room "
             "there or set TMPDIR, and run the same command again: no measurement is lost"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import filelock
 
+from tvm_eff import paths
 from tvm_eff.errors import RecordError
 
 Parsed = TypeVar("Parsed")
@@ -20,13 +22,37 @@ logger = logging.getLogger(__name__)
 _ADVICE = "remove the line, or move the file away to start afresh"
 
 
-LOCK = ".lock"
-"""The file of a folder's lock; it stays."""
+LOCK, SESSION_LOCK = ".lock", ".session"
+"""The files of a folder's locks, for a moment and for a session; they stay."""
 
 
 def locked(folder: Path) -> filelock.BaseFileLock:
     """Keep other processes from the files of `folder`, as far as they ask for the lock too."""
     return filelock.FileLock(folder / LOCK)
+
+
+@contextmanager
+def only_session(folder: Path) -> Iterator[bool]:
+    """Wait until no other session measures for the records of `folder`; yield whether one did.
+
+    Two at once would measure the same candidates, and disturb each other.
+    """
+    lock = filelock.FileLock(folder / SESSION_LOCK)
+    waited = False
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        waited = True
+        logger.warning(
+            "another session measures for %s: waiting for it to end; with --logs ANOTHER_FOLDER "
+            "this one would go on beside it",
+            folder,
+        )
+        lock.acquire()
+    try:
+        yield waited
+    finally:
+        lock.release()
 
 
 def read(
@@ -115,12 +141,10 @@ def encode(lines: Iterable[Any]) -> bytes:
 
 
 def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes() if path.exists() else b""
-    except OSError as error:
-        raise RecordError(
-            f"{path} cannot be read: {error.strerror}; move it away to start afresh"
-        ) from error
+    if not path.exists():
+        return b""
+    with paths.open_regular(path, RecordError, "move it away to start afresh") as file:
+        return file.read()
 
 
 def _is_json(line: bytes) -> bool:

@@ -18,15 +18,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Iterable
+import sys
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
+import msgspec
+
+from tvm_eff import strict
 from tvm_eff.device import MachineIdentity, Unit
 from tvm_eff.errors import nearest
 from tvm_eff.schedules import Candidate
+from tvm_eff.strict import Count
 from tvm_eff.tune.records import json_lines
 from tvm_eff.tune.records.generation import Generation
 from tvm_eff.tune.records.record import Record
@@ -34,6 +37,10 @@ from tvm_eff.tune.records.record import Record
 MEASUREMENTS = "measurements.jsonl"
 
 Line = dict[str, Any]
+Positive = Annotated[
+    float,
+    msgspec.Meta(gt=0, le=sys.float_info.max, description="a positive number, and finite"),
+]
 Defined = TypeVar("Defined", MachineIdentity, Generation)
 
 
@@ -129,6 +136,97 @@ def _order(record: Record) -> tuple[Any, ...]:
     return record.workload, *origin, record.value, str(record.candidate)
 
 
+class _Line(msgspec.Struct, forbid_unknown_fields=True):
+    """What every line has."""
+
+    kind: str
+    check: str
+
+
+class _MachineLine(_Line):
+    """Defines a machine."""
+
+    digest: str
+    system: str
+    name: str = ""
+    vendor: str = ""
+    family: str = ""
+    model: str = ""
+    stepping: str = ""
+    features: str = ""
+    caches: str = ""
+    cores: Count = 0
+    threads: Count = 0
+    gpu: str = ""
+
+
+class _GenerationLine(_Line):
+    """Defines a code generation."""
+
+    digest: str
+    tvm: str
+    llvm: str = ""
+    passes: str = ""
+    rule: str = ""
+
+
+class _Measured(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A measurement, of whatever version."""
+
+    target: str
+    unit: str
+    workload: str
+    task: str
+    candidate: dict[str, str | int]
+    values: tuple[Positive, ...]
+    failure: str | None = None
+    error: float | None = None
+
+
+class _MeasurementLine(_Measured, kw_only=True):
+    """One measured candidate."""
+
+    kind: str
+    check: str
+    machine: str
+    generation: str
+
+
+class _PrunedLine(_Line):
+    """Candidates that a machine measured and that are not kept."""
+
+    target: str
+    unit: str
+    workload: str
+    machine: str
+    candidates: tuple[str, ...]
+
+
+class _LegacySource(msgspec.Struct, forbid_unknown_fields=True):
+    """Where measurements of tvm_eff 0.1 are from."""
+
+    source: str
+    device: dict[str, str]
+    versions: dict[str, str]
+
+
+class _LegacyMeasurement(_Measured, kw_only=True):
+    """One measured candidate of tvm_eff 0.1."""
+
+    source: str | None = None
+    device: dict[str, str] = {}
+    versions: dict[str, str] = {}
+
+
+class _LegacyPruned(msgspec.Struct, forbid_unknown_fields=True):
+    """Candidates that were not kept by tvm_eff 0.1."""
+
+    target: str
+    unit: str
+    workload: str
+    pruned: tuple[str, ...]
+
+
 class _Reader:
     """Reads lines one after the other; later ones refer to machines that earlier ones define."""
 
@@ -136,7 +234,7 @@ class _Reader:
         self._log_name, self._unit = log_name, unit
         self._machines: dict[str, MachineIdentity] = {}
         self._generations: dict[str, Generation] = {}
-        self._sources: dict[str, Line] = {}
+        self._sources: dict[str, _LegacySource] = {}
         self.found = Measurements()
 
     def line(self, line: Any) -> None:
@@ -152,103 +250,101 @@ class _Reader:
             "measurement": self._measurement,
             "pruned": self._pruned,
         }
-        kind = _typed(line.pop("kind"), str)
-        if kind not in kinds:
-            raise ValueError(f"unknown kind '{kind}'{nearest(kind, kinds)}")
-        _require_check(kind, line)
+        kind = line["kind"]
+        if not isinstance(kind, str) or kind not in kinds:
+            raise ValueError(f"unknown kind {kind!r}{nearest(str(kind), kinds)}")
+        if line.get("check") != _check(line):
+            raise ValueError("it was changed since it was written: its check does not match")
         kinds[kind](line)
 
     def _machine(self, line: Line) -> None:
-        machine = _definition(MachineIdentity, line)
+        machine = _defined(MachineIdentity, strict.checked(line, _MachineLine))
         self._machines[machine.digest] = machine
         self.found.defined.add(machine.digest)
 
     def _generation(self, line: Line) -> None:
-        generation = _definition(Generation, line)
+        generation = _defined(Generation, strict.checked(line, _GenerationLine))
         self._generations[generation.digest] = generation
         self.found.defined.add(generation.digest)
 
     def _measurement(self, line: Line) -> None:
-        self._require_of(line)
-        machine = _lookup("machine", line, self._machines)
-        generation = _lookup("generation", line, self._generations)
-        self.found.records.append(_record(line, self._unit, machine, generation))
+        read = strict.checked(line, _MeasurementLine)
+        self._require_of(read)
+        machine = _lookup("machine", read.machine, self._machines)
+        generation = _lookup("generation", read.generation, self._generations)
+        self.found.records.append(_record(read, self._unit, machine, generation))
 
     def _pruned(self, line: Line) -> None:
-        self._require_of(line)
-        machine = _lookup("machine", line, self._machines)
-        self._add_pruned(line, machine, line.pop("candidates"))
+        read = strict.checked(line, _PrunedLine)
+        self._require_of(read)
+        machine = _lookup("machine", read.machine, self._machines)
+        self.found.pruned.setdefault((read.workload, machine), set()).update(read.candidates)
 
-    def _add_pruned(self, line: Line, machine: MachineIdentity, candidates: Any) -> None:
-        digests = {_typed(each, str) for each in _typed(candidates, list)}
-        key = (_typed(line.pop("workload"), str), machine)
-        self.found.pruned.setdefault(key, set()).update(digests)
-        _require_empty(line, ("target", "unit", "workload", "machine", "candidates"))
-
-    def _require_of(self, line: Line) -> None:
-        if line.pop("target") != self._log_name:
+    def _require_of(self, read: _Measured | _PrunedLine | _LegacyPruned) -> None:
+        if read.target != self._log_name:
             raise ValueError(f"it is of another target than {self._log_name}")
-        if line.pop("unit") != self._unit:
+        if read.unit != self._unit:
             raise ValueError(f"its unit is not {self._unit}")
 
     def _legacy(self, line: Line) -> None:
         if "target" not in line and "source" in line:
-            name = _typed(line.pop("source"), str)
-            self._sources[name] = {key: _texts(line.pop(key)) for key in ("device", "versions")}
-            _require_empty(line, ("source", "device", "versions"))
-            return
-        self._require_of(line)
-        if "pruned" in line:
-            self._add_pruned(line, MachineIdentity("unknown"), line.pop("pruned"))
-            return
-        if "source" in line:
-            source = line.pop("source")
-            if source not in self._sources:
-                raise ValueError(f"no line before it is the source {source!r}")
-            line.update(self._sources[source])
-        device, versions = _texts(line.pop("device")), _texts(line.pop("versions"))
+            source = strict.checked(line, _LegacySource)
+            self._sources[source.source] = source
+        elif "pruned" in line:
+            pruned = strict.checked(line, _LegacyPruned)
+            self._require_of(pruned)
+            key = (pruned.workload, MachineIdentity("unknown"))
+            self.found.pruned.setdefault(key, set()).update(pruned.pruned)
+        else:
+            self._legacy_measurement(strict.checked(line, _LegacyMeasurement))
+
+    def _legacy_measurement(self, read: _LegacyMeasurement) -> None:
+        self._require_of(read)
+        device, versions = read.device, read.versions
+        if read.source is not None:
+            if read.source not in self._sources:
+                raise ValueError(f"no line before it is the source {read.source!r}")
+            source = self._sources[read.source]
+            device, versions = source.device, source.versions
         machine = MachineIdentity("unknown", name=device.get("where", ""))
         generation = Generation(versions.get("tvm", ""))
-        self.found.records.append(_record(line, self._unit, machine, generation))
+        self.found.records.append(_record(read, self._unit, machine, generation))
 
 
-def _record(line: Line, unit: Unit, machine: MachineIdentity, generation: Generation) -> Record:
-    decisions = _typed(line.pop("candidate"), dict)
-    rule = _typed(decisions.pop("rule"), str)
-    for value in decisions.values():
-        _typed(value, int)
-    failure, error = line.pop("failure", None), line.pop("error", None)
-    record = Record(
-        workload=_typed(line.pop("workload"), str),
-        task=_typed(line.pop("task"), str),
-        candidate=Candidate.of(rule, decisions),
+def _record(
+    read: _Measured, unit: Unit, machine: MachineIdentity, generation: Generation
+) -> Record:
+    decisions = dict(read.candidate)
+    rule = decisions.pop("rule", None)
+    if not isinstance(rule, str):
+        raise ValueError("the key 'candidate.rule' is missing; expected a string")
+    wrong = next((key for key, value in decisions.items() if isinstance(value, str)), None)
+    if wrong is not None:
+        raise ValueError(f"'candidate.{wrong}' is {decisions[wrong]!r}; expected an integer")
+    if not read.values and read.failure is None:
+        raise ValueError("it has no values")
+    return Record(
+        workload=read.workload,
+        task=read.task,
+        candidate=Candidate.of(rule, {key: int(value) for key, value in decisions.items()}),
         unit=unit,
-        values=tuple(_positive(value) for value in _typed(line.pop("values"), list)),
+        values=read.values,
         machine=machine,
         generation=generation,
-        failure=None if failure is None else _typed(failure, str),
-        error=None if error is None else float(_typed(error, int, float)),
+        failure=read.failure,
+        error=read.error,
     )
-    known = ("target", "unit", "workload", "task", "candidate", "values", "failure", "error")
-    _require_empty(line, (*known, "machine", "generation", "check"))
-    if not record.values and record.failure is None:
-        raise ValueError("it has no values")
-    return record
 
 
-def _definition(kind: type[Defined], line: Line) -> Defined:
-    name = _typed(line.pop("digest"), str)
-    hints = {each.name: int if each.type == "int" else str for each in fields(kind)}
-    values = {key: _typed(line.pop(key), hint) for key, hint in hints.items() if key in line}
-    _require_empty(line, hints)
-    defined = kind(**values)
-    if defined.digest != name:
-        raise ValueError(f"what it describes is not {name}")
-    return defined
+def _defined(kind: type[Defined], read: _MachineLine | _GenerationLine) -> Defined:
+    values = msgspec.structs.asdict(read)
+    made = kind(**{each.name: values[each.name] for each in fields(kind)})
+    if made.digest != read.digest:
+        raise ValueError(f"what it describes is not {read.digest}")
+    return made
 
 
-def _lookup(key: str, line: Line, known: dict[str, Defined]) -> Defined:
-    name = _typed(line.pop(key), str)
+def _lookup(key: str, name: str, known: dict[str, Defined]) -> Defined:
     if name not in known:
         raise ValueError(f"no line before it defines the {key} '{name}'")
     return known[name]
@@ -259,32 +355,6 @@ def _checked(line: Line) -> Line:
 
 
 def _check(line: Line) -> str:
-    return hashlib.sha256(json.dumps(line, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def _require_check(kind: str, line: Line) -> None:
-    found = line.pop("check", None)
-    if found != _check({"kind": kind, **line}):
-        raise ValueError("it was changed since it was written: its check does not match")
-
-
-def _require_empty(line: Line, known: Iterable[str]) -> None:
-    for key in line:
-        raise ValueError(f"unknown field '{key}'{nearest(key, known)}")
-
-
-def _typed(value: Any, *kinds: type) -> Any:
-    if not isinstance(value, kinds) or isinstance(value, bool):
-        raise TypeError(f"{value!r} is no {kinds[-1].__name__}")
-    return value
-
-
-def _positive(value: Any) -> float:
-    number = float(_typed(value, int, float))
-    if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"{value} cannot be measured")
-    return number
-
-
-def _texts(value: Any) -> dict[str, str]:
-    return {_typed(key, str): _typed(text, str) for key, text in _typed(value, dict).items()}
+    """Return the hash of a line without its check."""
+    rest = {key: value for key, value in line.items() if key != "check"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:8]

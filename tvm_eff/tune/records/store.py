@@ -75,6 +75,17 @@ class RecordStore:
         self._machine = machine
         self._generations: dict[str, Generation] = {}
         _make_writable(self.folder)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read again what is on record, which another session may have added to.
+
+        Raises
+        ------
+        RecordError
+            As for the class.
+        """
+        target, unit = self._target, self._unit
         with json_lines.locked(self.folder):
             json_lines.repair(self.folder / MEASUREMENTS)
             found = measurements.read(self.folder / MEASUREMENTS, target.log_name, unit)
