@@ -17,7 +17,7 @@ import numpy as np
 
 from tvm_eff import device as devices
 from tvm_eff import frontend, models, passes, paths, targets, tensors, tune
-from tvm_eff.deploy import bundle
+from tvm_eff.deploy import bundle, machine
 from tvm_eff.deploy.bundle import Bundle, Golden, MeasuredCost
 from tvm_eff.deploy.library import build_library
 from tvm_eff.deploy.report import CompileReport
@@ -28,6 +28,7 @@ from tvm_eff.errors import BundleError, DeviceError, RecordError, UsageError
 from tvm_eff.models import Network, Program
 from tvm_eff.passes import pipeline
 from tvm_eff.progress import NoProgress, Progress, RichProgress
+from tvm_eff.scratch import scratch_folder
 from tvm_eff.targets import Target
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def compile(
     budget: float = math.inf,
     until_roofline: float = math.inf,
     measure: bool = True,
+    retry_failed: bool = False,
     dump_ir: str | Path | None = None,
     progress: Progress | Literal["rich"] | None = None,
 ) -> Bundle:
@@ -91,7 +93,7 @@ def compile(
         The folder bundles are written to.
     validation_inputs
         How many random inputs the library is validated on, besides `inputs`.
-    trials, workers, budget, until_roofline, measure
+    trials, workers, budget, until_roofline, measure, retry_failed
         How much to try: see :class:`tvm_eff.tune.TuneOptions`.
     dump_ir
         A new folder for the module after each pass.
@@ -117,6 +119,7 @@ def compile(
         budget=budget,
         until_roofline=until_roofline,
         measure=measure,
+        retry_failed=retry_failed,
     )
     with ExitStack() as stack:
         shown = _shown(progress, stack)
@@ -193,13 +196,10 @@ class _Job:
         if self.tuning.measure:
             tune.preload()
         self.progress.step(self.selected.opening)
-        with (
-            self.selected.device as device,
-            tempfile.TemporaryDirectory(prefix="tvm_eff-") as scratch,
-        ):
-            _require_float16(device, self.dtype)
+        with self.selected.device as device, scratch_folder() as scratch:
+            self._require_suitable(device)
             tasks = self._tune(lowered, device)
-            library = Path(scratch) / "model.so"
+            library = scratch / "model.so"
             winners = tune.winners(tasks)
             self.progress.step("compiling the library")
             opencl = build_library(lowered, winners, self.selected.target, library)
@@ -236,6 +236,12 @@ class _Job:
                 ),
                 report=report,
             )
+
+    def _require_suitable(self, device: Device) -> None:
+        """Find out before the search whether the library can run there."""
+        target, needed = self.target, machine.needed_features(self.target)
+        machine.require_suitable(device, target.name, target.architecture.name, needed)
+        _require_float16(device, self.dtype)
 
     def _tune(self, lowered: passes.RelaxNetwork, device: Device) -> list[tune.TaskResult]:
         records = tune.RecordStore.of(self.logs, self.target, device)

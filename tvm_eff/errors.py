@@ -35,6 +35,10 @@ class BuildError(Error):
     """Compiling or linking failed."""
 
 
+class InterruptedBuildError(BuildError):
+    """A build crashed or took too long, for a reason that need not be its own."""
+
+
 class SetupError(Error):
     """Something the machine must provide is missing: a tool, a package, a right."""
 
@@ -43,8 +47,16 @@ class DeviceError(Error):
     """A device cannot be started or reached, or it does not come back."""
 
 
+class UnsuitableDeviceError(DeviceError):
+    """A device cannot run what is made for a target, whatever the code computes."""
+
+
 class ExecutionError(Error):
     """Code crashed, hung or raised on a device that is well again: the code's failure."""
+
+
+class InterruptedExecutionError(ExecutionError):
+    """Code crashed or hung, for a reason that need not be its own."""
 
 
 class RecordError(Error):

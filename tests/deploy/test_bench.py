@@ -65,6 +65,7 @@ def test_options_that_do_not_fit_together(
     assert "give --rpc" in told(capsys, folder, "--key", "pi")
     assert "TVM_NUM_THREADS" in told(capsys, folder, "--rpc", "pi:9090", "--threads", 2)
     assert "is not an address" in told(capsys, folder, "--rpc", "pi")
+    assert "more than the" in told(capsys, folder, "--threads", 1000)
     assert "host has no emulated board" in told(capsys, folder, "--emulated")
     board = maker.write(tmp_path / "board", "rasp4").folder
     assert "leave --threads out" in told(capsys, board, "--emulated", "--threads", 2)

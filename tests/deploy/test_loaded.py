@@ -102,6 +102,17 @@ def test_several_inputs_and_outputs(maker: Maker, tmp_path: Path) -> None:
     np.testing.assert_array_equal(product, tensor(5) * tensor(6))
 
 
+def test_an_input_with_nan_is_refused_if_asked_for(maker: Maker, tmp_path: Path) -> None:
+    folder = maker.write(tmp_path / "b").folder
+    x = tensor()
+    x[0, 1] = np.nan
+    careful = tvm_eff.load(folder, refuse_nan=True)
+    with pytest.raises(BundleError, match=r"the input x \(2 x 3 float32\) has 1 NaN"):
+        careful(x)
+    assert np.isfinite(careful(tensor())).all()
+    assert np.isnan(tvm_eff.load(folder)(x)).sum() == 1
+
+
 def test_input_that_is_a_view(maker: Maker, tmp_path: Path) -> None:
     maker.write(tmp_path / "b")
     wide = np.random.default_rng(0).standard_normal((3, 4)).astype("float32")

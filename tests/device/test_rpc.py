@@ -15,8 +15,10 @@ from contextlib import contextmanager, suppress
 import pytest
 from places import HERE, surviving_server
 
-from tvm_eff.device import MeasureOptions, RpcDevice, parse_address
-from tvm_eff.errors import DeviceError, UsageError
+from tvm_eff.deploy.machine import require_suitable
+from tvm_eff.device import EmulatedDevice, MeasureOptions, RpcDevice, parse_address
+from tvm_eff.errors import DeviceError, UnsuitableDeviceError, UsageError
+from tvm_eff.targets import architectures
 from tvm_eff.testing import Libraries
 
 
@@ -253,3 +255,33 @@ def stalling_relay(port: int) -> Iterator[tuple[int, threading.Event]]:
         listener.shutdown(socket.SHUT_RDWR)
         for connection in opened:
             connection.close()
+
+
+def test_a_board_of_another_architecture_is_refused_before_anything_is_sent(
+    emulator: None,
+) -> None:
+    with EmulatedDevice("arm") as board:
+        assert board._server is not None
+        assert board._connection is not None
+        # Its server serves one client at a time.
+        board._connection.close()
+        with RpcDevice("127.0.0.1", board._server.port, board._server.key) as device:
+            assert device.architecture == "arm"
+            with pytest.raises(UnsuitableDeviceError) as raised:
+                require_suitable(device, "rasp4", "aarch64", ())
+            require_suitable(device, "rasp3-armv7", "arm", ())
+    message = str(raised.value)
+    assert "runs programs for arm, and rasp4 is for aarch64" in message
+    assert "targets for it: rasp3-armv7" in message
+
+
+def test_a_processor_without_a_feature_is_refused() -> None:
+    with (
+        surviving_server() as server,
+        RpcDevice("127.0.0.1", server.port, server.key) as device,
+    ):
+        arch = architectures.of_this_process()
+        assert device.architecture == arch
+        require_suitable(device, "here", arch, ())
+        with pytest.raises(UnsuitableDeviceError, match="lacks warp_drive, which code for here"):
+            require_suitable(device, "here", arch, ("warp_drive",))

@@ -12,6 +12,7 @@ from tvm_eff.deploy.manifest import MadeFor
 from tvm_eff.deploy.validate import validate
 from tvm_eff.device import Device, Measurement, MeasureOptions, selection
 from tvm_eff.errors import BundleError, UsageError
+from tvm_eff.targets.detect import usable_cores
 
 _BUDGET_S = 60.0
 _TIMEOUT_S = 180.0
@@ -132,7 +133,9 @@ def bench(options: Options) -> Report:
     measure = MeasureOptions(options.repeat, min_repeat_ms=0, budget_s=_BUDGET_S)
     validation = bundle.manifest.validation
     classes = validation.same_class is True
+    made_for = bundle.manifest.target
     with device:
+        machine.require_suitable(device, made_for.name, made_for.arch, made_for.cpu_features)
         gpu.require(bundle.manifest.target.opencl, device.opencl_device, bundle.library)
         error, measurement = validate(
             device,
@@ -180,6 +183,11 @@ def _choose(options: Options, bundle: Bundle) -> tuple[Device, str]:
 
 
 def _local(options: Options, made_for: MadeFor) -> Device:
+    if options.threads is not None and options.threads > usable_cores():
+        raise UsageError(
+            f"--threads {options.threads} is more than the {usable_cores()} cores that this "
+            "process may use, where they would only wait for each other"
+        )
     if made_for.opencl is None:
         return selection.local(options.threads, _TIMEOUT_S)
     if options.threads is not None:

@@ -271,13 +271,16 @@ def _is_there(path: Path) -> bool:
         raise BundleError(f"cannot read {paths.short(path)}: {reason}; check the path") from error
 
 
-def load(folder: str | Path) -> LoadedBundle:
+def load(folder: str | Path, *, refuse_nan: bool = False) -> LoadedBundle:
     """Load a bundle on this machine.
 
     Parameters
     ----------
     folder
         The bundle's folder, made for this machine's kind of processor.
+    refuse_nan
+        Whether an input with a NaN in it is an error. Maxima and clipping, such as ReLU's,
+        make a number of it, where PyTorch's keep it: the outputs look like any others.
 
     Returns
     -------
@@ -305,6 +308,7 @@ def load(folder: str | Path) -> LoadedBundle:
         bundle.manifest,
         tuple(golden.inputs.values()),
         tuple(golden.outputs.values()),
+        refuse_nan=refuse_nan,
     )
 
 

@@ -111,6 +111,11 @@ class Device(ABC):
         """Whether it runs a target's code without being one, so that values are a hint only."""
         return False
 
+    @property
+    def architecture(self) -> str | None:
+        """What its programs are compiled for, such as ``aarch64``; None if that is not known."""
+        return None
+
     def known_peak(self, target: Target) -> float | None:
         """Return the vector multiply-adds in one unit of cost; None if they must be measured.
 

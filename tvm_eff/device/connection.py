@@ -20,8 +20,10 @@ from typing import Any
 import tvm
 from tvm import rpc
 
+from tvm_eff import paths
 from tvm_eff.errors import DeviceError, UsageError
 
+_LONGEST_KEY = 4096
 _connecting = threading.Lock()
 _file_numbers = itertools.count()
 
@@ -69,11 +71,8 @@ def read_key(path: Path) -> str:
     UsageError
         The file cannot be read, or holds none.
     """
-    try:
-        key = path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise UsageError(f"cannot read the key file {path}: {reason}") from error
+    content = paths.read_regular(path, _LONGEST_KEY, UsageError, "give the path of a key file")
+    key = content.decode(errors="replace").strip()
     if key and not any(each.isspace() for each in key):
         return key
     raise UsageError(

@@ -11,10 +11,11 @@ from tvm import rpc
 from typing_extensions import override
 
 from tvm_eff.device.connection import Connection, parse_address, read_key, start_command
-from tvm_eff.device.identity import MachineIdentity, identity_of
+from tvm_eff.device.identity import MachineIdentity, ReadText, identity_of
 from tvm_eff.device.rpc_session import RpcSessionDevice, wait_for
 from tvm_eff.errors import DeviceError
 from tvm_eff.targets import Target
+from tvm_eff.targets.architectures import ARCHITECTURES
 
 __all__ = ["RpcDevice", "parse_address", "read_key"]
 
@@ -65,6 +66,11 @@ class RpcDevice(RpcSessionDevice):
 
     @property
     @override
+    def architecture(self) -> str | None:
+        return self._attempt("reading what its server runs with", _architecture)
+
+    @property
+    @override
     def where(self) -> str:
         return f"rpc {self._host}:{self._port}"
 
@@ -109,8 +115,8 @@ class RpcDevice(RpcSessionDevice):
         self._connection = wait_for(self._connect, 5.0)
 
 
-def _identity(session: rpc.RPCSession) -> MachineIdentity:
-    """Describe the board by its files, which the server's own folder is a way to."""
+def _reader(session: rpc.RPCSession) -> ReadText:
+    """Return what reads the board's files, which the server's own folder is a way to."""
     to_root = "../" * 16
 
     def read(path: str) -> str:
@@ -119,5 +125,19 @@ def _identity(session: rpc.RPCSession) -> MachineIdentity:
             return bytes(session.download(to_root + path.lstrip("/"))).decode(errors="replace")
         return ""
 
+    return read
+
+
+def _identity(session: rpc.RPCSession) -> MachineIdentity:
+    read = _reader(session)
     release = re.search(r'^PRETTY_NAME="?(.*?)"?$', read("/etc/os-release"), re.MULTILINE)
     return identity_of(read, release.group(1) if release else "unknown")
+
+
+def _architecture(session: rpc.RPCSession) -> str | None:
+    """Return the architecture of the server's own libraries: a kernel of 64 bits runs both."""
+    mapped = _reader(session)("/proc/self/maps")
+    for each in ARCHITECTURES.values():
+        if f"/{each.loader}" in mapped or f"/{each.gnu}/" in mapped:
+            return each.name
+    return None

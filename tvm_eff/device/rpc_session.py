@@ -20,6 +20,7 @@ from tvm_eff.device.base import Contender, Device, Measurement, MeasureOptions, 
 from tvm_eff.device.connection import Connection, SessionLostError
 from tvm_eff.device.opencl import OpenCLDevice
 from tvm_eff.device.tensor_cache import TensorCache
+from tvm_eff.device.trouble import failure
 from tvm_eff.errors import DeviceError, ExecutionError, UsageError
 from tvm_eff.tensors import TensorSpec
 
@@ -253,7 +254,7 @@ class RpcSessionDevice(Device):
                 return work(session)
         except SessionLostError as lost:
             self._replace(what, lost)
-            raise ExecutionError(f"{what}: {lost}") from lost
+            raise failure(self.where, what, lost) from lost
         except BaseException:
             # An interrupt may have left an answer half read. The connection goes first: to free
             # what is kept would wait for the code that was interrupted.

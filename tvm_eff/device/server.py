@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hmac
 import os
+import re
 import selectors
 import shutil
 import signal
@@ -182,10 +183,22 @@ def _serve(listener: socket.socket, key: str, libraries: str | None) -> None:
     greetings = _Greetings(listener, key)
     while True:
         client, options = greetings.next_client()
-        # It raises when the session's process ended with an error.
-        with client, suppress(RuntimeError, OSError):
-            server._serving(client, None, options, libraries)
+        with client, suppress(OSError):
+            try:
+                server._serving(client, None, options, libraries)
+            except RuntimeError as error:  # of a session's process that ended with an error
+                server._ffi_api.ReturnException(client.fileno(), _reason(str(error)))
         os.chdir(home)
+
+
+def _reason(error: str) -> str:
+    """Say how a session's process ended, whose exit code is the negative number of a signal."""
+    code = re.search(r"error code (-?\d+)", error)
+    if code is None or int(code.group(1)) >= 0:
+        return f"it crashed: the process that ran it ended ({error})"
+    number = -int(code.group(1))
+    name = signal.strsignal(number) or "unknown"
+    return f"it crashed: the process that ran it ended with signal {number} ({name})"
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -9,18 +10,23 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import current_process, forkserver, resource_tracker
 from types import TracebackType
 from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 from typing_extensions import Self
 
-from tvm_eff.errors import BuildError, Error, SetupError
-from tvm_eff.tune.worker import limit_memory
+from tvm_eff.errors import BuildError, Error, InterruptedBuildError, SetupError
+from tvm_eff.scratch import semaphore_prefix
+from tvm_eff.tune.worker import prepare
 
 # LLVM and TVM keep some memory of every build: a process is replaced after so many.
 BUILDS_PER_PROCESS = 500
+
+_TROUBLES = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO}
+)
 
 MAX_TEMPORARY_PATH = 66
 """Bytes of the temporary folder's path: a socket's, in a folder of multiprocessing's, may
@@ -45,19 +51,40 @@ class Job:
         ------
         BuildError
             It failed, crashed or took too long; the message says which.
+        SetupError
+            This machine has no room for it.
         """
         try:
             return self.future.result()
         except TimeoutError as error:
-            raise BuildError(f"the build took longer than {self.timeout:g} s") from error
+            raise InterruptedBuildError(f"the build took longer than {self.timeout:g} s") from error
         except ProcessExpired as error:
-            raise BuildError(f"the build crashed (exit code {error.exitcode})") from error
+            raise InterruptedBuildError(
+                f"the build crashed (exit code {error.exitcode})"
+            ) from error
         except MemoryError as error:
             raise BuildError("the build ran out of memory") from error
         except Error as error:
+            _require_environment(error)
             raise BuildError(str(error)) from error
         except Exception as error:  # whatever TVM raised in the worker
+            _require_environment(error)
             raise BuildError(f"{type(error).__name__}: {error}") from error
+
+
+def _require_environment(error: Exception) -> None:
+    """Raise what is this machine's trouble and no candidate's: no room, no right, no files."""
+    number = error.errno if isinstance(error, OSError) else None
+    texts = {os.strerror(each): each for each in _TROUBLES}
+    if number not in _TROUBLES:
+        number = next((each for text, each in texts.items() if text in str(error)), None)
+    if number is None:
+        return
+    raise SetupError(
+        f"candidates cannot be built: {os.strerror(number)} in the temporary folder "
+        f"{tempfile.gettempdir()}, or for its processes; make room there, or set TMPDIR to another "
+        "folder, and run the same command again: it goes on where it stopped"
+    ) from error
 
 
 def preload() -> None:
@@ -84,6 +111,8 @@ def _context() -> Any:
             f"the temporary folder {folder} has too long a path for the sockets of builder "
             "processes; set TMPDIR to a folder with a shorter one, such as /tmp"
         )
+    # So that the next session knows whose they are if this one is killed.
+    current_process()._config["semprefix"] = semaphore_prefix(os.getpid())  # type: ignore[attr-defined]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tvm_eff.tune.worker"])
     return context
@@ -112,7 +141,7 @@ class Builder:
         self._pool = ProcessPool(
             max_workers=self._workers,
             max_tasks=BUILDS_PER_PROCESS,
-            initializer=limit_memory,
+            initializer=prepare,
             context=_context(),
         )
         return self

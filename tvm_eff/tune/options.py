@@ -32,6 +32,9 @@ class TuneOptions:
     measure
         Whether anything is measured; without it schedules come from what is on record, of
         whatever machine, and from the order of the design space.
+    retry_failed
+        Whether candidates that failed before are measured again. Where no candidate of a
+        kernel has worked, they are in any case.
     """
 
     trials: int | None = None
@@ -40,6 +43,7 @@ class TuneOptions:
     budget: float = math.inf
     until_roofline: float = math.inf
     measure: bool = True
+    retry_failed: bool = False
 
 
 class Progress(Protocol):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ from tvm.s_tir import Schedule
 from tvm_eff.codegen import build_kernel
 from tvm_eff.codegen.compile import KERNEL
 from tvm_eff.device import Device, MeasureOptions
+from tvm_eff.scratch import scratch_folder
 from tvm_eff.targets import Target
 from tvm_eff.tensors import TensorSpec
 
@@ -44,8 +43,8 @@ def measure_peak(target: Target, device: Device) -> float:
         It does not run, or the device is gone.
     """
     lanes, cores = target.hardware.lanes, target.hardware.cores
-    with tempfile.TemporaryDirectory(prefix="tvm_eff-") as folder:
-        library = Path(folder) / "peak.so"
+    with scratch_folder() as folder:
+        library = folder / "peak.so"
         build_kernel(_schedule(cores, lanes), target, library)
         shape = TensorSpec((cores, _CHAINS, lanes), "float32")
         addend = np.ones(lanes, "float32")

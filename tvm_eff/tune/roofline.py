@@ -15,6 +15,14 @@ from tvm_eff.tune.task import Task
 logger = logging.getLogger(__name__)
 
 
+FEWEST = {"seconds": 1e-8, "instructions": 10.0}
+"""What no call of a kernel is below, whatever it computes."""
+
+SAVING = 16.0
+"""How many times less than by the peak a kernel may take: Winograd's algorithm saves up to five
+multiplications of six, Strassen's one of eight, and a clock may be higher than is known."""
+
+
 @dataclass(frozen=True)
 class RooflineBound:
     """A lower bound of one call of a kernel that multiplies each input by each weight.
@@ -57,3 +65,13 @@ def roofline_bound(target: Target, device: Device) -> RooflineBound:
         logger.warning("the peak is the target file's, as it cannot be measured: %s", error)
         rate = target.hardware.peak_fma_per_second
     return RooflineBound(target.lanes, rate)
+
+
+def least_value(task: Task, target: Target, device: Device) -> float:
+    """Return what no call of a kernel can be below on a device, in its unit.
+
+    A value below it was not measured: somebody wrote it, or a clock was wrong.
+    """
+    rate = device.known_peak(target) or target.hardware.peak_fma_per_second
+    vectors = analysis.multiply_adds(task.func) / target.lanes
+    return max(FEWEST[device.unit], vectors / rate / SAVING)

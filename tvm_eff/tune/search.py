@@ -6,20 +6,27 @@ import itertools
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tvm
 
 from tvm_eff import schedules
 from tvm_eff.device import Device
-from tvm_eff.errors import BuildError, ExecutionError
+from tvm_eff.errors import (
+    BuildError,
+    ExecutionError,
+    InterruptedBuildError,
+    InterruptedExecutionError,
+)
 from tvm_eff.schedules import Candidate, Packing
 from tvm_eff.targets import Target
 from tvm_eff.tune import worker
 from tvm_eff.tune.builder import Builder, Job
 from tvm_eff.tune.checker import random_inputs
+from tvm_eff.tune.control import Control
 from tvm_eff.tune.options import Progress
 from tvm_eff.tune.records.store import Record, RecordStore
 from tvm_eff.tune.runner import measure
@@ -80,6 +87,10 @@ class Search:
     references: dict[str, Job] = field(default_factory=dict)
     inputs: dict[str, list[np.ndarray]] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=itertools.count)
+    control: Control = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.control = Control(self.device, self.records.add)
 
     def run(
         self, scheduler: TaskScheduler, end: float, *, initial_trials_always: bool = True
@@ -158,38 +169,66 @@ class Search:
 
     def _measure_batch(self, batch: Sequence[_Submission]) -> None:
         for each in batch:
-            record = self._measure(each)
-            self.records.add(record)
+            before = self.control.library
+            record, library = self._measure(each)
             best = self.records.best(each.task.workload)
             if best is not None and record.value <= KEPT * best.value:
-                self.libraries[each.task.name, each.candidate] = each.library
-            else:
-                each.library.unlink(missing_ok=True)
+                self.libraries[each.task.name, each.candidate] = library
+            for old in (before, library):
+                self._remove_unneeded(old)
             self.progress.measured(each.task, record, best)
 
-    def _measure(self, submission: _Submission) -> Record:
-        task, candidate = submission.task, submission.candidate
-        values: tuple[float, ...] = ()
-        error, failure = None, None
+    def _remove_unneeded(self, library: Path | None) -> None:
+        needed = (self.control.library, *self.libraries.values())
+        if library is not None and library not in needed:
+            library.unlink(missing_ok=True)
+
+    def _measure(self, submission: _Submission) -> tuple[Record, Path]:
+        """Build and run a candidate, a second time where the first says nothing of it."""
         # Without a reference nothing can be checked: that ends the session.
         expected = submission.reference.result()
         try:
-            library = submission.built.result()
-            packed = schedules.pack_inputs(submission.packings, self.inputs_of(task))
-            known = self.records.best(task.workload)
-            best = math.inf if known is None else known.value
-            measurement, error = measure(self.device, task, library, packed, expected, best)
-            values = measurement.values
+            return self._run(submission, expected), submission.library
+        except (InterruptedBuildError, InterruptedExecutionError):
+            submission = self._again(submission)
         except (BuildError, ExecutionError) as problem:
-            failure = str(problem)
+            return self._failed(submission, problem, own=True), submission.library
+        try:
+            return self._run(submission, expected), submission.library
+        except (BuildError, ExecutionError) as problem:
+            own = not isinstance(problem, InterruptedBuildError | InterruptedExecutionError)
+            return self._failed(submission, problem, own=own), submission.library
+
+    def _run(self, submission: _Submission, expected: Sequence[np.ndarray]) -> Record:
+        task = submission.task
+        library = submission.built.result()
+        packed = schedules.pack_inputs(submission.packings, self.inputs_of(task))
+        known = self.records.best(task.workload)
+        best = math.inf if known is None else known.value
+        measurement, error = measure(self.device, task, library, packed, expected, best)
+        record = self._record(submission, values=measurement.values, error=error)
+        self.control.worked(record, task, library, packed)
+        return record
+
+    def _again(self, submission: _Submission) -> _Submission:
+        """Build a candidate once more."""
+        module = tvm.ir.save_json(submission.task.module)
+        library, job = self.build(submission.task, module, submission.candidate)
+        submission.library.unlink(missing_ok=True)
+        return replace(submission, library=library, built=job)
+
+    def _failed(self, submission: _Submission, problem: Exception, *, own: bool) -> Record:
+        record = self._record(submission, failure=str(problem))
+        self.control.failed(record, own=own)
+        return record
+
+    def _record(self, submission: _Submission, **found: Any) -> Record:
         return Record(
-            workload=task.workload,
-            task=task.name,
-            candidate=candidate,
+            workload=submission.task.workload,
+            task=submission.task.name,
+            candidate=submission.candidate,
             unit=self.device.unit,
-            values=values,
-            failure=failure,
-            error=error,
             machine=self.device.identity,
-            generation=self.records.generation(candidate),
+            generation=self.records.generation(submission.candidate),
+            **{"values": (), "failure": None, "error": None, **found},
         )

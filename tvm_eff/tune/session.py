@@ -12,6 +12,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +20,15 @@ from tvm_eff import schedules
 from tvm_eff.device import Device
 from tvm_eff.errors import ExecutionError, RecordError
 from tvm_eff.schedules import Candidate
+from tvm_eff.scratch import scratch_folder
 from tvm_eff.targets import Target
 from tvm_eff.tune.builder import Builder
 from tvm_eff.tune.cost_model import CostModel
 from tvm_eff.tune.options import Progress, Silent, TuneOptions
+from tvm_eff.tune.records import json_lines
 from tvm_eff.tune.records.database import Winner
-from tvm_eff.tune.records.store import Record, RecordStore
-from tvm_eff.tune.roofline import roofline_bound
+from tvm_eff.tune.records.store import MEASUREMENTS, Record, RecordStore
+from tvm_eff.tune.roofline import least_value, roofline_bound
 from tvm_eff.tune.search import Search
 from tvm_eff.tune.task import Task
 from tvm_eff.tune.task_scheduler import INITIAL_TRIALS, PendingTask, TaskScheduler
@@ -129,15 +132,28 @@ def tune(
     trials = options.trials or _default_trials(device)
     plans = {task.name: _plan(task, target) for task in tasks}
     limits = {name: min(len(plan), 1 + trials) for name, plan in plans.items()}
-    pending = [_pending(task, plans[task.name], limits[task.name], records) for task in tasks]
-    if not options.measure:
-        pending = []
-    to_measure = sum(each.count for each in pending)
-    rechecked = sum(each.count for each in pending if each.recheck)
-    progress.started(sum(limits.values()), to_measure, rechecked)
-    if to_measure:
-        _require_room(records.folder)
-        _measure(tasks, plans, pending, target, device, records, options, progress)
+
+    for task in tasks:
+        _require_possible(task, target, device, records)
+
+    def left() -> list[PendingTask]:
+        return [
+            _pending(task, plans[task.name], limits[task.name], records, options.retry_failed)
+            for task in tasks
+        ]
+
+    pending = left() if options.measure else []
+    with ExitStack() as stack:
+        if any(each.count for each in pending):
+            _require_room(records.folder)
+            if stack.enter_context(json_lines.only_session(records.folder)):
+                records.refresh()
+                pending = left()
+        to_measure = sum(each.count for each in pending)
+        rechecked = sum(each.count for each in pending if each.recheck)
+        progress.started(sum(limits.values()), to_measure, rechecked)
+        if to_measure:
+            _measure(tasks, plans, pending, target, device, records, options, progress)
     results = [_result(task, plans[task.name], records, options) for task in tasks]
     records.write_winners(
         Winner(each.task, each.candidate, each.best.value)
@@ -145,6 +161,17 @@ def tune(
         if each.best is not None and each.best.failure is None
     )
     return results
+
+
+def _require_possible(task: Task, target: Target, device: Device, records: RecordStore) -> None:
+    best = records.best(task.workload)
+    least = least_value(task, target, device)
+    if best is not None and best.value < least:
+        raise RecordError(
+            f"{records.folder / MEASUREMENTS}: {best.value:g} {best.unit} for {task.name} by "
+            f"{best.candidate} are less than this device can need ({least:g}): nobody measured "
+            "that; remove the line, or tune with --logs ANOTHER_FOLDER"
+        )
 
 
 def _plan(task: Task, target: Target) -> list[Candidate]:
@@ -182,10 +209,10 @@ def _measure(
         )
 
     with (
-        tempfile.TemporaryDirectory(prefix="tvm_eff-") as folder,
+        scratch_folder() as folder,
         Builder(options.workers, options.build_timeout) as builder,
     ):
-        search = Search(target, device, records, builder, Path(folder), progress)
+        search = Search(target, device, records, builder, folder, progress)
         if recheck:
             seconds = min(options.budget, RECHECK_SECONDS)
             search.run(scheduler(recheck), begun + seconds, initial_trials_always=False)
@@ -216,7 +243,11 @@ def _value(record: Record | None) -> float:
 
 
 def _pending(
-    task: Task, plan: Sequence[Candidate], limit: int, records: RecordStore
+    task: Task,
+    plan: Sequence[Candidate],
+    limit: int,
+    records: RecordStore,
+    retry_failed: bool,
 ) -> PendingTask:
     """Return what is left of at most `limit` measurements of a kernel.
 
@@ -225,6 +256,10 @@ def _pending(
     as a design space that was changed may begin with others.
     """
     explored, known = records.explored(task.workload, plan), records.known(task.workload, plan)
+    found = [r for each in plan if (r := records.find(task.workload, each)) is not None]
+    if retry_failed or all(each.failure for each in found):
+        failed = {each.candidate for each in found if each.failure}
+        explored, known = explored - failed, known - failed
     first = [each for each in plan[: min(limit, INITIAL_TRIALS)] if each not in known]
     ranked = [each.candidate for each in records.priors(task.workload)]
     priors = [each for each in ranked if each in set(plan)]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import gc
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -64,8 +66,28 @@ spawn._fixup_main_from_name = _up_to_session(  # type: ignore[attr-defined]
     spawn._fixup_main_from_name  # type: ignore[attr-defined]
 )
 
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
 MIN_MEMORY = 4 << 30
 """Bytes a worker may take in any case: LLVM needs some hundred million for a large kernel."""
+
+
+def prepare() -> None:
+    """Make this process one that takes not too much memory and ends with its session."""
+    limit_memory()
+    _end_with_parent()
+
+
+def _end_with_parent() -> None:
+    """Have the system kill this process when the server that it was forked from ends.
+
+    That ends with the session, also if the session is killed, and a build may be long.
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+        if os.getppid() == 1:  # it has ended meanwhile
+            os._exit(1)
 
 
 def limit_memory() -> None:
