@@ -126,15 +126,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+_LARGEST = 4096
+
+
 def _size(text: str) -> tuple[int, ...]:
     try:
         numbers = tuple(int(part) for part in text.split(","))
     except ValueError:
         numbers = ()
-    if not 3 <= len(numbers) <= 5 or min(numbers) < 1:
+    if not 3 <= len(numbers) <= 5 or min(numbers) < 1 or max(numbers) > _LARGEST:
         raise argparse.ArgumentTypeError(
             f"'{text}' is not a shape; write IN,OUT,SIZE[,KERNEL[,STRIDE]] in whole numbers of "
-            "at least 1, such as 64,128,56,3,2"
+            f"1 to {_LARGEST}, such as 64,128,56,3,2"
         )
     return numbers
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import platform
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -30,6 +29,7 @@ from tvm_eff.models import Formula, Network, Program
 from tvm_eff.passes import RelaxNetwork
 from tvm_eff.progress import Progress
 from tvm_eff.schedules import Candidate
+from tvm_eff.scratch import scratch_folder
 from tvm_eff.targets import Target
 from tvm_eff.tune import Record, RecordStore, Task
 
@@ -127,7 +127,7 @@ def run(options: StudyOptions, progress: Progress) -> Study:
     target.tvm_target()
     measured = select(target, options.rpc, options.key, progress)
     require_writable(options.output)
-    with measured.device as device, tempfile.TemporaryDirectory(prefix="tvm_eff-") as scratch:
+    with measured.device as device, scratch_folder() as scratch:
         logs = options.logs or api.default_logs(target)
         records = RecordStore.of(logs, target, device)
         progress.step(f"importing {len(pairs)} factorized layers, and as many standard ones")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 import stat
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import IO
 
 from tvm_eff.errors import Error, SetupError
+
+logger = logging.getLogger(__name__)
 
 _PACKAGE = Path(__file__).resolve().parent
 _CHECKOUT = _PACKAGE.parent
@@ -90,8 +93,16 @@ def locked_cache_entry(name: str) -> Iterator[Path]:
 
     path = cache_folder() / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(path.with_name(path.name + ".lock")):
+    lock = filelock.FileLock(path.with_name(path.name + ".lock"))
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        logger.warning("waiting for another process that makes %s", path.name)
+        lock.acquire()
+    try:
         yield path
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
@@ -48,6 +50,8 @@ class RichProgress:
     ----------
     on_event
         Called at every event; it may raise to end the work.
+    budget
+        Seconds that measuring may take, to show what is left of them.
 
     Attributes
     ----------
@@ -55,7 +59,9 @@ class RichProgress:
         Candidates measured in this run, and how many of them failed.
     """
 
-    def __init__(self, on_event: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, on_event: Callable[[], None] = lambda: None, budget: float = math.inf
+    ) -> None:
         from rich.console import Console
         from rich.logging import RichHandler
         from rich.progress import (
@@ -83,8 +89,10 @@ class RichProgress:
             disable=not self._console.is_terminal,
         )
         self._candidates: TaskID | None = None
+        self._step: TaskID | None = None
         self._kernel: str | None = None
         self._long: dict[str, TaskID] = {}
+        self._budget, self._end = budget, math.inf
 
     def __enter__(self) -> Self:
         logging.getLogger("tvm_eff").addHandler(self._handler)
@@ -104,6 +112,10 @@ class RichProgress:
         """Print the step that begins."""
         self._on_event()
         self._console.print(f"[bold]{what}[/bold]", highlight=False)
+        if self._step is not None:
+            self._bar.remove_task(self._step)
+        # What has no parts to count shows that it goes on.
+        self._step = self._bar.add_task(what, total=None)
 
     def advanced(self, what: str, done: int, count: int) -> None:
         """Move the bar of something long; say that it begins where there is no terminal."""
@@ -122,7 +134,10 @@ class RichProgress:
             )
         else:
             self._print(f"{total} candidates, {known} of them on record, {to_measure} to measure")
+        if self._step is not None:
+            self._bar.update(self._step, visible=False)
         if to_measure:
+            self._end = time.monotonic() + self._budget
             self._candidates = self._bar.add_task("measuring", total=to_measure)
 
     def measured(self, task: Task, record: Record, best: Record | None) -> None:
@@ -131,10 +146,25 @@ class RichProgress:
         self.measured_now += 1
         self.failed_now += record.failure is not None
         if self._candidates is not None:
-            self._bar.update(self._candidates, advance=1, description=task.label)
+            shown = f"{task.label}{_best(best)}{self._left()}"
+            self._bar.update(self._candidates, advance=1, description=shown)
         if not self._console.is_terminal and task.name != self._kernel:
-            self._print(f"measuring {task.label}")
+            self._print(f"measuring {task.label}{_best(best)}")
         self._kernel = task.name
+
+    def _left(self) -> str:
+        if self._end == math.inf:
+            return ""
+        return f", {max(0.0, self._end - time.monotonic()):.0f} s of the budget left"
 
     def _print(self, line: str) -> None:
         self._console.print(line, highlight=False)
+
+
+def _best(best: Record | None) -> str:
+    """Say what the best candidate of a kernel costs so far."""
+    if best is None:
+        return ""
+    if best.unit == "seconds":
+        return f", best {best.value * 1e3:.3f} ms"
+    return f", best {best.value / 1e6:.2f} M instructions"

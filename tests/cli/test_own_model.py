@@ -55,7 +55,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["--model", "net.py:Net"], "rejects an input of 2 x 3 x 13 x 9 float32"),
         (["--model", "net.py:Net", "--input-shape", "2,x"], "'2,x' is not a shape"),
         (["--model", "net.py:Net", "--input-dtype", "int46"], "did you mean 'int64'"),
-        (["--model", "net.py:Net", "--weights", "absent.pt"], "no file of weights absent.pt"),
+        (
+            ["--model", "net.py:Net", "--weights", "absent.pt"],
+            "cannot read absent.pt: No such file",
+        ),
         (["--model", "net.py:Net", "--weights", "other.pt"], "missing: body.0.bias"),
         (["--model", "net.py:Exotic"], "no operator '_linalg_svd.default' (net.py:22)"),
         (["--model", "squeezenet1_1"], "rejects an input of 2 x 3 x 13 x 9"),

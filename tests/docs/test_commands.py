@@ -31,9 +31,12 @@ FENCED = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"`([^`]+)`")
 PYTHONS = ("python", "python3", ".venv/bin/python", "tvm/bin/python")
 FRONT = ("tvm-eff", ".venv/bin/tvm-eff")
-PIPS = ("pip", "tvm/bin/pip")
+PIPS = ("pip", "tvm/bin/pip", ".venv/bin/pip")
 # Tools of the system, whose options are theirs.
-SYSTEM = ("scp", "ssh", "sudo apt-get install", ". .venv/bin/activate")
+SYSTEM = (
+    *("scp", "ssh", "sudo apt-get install", ". .venv/bin/activate"),
+    *("openssl rand -hex 32", "chmod 600"),
+)
 PLACEHOLDER = re.compile(r"[A-Z]+|path/to/.*|package\.module:.*|net\.pt2")
 
 
@@ -149,7 +152,7 @@ def check_pytest(words: Sequence[str]) -> None:
 
 def check_pip(words: Sequence[str]) -> None:
     """Check that versions are those that setup.py pins."""
-    assert words[0] == "install"
+    assert words[0] in ("install", "freeze")
     pinned = set(re.findall(r'"([\w-]+==[\w.]+)"', (ROOT / "setup.py").read_text()))
     assert {word for word in words if "==" in word} - pinned == set()
 

@@ -123,7 +123,7 @@ def test_unknown_name_offers_the_nearest(word: str, hint: str) -> None:
 
 
 def test_missing_file() -> None:
-    with pytest.raises(TargetError, match=r"no target file nowhere/board\.toml"):
+    with pytest.raises(TargetError, match=r"cannot read nowhere/board\.toml: No such file"):
         targets.load("nowhere/board.toml")
 
 

@@ -38,7 +38,7 @@ def main() -> int:
         return USER_ERROR
     module = import_module(f"tvm_eff.cli.{verb.replace('-', '_')}")
     code = int(module.main(words[1:]))
-    return leave(code) if code == INTERRUPTED else code
+    return leave(code) if code > INTERRUPTED else code
 
 
 if __name__ == "__main__":

@@ -6,15 +6,24 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from tvm_eff.cli import interrupt
 from tvm_eff.errors import Error
+from tvm_eff.paths import short
 
 Main = Callable[[list[str] | None], int | None]
 
 USER_ERROR = 2
-INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+_WRONG_PATHS = (
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR),
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+)
+_MOST_SHOWN = 4000
+
+INTERRUPTED = 128
+"""Exit codes above it are 128 and the number of the signal that ended the work."""
 
 
 def run(main: Main, argv: list[str] | None = None) -> int:
@@ -38,12 +47,15 @@ def run(main: Main, argv: list[str] | None = None) -> int:
     except Error as error:
         return _fail(f"error: {error}", USER_ERROR)
     except KeyboardInterrupt:
-        return _fail("interrupted; run the same command again to go on", INTERRUPTED)
+        return _fail("interrupted; run the same command again to go on", interrupt.exit_code())
     except BrokenPipeError:
         # The reader, such as head, has seen enough. Python flushes once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
+        if error.errno in _WRONG_PATHS and error.filename is not None:
+            name = short(Path(os.fsdecode(error.filename)))
+            return _fail(f"error: {name}: {error.strerror}; name another path", USER_ERROR)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         place = f" for {error.filename}" if error.filename else ""
@@ -59,7 +71,7 @@ def leave(code: int) -> NoReturn:
     An interrupt may leave a thread of the builders' pool waiting for ever, and Python
     waits for its threads. What was measured is on the disk, and processes are stopped.
     """
-    if code != INTERRUPTED:
+    if code <= INTERRUPTED:
         sys.exit(code)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -67,5 +79,7 @@ def leave(code: int) -> NoReturn:
 
 
 def _fail(message: str, code: int) -> int:
+    if len(message) > _MOST_SHOWN:  # something that was typed may be no name at all
+        message = f"{message[: _MOST_SHOWN // 2]} ... {message[-_MOST_SHOWN // 2 :]}"
     print(message, file=sys.stderr)
     return code

@@ -3,24 +3,42 @@
 from __future__ import annotations
 
 import math
+import shlex
+from pathlib import Path
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from tvm_eff import paths
 from tvm_eff.deploy.bundle import Bundle
 from tvm_eff.deploy.report import CompileReport
 from tvm_eff.device import Unit
 from tvm_eff.schedules import Candidate
 from tvm_eff.tune import TaskResult
 
-console = Console()
+_LOG_WIDTH = 160
+_SCHEDULES_FROM = 100
+"""Columns a terminal must have to show schedules too; figures are never cut."""
 
 
-def print_summary(bundle: Bundle, report: CompileReport) -> None:
-    """Print the kernels, the totals, and how to go on."""
+def print_summary(bundle: Bundle, report: CompileReport, command: str) -> None:
+    """Print the kernels, the totals, and how to go on.
+
+    Parameters
+    ----------
+    bundle
+        What was written.
+    report
+        What was found on the way.
+    command
+        The command line that was typed, to be typed again for a board.
+    """
     unit = report.measurement.unit
-    console.print(_kernels(bundle, report, unit))
+    console = Console()
+    if not console.is_terminal:
+        console.width = _LOG_WIDTH  # a file has room
+    console.print(_kernels(bundle, report, unit, console.width >= _SCHEDULES_FROM))
     lines = [
         f"kernels      {len(report.tasks)} distinct; this run measured {report.measured} "
         f"candidates, {report.failed} of them failed",
@@ -33,13 +51,13 @@ def print_summary(bundle: Bundle, report: CompileReport) -> None:
         f"library      {bundle.library} ({bundle.library.stat().st_size / 1e6:.1f} MB)",
         f"took         {report.seconds:.0f} s",
         "",
-        *_next_steps(bundle, report),
+        *_next_steps(bundle, report, command),
     ]
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _kernels(bundle: Bundle, report: CompileReport, unit: Unit) -> Table:
+def _kernels(bundle: Bundle, report: CompileReport, unit: Unit, schedules: bool) -> Table:
     scale = "ms" if unit == "seconds" else "M instructions"
     table = Table(
         title=f"{bundle.manifest.model} for {report.target.name}: all calls of each kernel, "
@@ -49,7 +67,8 @@ def _kernels(bundle: Bundle, report: CompileReport, unit: Unit) -> Table:
     table.add_column("kernel", no_wrap=True, overflow="ellipsis")
     for heading in ("calls", "before", "after", "ratio", "tried", "failed"):
         table.add_column(heading, justify="right", no_wrap=True, min_width=len(heading))
-    table.add_column("schedule", no_wrap=True, overflow="ellipsis")
+    if schedules:
+        table.add_column("schedule", no_wrap=True, overflow="ellipsis")
     for each in sorted(report.tasks, key=_rank, reverse=True):
         table.add_row(
             each.task.label,
@@ -59,7 +78,7 @@ def _kernels(bundle: Bundle, report: CompileReport, unit: Unit) -> Table:
             _ratio(each),
             str(each.measured),
             str(each.failed),
-            _brief(each.candidate),
+            *([_brief(each.candidate)] if schedules else []),
         )
     return table
 
@@ -114,21 +133,26 @@ def _priors(report: CompileReport) -> list[str]:
     ]
 
 
-def _dtype(report: CompileReport) -> str:
-    return "" if report.dtype == "float32" else f" --dtype {report.dtype}"
-
-
-def _next_steps(bundle: Bundle, report: CompileReport) -> list[str]:
+def _next_steps(bundle: Bundle, report: CompileReport, command: str) -> list[str]:
     if report.target.is_host:
         return [f'in Python    tvm_eff.load("{bundle.folder}")(x)']
-    port, gpu = report.target.rpc.port, report.target.gpu is not None
-    plugin = " --load-library libtvm_runtime_opencl.so" if gpu else ""
+    target, port = report.target, report.target.rpc.port
+    gpu = " (docs/opencl.md says what a GPU needs)" if target.gpu is not None else ""
+    bench = _verb(command, "bench")
     return [
-        "on a board   start TVM's RPC server there, on a network you trust"
-        f"{' (docs/opencl.md has more)' if gpu else ''}:",
-        f"                 python -m tvm.exec.rpc_server --host 0.0.0.0 --port {port}{plugin}",
+        f"on a board   copy a server there that needs nothing else, and start it{gpu}:",
+        f"                 {_verb(command, 'board-server')} --arch {target.architecture.name}",
+        f"                 ./tvm_eff_server --port {port}",
+        f"                 ssh -N -L {port}:127.0.0.1:{port} USER@BOARD     (here, meanwhile)",
         "             time this library on it, or tune on it in seconds:",
-        f"                 python scripts/bench.py {bundle.folder} --rpc BOARD:{port}",
-        f"                 python scripts/tune.py --target {report.target.name} "
-        f"--model {bundle.manifest.model}{_dtype(report)} --rpc BOARD:{port}",
+        f"                 {bench} {shlex.quote(str(bundle.folder))} --rpc 127.0.0.1:{port}",
+        f"                 {command} --rpc 127.0.0.1:{port}",
     ]
+
+
+def _verb(command: str, verb: str) -> str:
+    """Return how another verb is called by somebody who typed `command`."""
+    script = Path(f"scripts/{verb}.py")
+    if command.startswith("python ") and (paths.data_folder("targets").parent / script).is_file():
+        return f"python {script}"
+    return f"tvm-eff {verb}"

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shlex
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +40,7 @@ def _main(argv: list[str] | None) -> int:
     from tvm_eff.cli.summary import print_summary
     from tvm_eff.progress import RichProgress
 
-    with RichProgress(on_event=interrupt.check) as progress:
+    with RichProgress(on_event=interrupt.check, budget=arguments.budget) as progress:
         bundle = tvm_eff.compile(
             arguments.model,
             target=arguments.target,
@@ -53,12 +56,13 @@ def _main(argv: list[str] | None) -> int:
             budget=arguments.budget,
             until_roofline=arguments.until_roofline,
             measure=not arguments.no_measure,
+            retry_failed=arguments.retry_failed,
             dump_ir=arguments.dump_ir,
             progress=progress,
         )
     report = bundle.report
     assert report is not None, "it was compiled just now"
-    print_summary(bundle, report)
+    print_summary(bundle, report, _typed(argv))
     if arguments.json:
         print(json.dumps(_as_json(bundle, report)))
     return 0
@@ -122,7 +126,33 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="build at once, with what is on record of any machine",
     )
+    group.add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="measure candidates again that failed before",
+    )
     group.add_argument("--workers", type=positive, help="builder processes (default: one a core)")
+
+
+def _typed(argv: list[str] | None) -> str:
+    """Return the command line as it can be typed again to tune elsewhere."""
+    script = "python scripts/tune.py" if Path(sys.argv[0]).name == "tune.py" else "tvm-eff tune"
+    given = sys.argv[1:] if argv is None else argv
+    return " ".join([script, *map(shlex.quote, _without(given, ("--json", "--no-measure")))])
+
+
+def _without(words: Sequence[str], flags: Sequence[str]) -> list[str]:
+    """Return the words without flags, and without what names a board."""
+    kept, skip = [], False
+    for word in words:
+        option = word.partition("=")[0]
+        if skip or word in flags:
+            skip = False
+        elif option in ("--rpc", "--key", "--key-file"):
+            skip = "=" not in word
+        else:
+            kept.append(word)
+    return kept
 
 
 def _add_files(parser: argparse.ArgumentParser) -> None:

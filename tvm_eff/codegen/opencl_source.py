@@ -7,9 +7,7 @@ all is known here and now from clang's front end, which zig has.
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import tvm
@@ -19,6 +17,7 @@ from tvm.s_tir import SBlockRealize
 from tvm_eff import paths
 from tvm_eff.codegen import toolchain
 from tvm_eff.errors import BuildError
+from tvm_eff.scratch import scratch_folder
 from tvm_eff.targets import OpenCLRequirements
 
 LANGUAGE = "1.2"
@@ -55,8 +54,8 @@ def check(source: str) -> None:
     BuildError
         It is not valid; the message names the kernel and what is wrong with it.
     """
-    with tempfile.TemporaryDirectory(prefix="tvm_eff-") as folder:
-        file = Path(folder) / "kernels.cl"
+    with scratch_folder() as folder:
+        file = folder / "kernels.cl"
         file.write_text(source, encoding="utf-8")
         command = [
             "clang",

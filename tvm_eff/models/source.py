@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import math
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -21,7 +22,30 @@ from tvm_eff.models.network import Network
 from tvm_eff.models.program import first_line, location_of, quiet
 from tvm_eff.models.saved_program import load_program
 from tvm_eff.models.weights import load_weights, require_finite
+from tvm_eff.paths import short
 from tvm_eff.tensors import TensorSpec
+
+_WEIGHTS = (
+    "holds weights, or an object that only its own code can read: name the code of the network, "
+    "and give the file as its weights: --model FILE.py:NAME --input-shape ... --weights FILE; or "
+    "write a program: torch.export.save(torch.export.export(model.eval(), inputs), 'net.pt2')"
+)
+_OTHER_TOOL = (
+    "is a file of another tool, and networks are imported from PyTorch: export the one that it "
+    "was made from: torch.export.save(torch.export.export(model.eval(), inputs), 'net.pt2')"
+)
+_OTHER_FILES = {
+    **dict.fromkeys((".pt", ".pth", ".ckpt", ".bin", ".safetensors"), _WEIGHTS),
+    **dict.fromkeys(
+        (".onnx", ".tflite", ".h5", ".keras", ".pb", ".mlmodel", ".param"), _OTHER_TOOL
+    ),
+}
+
+MOST_ELEMENTS = 2**31 - 1
+"""Of a tensor: indices have 32 bits."""
+
+MOST_DIMENSIONS = 16
+"""Of a tensor; PyTorch's own may have up to 64."""
 
 DTYPES = ("float32", "float64", "float16", "int8", "int16", "int32", "int64", "uint8", "bool")
 """Supported input dtypes."""
@@ -62,6 +86,7 @@ def load(
         There is no such model, it cannot be created, or the weights do not fit it.
     """
     specs = _specs(input_shapes, input_dtypes)
+    _refuse_other_files(model)
     if model.endswith(".pt2"):
         _refuse("a saved program", weights=weights, width=width, resolution=resolution)
         network = _saved_program(Path(model), specs)
@@ -73,8 +98,16 @@ def load(
     if weights is not None:
         assert isinstance(network.module, nn.Module), "saved programs are refused above"
         load_weights(network.module, Path(weights))
+    _require_possible(network)
     require_finite(network.module, network.name)
     return network
+
+
+def _refuse_other_files(model: str) -> None:
+    """Say what to do with a file of another kind, which is no name of a model either."""
+    kind = _OTHER_FILES.get(Path(model).suffix.lower())
+    if kind is not None and ":" not in model:
+        raise ModelError(f"{model} {kind}")
 
 
 def of_module(
@@ -109,8 +142,10 @@ def of_module(
         raise ModelError(f"what does {called} take? give example inputs, or input_shapes")
     if weights is not None:
         load_weights(module, Path(weights))
+    network = Network(called, module, taken)
+    _require_possible(network)
     require_finite(module, called)
-    return Network(called, module, taken)
+    return network
 
 
 def of_program(exported: torch.export.ExportedProgram, name: str) -> Network:
@@ -122,6 +157,17 @@ def of_program(exported: torch.export.ExportedProgram, name: str) -> Network:
         It takes something other than tensors of fixed shapes.
     """
     return Network(_file_name(name), exported, _program_inputs(exported, name))
+
+
+def _require_possible(network: Network) -> None:
+    for spec in network.inputs:
+        elements = math.prod(spec.shape)
+        if elements > MOST_ELEMENTS:
+            raise ModelError(
+                f"an input of {network.name} would have {elements:.3g} elements "
+                f"({_size(spec.shape)}), and at most {MOST_ELEMENTS:.3g} are possible; check "
+                "--input-shape or --resolution"
+            )
 
 
 def _file_name(name: str) -> str:
@@ -175,7 +221,11 @@ def _module(location: str) -> ModuleType:
 
 
 def _from_file(path: Path) -> ModuleType:
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError as error:
+        raise ModelError(f"cannot read {short(path)}: {error.strerror}; check --model") from error
+    if not there:
         others = [str(each) for each in path.parent.glob("*.py")] if path.parent.is_dir() else []
         hint = nearest(str(path), others) if others else ""
         raise ModelError(f"there is no file {path}{hint}")
@@ -290,6 +340,11 @@ def _specs(shapes: Sequence[Sequence[int]], dtypes: Sequence[str]) -> tuple[Tens
     for shape in shapes:
         if any(extent < 1 for extent in shape):
             raise ModelError(f"the input shape {_size(shape)} has an extent below 1")
+        if len(shape) > MOST_DIMENSIONS:
+            raise ModelError(
+                f"an input shape has {len(shape)} dimensions, and at most {MOST_DIMENSIONS} are "
+                "possible; check --input-shape"
+            )
     padded = [*dtypes, *["float32"] * (len(shapes) - len(dtypes))]
     return tuple(TensorSpec(tuple(s), d) for s, d in zip(shapes, padded, strict=True))
 

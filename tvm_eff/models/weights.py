@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from tvm_eff.errors import ModelError
+from tvm_eff.paths import open_regular
 
 # Keys under which training scripts save the weights in a dictionary.
 _STATE_KEYS = ("state_dict", "model_state_dict", "model")
@@ -59,6 +60,9 @@ def require_finite(module: nn.Module | torch.export.ExportedProgram, where: str)
     """
     state = module.state_dict() if isinstance(module, nn.Module) else module.state_dict
     for name, tensor in state.items():
+        # Packed weights of a quantized module are no tensors.
+        if not isinstance(tensor, torch.Tensor) or tensor.is_meta or tensor.is_quantized:
+            continue
         if tensor.is_floating_point() and bool(torch.isnan(tensor).any()):
             count = int(torch.isnan(tensor).sum())
             raise ModelError(
@@ -68,11 +72,11 @@ def require_finite(module: nn.Module | torch.export.ExportedProgram, where: str)
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
-    if not path.is_file():
-        raise ModelError(f"there is no file of weights {path}; check --weights")
+    with open_regular(path, ModelError, "check --weights"):
+        pass
     try:
         if path.suffix == ".safetensors":
-            return dict(safetensors.torch.load_file(path))
+            return _tensors(safetensors.torch.load_file(path), path)
         return _tensors(torch.load(path, map_location="cpu", weights_only=True), path)
     except ModelError:
         raise
@@ -94,11 +98,35 @@ def _tensors(found: Any, path: Path) -> dict[str, torch.Tensor]:
             if isinstance(found.get(key), Mapping):
                 return _tensors(found[key], path)
         if all(isinstance(value, torch.Tensor) for value in found.values()):
-            return dict(found)
+            return {_name(key, path): _dense(value, key, path) for key, value in found.items()}
     raise ModelError(
         f"{path} holds no table of tensors by name; write it with "
         "torch.save(model.state_dict(), FILE)"
     )
+
+
+def _name(key: Any, path: Path) -> str:
+    if isinstance(key, str):
+        return key
+    raise ModelError(
+        f"{path} has {key!r} for the name of a weight, which is a {type(key).__name__}; write it "
+        "with torch.save(model.state_dict(), FILE)"
+    )
+
+
+def _dense(tensor: torch.Tensor, key: str, path: Path) -> torch.Tensor:
+    """Return a weight, which must have values, one for each element."""
+    trouble = None
+    if tensor.is_meta:
+        trouble = "has no values (it is on the device 'meta')", "load the model's own first"
+    elif tensor.layout != torch.strided:
+        trouble = f"is sparse ({tensor.layout})", "make it dense: weight.to_dense()"
+    elif tensor.is_quantized:
+        trouble = f"is quantized ({tensor.dtype})", "save the weights of the float model"
+    if trouble is None:
+        return tensor
+    what, advice = trouble
+    raise ModelError(f"the weight '{key}' in {path} {what}; {advice}, and save it again")
 
 
 def _without_prefix(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

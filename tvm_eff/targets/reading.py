@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 from typing_extensions import NotRequired, TypedDict
 
-from tvm_eff import strict
+from tvm_eff import paths, strict
 from tvm_eff.errors import TargetError
 from tvm_eff.targets import detect
 from tvm_eff.targets.schema import Emulator, Gpu, Hardware, Name, Rpc, Text, Toolchain
@@ -61,6 +61,9 @@ class TargetFile:
     detect: bool = False
 
 
+_MOST_BYTES = 1 << 20
+
+
 def read(path: Path) -> TargetFile:
     """Read a target file; where it asks for it, what it leaves out is detected.
 
@@ -87,12 +90,11 @@ def _filled(data: dict[str, Any], found: dict[str, dict[str, Any]]) -> dict[str,
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
+    content = paths.read_regular(
+        path, _MOST_BYTES, TargetError, "check the path of the target file"
+    )
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise TargetError(f"no target file {path}: check the path") from error
-    except OSError as error:
-        raise TargetError(f"cannot read the target file {path}: {error.strerror}") from error
+        return tomllib.loads(content.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise TargetError(f"{path} is not UTF-8 text: {error.reason}") from error
     except (ValueError, RecursionError) as error:  # tomllib has limits besides TOML's own

@@ -1,0 +1,1 @@
+"""What :mod:`fuzz` changes and reads."""
