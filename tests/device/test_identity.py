@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from tvm_eff.device import MachineIdentity
-from tvm_eff.device.identity import identity_of, local_identity
+from tvm_eff.device.identity import identity_of, local_identity, read_local
+from tvm_eff.targets.architectures import features_of_modalias
+from tvm_eff.targets.detect import processor_features
 
 XEON = """\
 processor\t: 0
@@ -98,3 +100,22 @@ def test_nothing_is_known_of_a_machine_without_files() -> None:
     assert found == MachineIdentity("unknown")
     assert found.words == "unknown"
     assert found.differences(replace(found, cores=1)) == ("cores",)
+
+
+@pytest.mark.parametrize(
+    ("modalias", "features"),
+    [
+        ("cpu:type:aarch64:feature:,0000,0001,000A,0014\n", "asimd asimddp asimdhp fp"),
+        ("cpu:type:x86,ven0002fam0019mod0011:feature:,001A,0125,0130\0\0", "avx2 avx512f sse2"),
+        ("cpu:type:mips:feature:,0000", ""),
+        ("nonsense", ""),
+        ("", ""),
+    ],
+)
+def test_features_of_a_board_whose_proc_cannot_be_read(modalias: str, features: str) -> None:
+    assert machine("", **{f"{CPU}/modalias": modalias}).features == features
+
+
+def test_modalias_says_what_cpuinfo_says() -> None:
+    known = features_of_modalias(read_local(f"{CPU}/modalias"))
+    assert set(known) <= processor_features()

@@ -11,12 +11,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 from places import HERE, surviving_server
 
 from tvm_eff.deploy.machine import require_suitable
-from tvm_eff.device import EmulatedDevice, MeasureOptions, RpcDevice, parse_address
+from tvm_eff.device import MeasureOptions, RpcDevice, native_server, parse_address
 from tvm_eff.errors import DeviceError, UnsuitableDeviceError, UsageError
 from tvm_eff.targets import architectures
 from tvm_eff.testing import Libraries
@@ -260,19 +261,30 @@ def stalling_relay(port: int) -> Iterator[tuple[int, threading.Event]]:
 def test_a_board_of_another_architecture_is_refused_before_anything_is_sent(
     emulator: None,
 ) -> None:
-    with EmulatedDevice("arm") as board:
-        assert board._server is not None
-        assert board._connection is not None
-        # Its server serves one client at a time.
-        board._connection.close()
-        with RpcDevice("127.0.0.1", board._server.port, board._server.key) as device:
-            assert device.architecture == "arm"
-            with pytest.raises(UnsuitableDeviceError) as raised:
-                require_suitable(device, "rasp4", "aarch64", ())
-            require_suitable(device, "rasp3-armv7", "arm", ())
+    class Board(RpcDevice):
+        """A board whose server is the one that is made for 32-bit Arm."""
+
+        @property
+        def architecture(self) -> str | None:
+            return architectures.of_elf(native_server.build("arm").read_bytes())
+
+    device = Board("board", 9090)
+    with pytest.raises(UnsuitableDeviceError) as raised:
+        require_suitable(device, "rasp4", "aarch64", ())
     message = str(raised.value)
     assert "runs programs for arm, and rasp4 is for aarch64" in message
     assert "targets for it: rasp3-armv7" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "arch"),
+    [(b"", None), (b"#!/bin/sh\necho this is no program\n", None), (b"\x7fELF", None)],
+)
+def test_what_is_no_program_has_no_architecture(content: bytes, arch: str | None) -> None:
+    assert architectures.of_elf(content) == arch
+    assert architectures.of_elf(Path(sys.executable).read_bytes()) == (
+        architectures.of_this_process()
+    )
 
 
 def test_a_processor_without_a_feature_is_refused() -> None:

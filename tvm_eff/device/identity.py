@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from tvm_eff.targets import architectures
+
 ReadText = Callable[[str], str]
 """Returns what a file of the machine holds; empty if there is none."""
 
@@ -101,12 +103,13 @@ def identity_of(read: ReadText, system: str, threads: int = 0) -> MachineIdentit
     if not any(numbers.values()):
         numbers = _midr(read(f"{_CPU}/cpu0/regs/identification/midr_el1"))
     board = read("/sys/firmware/devicetree/base/model").strip("\0\n ")
-    features = _first(cpuinfo, "flags", "Features")
+    shown = _first(cpuinfo, "flags", "Features").split()
+    features = shown or architectures.features_of_modalias(read(f"{_CPU}/modalias"))
     return MachineIdentity(
         system=system,
         name=_first(cpuinfo, "model name") or board or platform_name(system),
         **numbers,
-        features=" ".join(sorted(features.split())),
+        features=" ".join(sorted(features)),
         caches=", ".join(_caches(read)),
         cores=_count(read(f"{_CPU}/online")),
         threads=threads,

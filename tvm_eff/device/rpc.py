@@ -15,7 +15,9 @@ from tvm_eff.device.identity import MachineIdentity, ReadText, identity_of
 from tvm_eff.device.rpc_session import RpcSessionDevice, wait_for
 from tvm_eff.errors import DeviceError
 from tvm_eff.targets import Target
-from tvm_eff.targets.architectures import ARCHITECTURES
+from tvm_eff.targets.architectures import of_elf
+
+_TO_ROOT = "../" * 16
 
 __all__ = ["RpcDevice", "parse_address", "read_key"]
 
@@ -47,6 +49,7 @@ class RpcDevice(RpcSessionDevice):
         self._host, self._port, self._key = host, port, key
         self._opened_at = 0.0
         self._identity: MachineIdentity | None = None
+        self._architecture: str | None = None
 
     @property
     def identity(self) -> MachineIdentity:
@@ -67,7 +70,9 @@ class RpcDevice(RpcSessionDevice):
     @property
     @override
     def architecture(self) -> str | None:
-        return self._attempt("reading what its server runs with", _architecture)
+        if self._architecture is None:
+            self._architecture = self._attempt("reading the server's program", _architecture)
+        return self._architecture
 
     @property
     @override
@@ -81,7 +86,7 @@ class RpcDevice(RpcSessionDevice):
     @override
     def close(self) -> None:
         super().close()
-        self._identity = None
+        self._identity = self._architecture = None
 
     def _connect(self) -> Connection:
         self._opened_at = time.monotonic()
@@ -117,12 +122,11 @@ class RpcDevice(RpcSessionDevice):
 
 def _reader(session: rpc.RPCSession) -> ReadText:
     """Return what reads the board's files, which the server's own folder is a way to."""
-    to_root = "../" * 16
 
     def read(path: str) -> str:
         # A file that is not there is an error of the server's, after which it goes on.
         with suppress(Exception):
-            return bytes(session.download(to_root + path.lstrip("/"))).decode(errors="replace")
+            return bytes(session.download(_TO_ROOT + path.lstrip("/"))).decode(errors="replace")
         return ""
 
     return read
@@ -135,9 +139,7 @@ def _identity(session: rpc.RPCSession) -> MachineIdentity:
 
 
 def _architecture(session: rpc.RPCSession) -> str | None:
-    """Return the architecture of the server's own libraries: a kernel of 64 bits runs both."""
-    mapped = _reader(session)("/proc/self/maps")
-    for each in ARCHITECTURES.values():
-        if f"/{each.loader}" in mapped or f"/{each.gnu}/" in mapped:
-            return each.name
+    """Return the architecture of the server itself: a kernel of 64 bits runs both."""
+    with suppress(Exception):
+        return of_elf(bytes(session.download(f"{_TO_ROOT}proc/self/exe")))
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import platform
+import re
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -259,6 +260,44 @@ PLATFORMS: Mapping[str, Platform] = MappingProxyType(
     {each.llvm: each for found in ARCHITECTURES.values() for each in found.platforms}
 )
 """What code can be compiled for, by LLVM's triple."""
+
+
+_MODALIAS_FEATURES: Mapping[str, Mapping[int, str]] = {
+    # Bits of AT_HWCAP: Linux, arch/arm64/include/uapi/asm/hwcap.h.
+    "aarch64": {
+        **{0: "fp", 1: "asimd", 3: "aes", 4: "pmull", 5: "sha1", 6: "sha2", 7: "crc32"},
+        **{8: "atomics", 9: "fphp", 10: "asimdhp", 12: "asimdrdm", 13: "jscvt", 14: "fcma"},
+        **{15: "lrcpc", 17: "sha3", 20: "asimddp", 21: "sha512", 22: "sve"},
+    },
+    # Word and bit of X86_FEATURE_*: Linux, arch/x86/include/asm/cpufeatures.h.
+    "x86": {
+        **{26: "sse2", 4 * 32 + 12: "fma", 4 * 32 + 28: "avx", 4 * 32 + 29: "f16c"},
+        **{9 * 32 + 5: "avx2", 9 * 32 + 8: "bmi2", 9 * 32 + 16: "avx512f"},
+        **{9 * 32 + 17: "avx512dq", 9 * 32 + 28: "avx512cd", 9 * 32 + 30: "avx512bw"},
+        **{9 * 32 + 31: "avx512vl", 12 * 32 + 5: "avx512_bf16", 16 * 32 + 11: "avx512_vnni"},
+    },
+}
+_ELF_MACHINES = {40: "arm", 62: "x86_64", 183: "aarch64"}  # EM_ARM, EM_X86_64, EM_AARCH64
+
+
+def features_of_modalias(text: str) -> list[str]:
+    """Return features by ``/sys/devices/system/cpu/modalias``, as ``/proc/cpuinfo`` calls them.
+
+    A board's files are read through its server, which cannot read those of ``/proc``. Only
+    features are told that code may need.
+    """
+    kind, _, listed = text.removeprefix("cpu:type:").partition(":feature:")
+    known = _MODALIAS_FEATURES.get(kind.partition(",")[0], {})
+    numbers = re.findall(r"[0-9A-Fa-f]+", listed)
+    return [known[number] for each in numbers if (number := int(each, 16)) in known]
+
+
+def of_elf(header: bytes) -> str | None:
+    """Return the architecture that a program is for, by its ELF header; None if it is unknown."""
+    if len(header) < 20 or header[:4] != b"\x7fELF":
+        return None
+    machine = int.from_bytes(header[18:20], "little" if header[5] == 1 else "big")
+    return _ELF_MACHINES.get(machine)
 
 
 def name_in(triple: str) -> str:
