@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -24,7 +26,14 @@ from tvm_eff.deploy.report import CompileReport
 from tvm_eff.deploy.validate import validation
 from tvm_eff.device import Device, MeasureOptions, SelectedDevice
 from tvm_eff.device.selection import FLOAT16_EXTENSION
-from tvm_eff.errors import BundleError, DeviceError, RecordError, UsageError
+from tvm_eff.errors import (
+    BundleError,
+    DeviceError,
+    NoneType,
+    RecordError,
+    UsageError,
+    require_kind,
+)
 from tvm_eff.models import Network, Program
 from tvm_eff.passes import pipeline
 from tvm_eff.progress import NoProgress, Progress, RichProgress
@@ -110,6 +119,17 @@ def compile(
     Error
         Anything a user can cause or meet: see :mod:`tvm_eff.errors`.
     """
+    _require_kinds(
+        {"target": target, "output": output, "dtype": dtype, "key": key},
+        {"logs": logs, "dump_ir": dump_ir, "weights": weights, "rpc": rpc, "name": name},
+        {"trials": trials, "workers": workers, "resolution": resolution},
+        {"budget": budget, "until_roofline": until_roofline},
+    )
+    require_kind("validation_inputs", validation_inputs, Integral)
+    require_kind("width", width, Real, NoneType)
+    require_kind("device", device, Device, NoneType)
+    for what, listed in (("input_shapes", input_shapes), ("input_dtypes", input_dtypes)):
+        require_kind(what, listed, list, tuple)
     _require_positive(trials=trials, workers=workers)
     tune.leave_script()
     chosen = target if isinstance(target, Target) else targets.load(target)
@@ -279,6 +299,27 @@ def _shown(progress: Progress | Literal["rich"] | None, stack: ExitStack) -> Pro
     if isinstance(progress, str):
         raise UsageError(f"progress is '{progress}'; give \"rich\", an object, or nothing")
     return progress
+
+
+def _require_kinds(
+    texts: Mapping[str, object],
+    optional_texts: Mapping[str, object],
+    optional_counts: Mapping[str, object],
+    numbers: Mapping[str, object],
+) -> None:
+    """Refuse what is of another type, by the names of the arguments."""
+    paths_too: dict[str, tuple[type, ...]] = {
+        "target": (os.PathLike, Target),
+        **dict.fromkeys(("output", "logs", "dump_ir", "weights"), (os.PathLike,)),
+    }
+    for what, value in texts.items():
+        require_kind(what, value, str, *paths_too.get(what, ()))
+    for what, value in optional_texts.items():
+        require_kind(what, value, str, *paths_too.get(what, ()), NoneType)
+    for what, value in optional_counts.items():
+        require_kind(what, value, Integral, NoneType)
+    for what, value in numbers.items():
+        require_kind(what, value, Real)
 
 
 def _require_positive(**counts: int | None) -> None:

@@ -8,7 +8,11 @@ for one of these.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
+from numbers import Integral, Real
+
+NoneType = type(None)
 
 
 class Error(Exception):
@@ -91,3 +95,39 @@ def nearest(word: str, known: Iterable[str]) -> str:
     if close:
         return "; did you mean " + " or ".join(f"'{c}'" for c in close) + "?"
     return "; known: " + ", ".join(choices)
+
+
+def require_kind(what: str, value: object, *kinds: type) -> None:
+    """Refuse an argument of another type than a Python function takes.
+
+    Parameters
+    ----------
+    what
+        Names the argument.
+    value
+        It.
+    kinds
+        The types that it may have; a bool is no number.
+
+    Raises
+    ------
+    UsageError
+        It has none of them.
+    """
+    wrong_bool = isinstance(value, bool) and bool not in kinds
+    if isinstance(value, kinds) and not wrong_bool:
+        return
+    expected = " or ".join(_KINDS.get(kind, kind.__name__) for kind in kinds)
+    raise UsageError(f"{what} is a {type(value).__name__}; give {expected}")
+
+
+_KINDS: dict[type, str] = {
+    str: "a string",
+    bool: "True or False",
+    os.PathLike: "a path",
+    Integral: "a whole number",
+    Real: "a number",
+    NoneType: "None",
+    list: "a list",
+    tuple: "a tuple",
+}

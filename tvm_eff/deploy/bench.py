@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from tvm_eff.deploy.bundle import Bundle, read
 from tvm_eff.deploy.manifest import MadeFor
 from tvm_eff.deploy.validate import validate
 from tvm_eff.device import Device, Measurement, MeasureOptions, selection
-from tvm_eff.errors import BundleError, UsageError
+from tvm_eff.errors import BundleError, NoneType, UsageError, require_kind
 from tvm_eff.targets.detect import usable_cores
 
 _BUDGET_S = 60.0
@@ -152,6 +153,14 @@ def bench(options: Options) -> Report:
 
 
 def _check(options: Options) -> None:
+    require_kind("rpc", options.rpc, str, NoneType)
+    require_kind("key", options.key, str)
+    require_kind("emulated", options.emulated, bool)
+    require_kind("threads", options.threads, Integral, NoneType)
+    require_kind("repeat", options.repeat, Integral)
+    for what, count in (("threads", options.threads), ("repeat", options.repeat)):
+        if count is not None and count < 1:
+            raise UsageError(f"{what} is {count}; give at least 1")
     if options.rpc is not None and options.emulated:
         raise UsageError("--rpc and --emulated are two places; give one of them")
     if options.rpc is None and options.key:
