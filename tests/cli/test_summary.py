@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -110,12 +111,19 @@ def test_a_pipe_has_room_for_all(
 
 
 def test_what_to_do_next_is_what_was_typed(
-    bundle: Bundle, report: CompileReport, capsys: pytest.CaptureFixture[str]
+    bundle: Bundle,
+    report: CompileReport,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     text = printed(bundle, report, capsys, COMMAND)
     assert f"{COMMAND} --rpc 127.0.0.1:9090" in text
     assert "tvm-eff board-server --arch aarch64" in text
     assert f"tvm-eff bench {bundle.folder} --rpc 127.0.0.1:9090" in text
+    monkeypatch.setenv("PATH", "/usr/bin")
+    assert f"{os.path.relpath(sys.prefix)}/bin/tvm-eff board-server" in printed(
+        bundle, report, capsys, COMMAND
+    )
     assert "tvm.exec.rpc_server" not in text
     text = printed(
         bundle, report, capsys, COMMAND.replace("tvm-eff tune", "python scripts/tune.py")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
+import shutil
+import sys
 from pathlib import Path
 
 from rich.box import SIMPLE
@@ -155,4 +158,6 @@ def _verb(command: str, verb: str) -> str:
     script = Path(f"scripts/{verb}.py")
     if command.startswith("python ") and (paths.data_folder("targets").parent / script).is_file():
         return f"python {script}"
-    return f"tvm-eff {verb}"
+    # An environment that is not active has it where this Python is.
+    own = os.path.relpath(Path(sys.prefix, "bin", "tvm-eff"))
+    return f"{'tvm-eff' if shutil.which('tvm-eff') else own} {verb}"
