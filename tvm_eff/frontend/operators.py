@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from tvm import relax
+from tvm import relax, te, tirx
 
-Converter = Callable[[torch.fx.Node, Any], relax.Var]
+from tvm_eff.frontend import arithmetic
+from tvm_eff.frontend.arithmetic import Converter
 
 
 def _reduction(operator: Callable[..., relax.Expr]) -> Converter:
@@ -23,7 +24,91 @@ def _reduction(operator: Callable[..., relax.Expr]) -> Converter:
     return convert
 
 
-def _min_max(value: Callable[..., relax.Expr], index: Callable[..., relax.Expr]) -> Converter:
+def _extreme(largest: bool) -> Converter:
+    """``amax(x, dim=[], keepdim=False)``: over one dimension, several, or all by default."""
+
+    def convert(node: torch.fx.Node, importer: Any) -> relax.Var:
+        x, given, keep = _arguments(node, importer, [], False)
+        axes = [given] if isinstance(given, int) else list(given)
+        return _emit_extreme(x, axes, bool(keep), largest, importer)
+
+    return convert
+
+
+def _emit_extreme(
+    x: relax.Expr, axes: list[int], keep: bool, largest: bool, importer: Any
+) -> relax.Var:
+    """The largest or smallest value; of nothing but infinities, infinite.
+
+    TVM's reductions of floats begin with the least finite value.
+    """
+    dtype = str(x.ty.dtype)
+    builder = importer.block_builder
+    if not dtype.startswith("float"):
+        # Booleans are no numbers to TVM.
+        wide = arithmetic.cast(x, "int8", importer) if dtype == "bool" else x
+        operator = relax.op.max if largest else relax.op.min
+        return arithmetic.cast(builder.emit(operator(wide, axes or None, keep)), dtype, importer)
+
+    def reduce(source: te.Tensor) -> te.Tensor:
+        return _reduce_from_infinity(source, axes, keep, largest)
+
+    return builder.emit_te(reduce, x, primfunc_name_hint="amax" if largest else "amin")
+
+
+def _reduce_from_infinity(
+    source: te.Tensor, axes: list[int], keep: bool, largest: bool
+) -> te.Tensor:
+    rank = len(source.shape)
+    reduced = {axis % rank for axis in axes} or set(range(rank))
+    steps = {d: te.reduce_axis((0, source.shape[d]), name=f"k{d}") for d in sorted(reduced)}
+    kept = [d for d in range(rank) if d not in reduced]
+    shape = [1 if d in reduced else source.shape[d] for d in range(rank)]
+    infinity = float("-inf") if largest else float("inf")
+    reducer = te.comm_reducer(
+        lambda a, b: tirx.max(a, b) if largest else tirx.min(a, b),
+        lambda dtype: tirx.const(infinity, dtype),
+        name="extreme",
+    )
+
+    def element(*indices: Any) -> Any:
+        given = dict(zip(range(rank) if keep else kept, indices, strict=True))
+        return reducer(
+            source(*(steps[d] if d in steps else given[d] for d in range(rank))),
+            axis=list(steps.values()),
+        )
+
+    return te.compute(shape if keep else [source.shape[d] for d in kept], element, name="extreme")
+
+
+def _place_of_extreme(largest: bool) -> Converter:
+    """``argmax(x, dim=None, keepdim=False)``."""
+
+    def convert(node: torch.fx.Node, importer: Any) -> relax.Var:
+        x, axis, keep = _arguments(node, importer, None, False)
+        axis = node.kwargs.get("dim", axis)
+        return _emit_place(x, axis, bool(node.kwargs.get("keepdim", keep)), largest, importer)
+
+    return convert
+
+
+def _emit_place(
+    x: relax.Expr, axis: int | None, keep: bool, largest: bool, importer: Any
+) -> relax.Var:
+    """The first place of the largest or smallest value.
+
+    TVM's begins with the place -1 and the least value of the dtype: where nothing is more, as of
+    zeros in unsigned integers, it stays there. The first place is right then.
+    """
+    operator = relax.op.argmax if largest else relax.op.argmin
+    dtype = str(x.ty.dtype)
+    wide = arithmetic.cast(x, "int8", importer) if dtype == "bool" else x
+    place = importer.block_builder.emit(operator(wide, axis, keep))
+    zero = relax.const(0, str(place.ty.dtype))
+    return importer.block_builder.emit(relax.op.maximum(place, zero))
+
+
+def _min_max(largest: bool) -> Converter:
     """``max(x, dim, keepdim=False)``: the values and their indices.
 
     TVM's converter emits ``topk``, which the minimal runtime of boards lacks.
@@ -31,10 +116,46 @@ def _min_max(value: Callable[..., relax.Expr], index: Callable[..., relax.Expr])
 
     def convert(node: torch.fx.Node, importer: Any) -> relax.Var:
         x, axis, keep = _arguments(node, importer, None, False)
-        both = relax.Tuple([value(x, axis, bool(keep)), index(x, axis, bool(keep))])
-        return importer.block_builder.emit(both)
+        both = [
+            _emit_extreme(x, [axis], bool(keep), largest, importer),
+            _emit_place(x, axis, bool(keep), largest, importer),
+        ]
+        return importer.block_builder.emit(relax.Tuple(both))
 
     return convert
+
+
+def _avg_pool(node: torch.fx.Node, importer: Any) -> relax.Var:
+    """``avg_pool2d`` with ``divisor_override``: sums of windows, divided by a number."""
+    given = list(node.args[1:])
+    defaults = [None, [], 0, False, True, None]
+    kernel, stride, padding, _, _, divisor = [*given, *defaults[len(given) :]]
+    if divisor is None:
+        return importer._avg_pool2d(node)
+    x = importer.env[node.args[0]]
+    (kh, kw), (top, left) = _pair(kernel), _pair(padding)
+    sh, sw = _pair(stride or kernel)
+    height, width = (int(extent) for extent in list(x.ty.shape)[-2:])
+    rows, columns = node.meta["val"].shape[-2:]
+    # All that the last windows see, as far as that lies beyond the padding.
+    bottom = max(0, (rows - 1) * sh + kh - height - top)
+    right = max(0, (columns - 1) * sw + kw - width - left)
+    rank = int(x.ty.ndim)
+    widths = [0] * (2 * rank - 4) + [top, bottom, left, right]
+    padded = importer.block_builder.emit(relax.op.nn.pad(x, widths))
+    if rank == 3:
+        padded = importer.block_builder.emit(relax.op.expand_dims(padded, 0))
+    mean = relax.op.nn.avg_pool2d(padded, (kh, kw), (sh, sw), count_include_pad=True)
+    mean = importer.block_builder.emit(mean)
+    if rank == 3:
+        mean = importer.block_builder.emit(relax.op.squeeze(mean, [0]))
+    factor = relax.const(kh * kw / divisor, str(x.ty.dtype))
+    return importer.block_builder.emit(relax.op.multiply(mean, factor))
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    numbers = [value] if isinstance(value, int) else list(value)
+    return int(numbers[0]), int(numbers[-1])
 
 
 def _padding(mode: str) -> Converter:
@@ -88,10 +209,14 @@ def _arguments(node: torch.fx.Node, importer: Any, *defaults: Any) -> list[Any]:
 
 
 CONVERTERS: dict[str, Converter] = {
-    "amax.default": _reduction(relax.op.max),
-    "amin.default": _reduction(relax.op.min),
-    "max.dim": _min_max(relax.op.max, relax.op.argmax),
-    "min.dim": _min_max(relax.op.min, relax.op.argmin),
+    **arithmetic.CONVERTERS,
+    "amax.default": _extreme(largest=True),
+    "amin.default": _extreme(largest=False),
+    "argmax.default": _place_of_extreme(largest=True),
+    "argmin.default": _place_of_extreme(largest=False),
+    "avg_pool2d.default": _avg_pool,
+    "max.dim": _min_max(largest=True),
+    "min.dim": _min_max(largest=False),
     "native_group_norm.default": _group_norm,
     "prod.dim_int": _reduction(relax.op.prod),
     "reflection_pad1d.default": _padding("reflect"),

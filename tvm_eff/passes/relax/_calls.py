@@ -32,7 +32,7 @@ def rebuild_call(call: relax.Call, args: Sequence[relax.Expr], **changed: Any) -
         info = type(attrs).__tvm_ffi_type_info__
         values = {field.name: getattr(attrs, field.name) for field in info.fields}
         attrs = tvm.ir.make_node(info.type_key, **{**values, **changed})
-    return relax.Call(call.op, list(args), attrs)
+    return relax.Call(call.op, list(args), attrs, call.ty_args)
 
 
 def integers(expr: relax.Expr) -> list[int]:

@@ -1,0 +1,113 @@
+"""Operators with all of their arguments and dtypes, on inputs that noise does not resemble."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from test_operators import Applied
+
+from tvm_eff import frontend, passes, targets
+from tvm_eff.deploy.library import build_library
+from tvm_eff.device import LocalDevice
+from tvm_eff.models import Network, trace
+from tvm_eff.tensors import TOLERANCE, TensorSpec, random_inputs, relative_error
+
+INF = float("inf")
+LEAST = float(np.finfo("float32").min)
+IMAGE = TensorSpec((2, 4, 5, 7), "float32")
+BYTES = TensorSpec((2, 3, 4), "uint8")
+WORDS = TensorSpec((3, 5), "int64")
+SHORTS = TensorSpec((3, 5), "int16")
+FLAGS = TensorSpec((3, 5), "bool")
+
+Function = Callable[[torch.Tensor], Any]
+
+CASES: dict[str, tuple[Function, TensorSpec]] = {
+    "alpha": (lambda x: torch.add(x, x.relu(), alpha=0.2), IMAGE),
+    "alpha_of_a_difference": (lambda x: torch.sub(x, x.relu(), alpha=2), IMAGE),
+    "alpha_of_integers": (lambda x: torch.add(x, x, alpha=3), WORDS),
+    "alpha_of_a_number": (lambda x: torch.add(x, 2, alpha=3), IMAGE),
+    "reversed": (lambda x: (1.5 - x, 2 / (x.abs() + 1)), IMAGE),
+    "divisor": (lambda x: F.avg_pool2d(x, 3, 1, 1, divisor_override=1), IMAGE),
+    "divisor_ceil": (
+        lambda x: F.avg_pool2d(x, (3, 2), 2, 1, True, False, divisor_override=8),
+        IMAGE,
+    ),
+    "divisor_of_three_dimensions": (
+        lambda x: F.avg_pool2d(x, 2, divisor_override=3),
+        TensorSpec((4, 6, 8), "float32"),
+    ),
+    "selu": (F.selu, IMAGE),
+    "celu": (lambda x: F.celu(x, 0.7), IMAGE),
+    "elu": (lambda x: F.elu(x, 0.3), IMAGE),
+    "bytes_and_a_half": (lambda x: (x >= 127.5, x < 0.5, x == 3.0), BYTES),
+    "half_of_integers": (lambda x: (x / 2, x * 0.5, x + 0.5, x - 1.5), WORDS),
+    "bytes_as_fractions": (lambda x: x / 255, BYTES),
+    "bytes_wrap": (lambda x: (x + 200, x * 3, 255 - x), BYTES),
+    "bytes_and_words": (lambda x: x + x.long() * 1000, BYTES),
+    "places": (lambda x: torch.arange(5) * 0.5 + x, WORDS),
+    "argmax_of_bytes": (lambda x: (x.argmax(1), (255 - x).argmin(1)), BYTES),
+    "argmax_of_words": (lambda x: (x.argmax(1), x.argmin(0, keepdim=True), x.argmax()), WORDS),
+    "extremes_of_shorts": (lambda x: (x.max(1), x.min(0), x.amax(), x.amin(1)), SHORTS),
+    "clamp_of_integers": (lambda x: (x.clamp(1), x.clamp(max=2), x.clamp(-1, 1)), WORDS),
+    "clamp_of_integers_to_halves": (lambda x: x.clamp(0.5, 1.5), WORDS),
+    "clamp": (lambda x: (x.clamp(-0.5, 0.25), x.clamp(min=0.1), x.clamp(max=0.1)), IMAGE),
+    "clamp_to_tensors": (lambda x: x.clamp(-x.abs() / 2, x.abs() / 4), IMAGE),
+    "booleans": (lambda x: (x & ~x, x | x, x ^ True, x * x, x + x), FLAGS),
+    "booleans_as_numbers": (lambda x: (x * 3, x + 1, x * 0.5, x.float() - 1), FLAGS),
+    "comparison_of_booleans": (lambda x: (x == x.flip(0), x > x.flip(0)), FLAGS),
+    "product_of_comparisons": (lambda x: x * ((x > 0) * (x < 1)), IMAGE),
+    "largest_of_two": (lambda x: (torch.maximum(x, -x), torch.minimum(x, x * x)), IMAGE),
+    "largest_of_booleans": (lambda x: torch.maximum(x, x.flip(0)), FLAGS),
+    "masked_maximum": (
+        lambda x: (
+            x.masked_fill(x < 0, -INF).amax(1),
+            x.masked_fill(x < 0, -INF).max(1),
+            x.masked_fill(x < 0, INF).amin((0, 2), keepdim=True),
+            x.masked_fill(x < 0, LEAST).amax(1),
+        ),
+        TensorSpec((2, 3, 4), "float32"),
+    ),
+    "maximum_of_all": (lambda x: (x.amax(), x.amin(), x.max(), x.min()), IMAGE),
+}
+
+
+def inputs_like(spec: TensorSpec) -> list[np.ndarray]:
+    """Return noise, and what cameras, masks and padding give."""
+    found = [random_inputs([spec])[0]]
+    dtype = np.dtype(spec.dtype)
+    constants: tuple[Any, ...] = (0, 1)
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        constants = (0, 1, limits.max, limits.min)
+        rng = np.random.default_rng(1)
+        found.append(rng.integers(limits.min, limits.max, spec.shape, dtype, endpoint=True))
+    elif dtype.kind == "f":
+        constants = (0, 1, -1, 255, LEAST)
+        found.append(np.random.default_rng(1).uniform(0, 255, spec.shape).astype(dtype))
+    return [*found, *(np.full(spec.shape, each, dtype) for each in constants)]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_right(name: str, tmp_path: Path) -> None:
+    function, spec = CASES[name]
+    target = targets.load("host")
+    program = trace(Network(name, Applied(function).eval(), (spec,)))
+    lowered = passes.lower(frontend.import_program(program), target)
+    path = tmp_path / "model.so"
+    build_library(lowered, None, target, path)
+    with LocalDevice(threads=1) as device:
+        for x in inputs_like(spec):
+            with np.errstate(all="ignore"):
+                expected = program.run([x])
+            actual, _ = device.run(path, [x], keep=True)
+            for number, (found, wanted) in enumerate(zip(actual, expected, strict=True)):
+                assert found.dtype == wanted.dtype, number
+                error = relative_error(found, wanted)
+                assert error <= TOLERANCE, (number, x.ravel()[:4], found, wanted)

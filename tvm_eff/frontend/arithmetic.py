@@ -1,0 +1,159 @@
+"""Operators on two operands, and limits, with PyTorch's dtypes and all of their arguments.
+
+TVM's importer gives a number the dtype of the tensor beside it, so that ``bytes >= 127.5`` becomes
+``bytes >= 127`` and half of an integer an integer; and it does not look at ``alpha``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from tvm import relax
+
+Converter = Callable[[torch.fx.Node, Any], relax.Var]
+Operator = Callable[..., relax.Expr]
+
+
+def dtype_of(value: torch.dtype) -> str:
+    """Return PyTorch's dtype by the name that Relax has for it."""
+    return str(value).removeprefix("torch.")
+
+
+def cast(expression: relax.Expr, dtype: str, importer: Any) -> relax.Expr:
+    """Return an expression as another dtype, if it is not of it."""
+    if str(expression.ty.dtype) == dtype:
+        return expression
+    return importer.block_builder.emit(relax.op.astype(expression, dtype))
+
+
+def _operand(argument: Any, dtype: str, importer: Any) -> relax.Expr:
+    if isinstance(argument, torch.fx.Node):
+        return cast(importer.env[argument], dtype, importer)
+    return relax.const(_number(argument, dtype), dtype)
+
+
+def _number(value: Any, dtype: str) -> Any:
+    if dtype == "bool":
+        return bool(value)
+    return int(value) if dtype.startswith(("int", "uint")) else float(value)
+
+
+def _value(argument: Any) -> Any:
+    """What PyTorch knows of an argument: a tensor without data, or a number."""
+    return argument.meta["val"] if isinstance(argument, torch.fx.Node) else argument
+
+
+def _arithmetic(operator: Operator, of_booleans: Operator | None = None) -> Converter:
+    """``add(x, y, alpha=1)`` and its like: in the dtype of the result."""
+
+    def convert(node: torch.fx.Node, importer: Any) -> relax.Var:
+        x, y = node.args[:2]
+        alpha = node.kwargs.get("alpha", node.args[2] if len(node.args) > 2 else 1)
+        dtype = dtype_of(node.meta["val"].dtype)
+        left, right = _operand(x, dtype, importer), _operand(y, dtype, importer)
+        if alpha != 1:
+            factor = relax.const(_number(alpha, dtype), dtype)
+            right = importer.block_builder.emit(relax.op.multiply(right, factor))
+        chosen = of_booleans if dtype == "bool" and of_booleans is not None else operator
+        return importer.block_builder.emit(chosen(left, right))
+
+    return convert
+
+
+def _comparison(operator: Operator) -> Converter:
+    """``ge(x, y)`` and its like: in the dtype that PyTorch promotes both operands to."""
+
+    def convert(node: torch.fx.Node, importer: Any) -> relax.Var:
+        x, y = node.args[:2]
+        dtype = dtype_of(torch.result_type(_value(x), _value(y)))
+        if dtype == "bool":  # False is less than True
+            dtype = "int8"
+        left, right = _operand(x, dtype, importer), _operand(y, dtype, importer)
+        return importer.block_builder.emit(operator(left, right))
+
+    return convert
+
+
+def _limits(least: int | None, most: int | None) -> Converter:
+    """``clamp(x, min, max)``, ``clamp_min(x, min)`` and ``clamp_max(x, max)``.
+
+    Parameters
+    ----------
+    least, most
+        At which place the limits stand; None where there is none.
+    """
+
+    def convert(node: torch.fx.Node, importer: Any) -> relax.Var:
+        def limit(place: int | None, name: str) -> Any:
+            if place is None:
+                return None
+            return node.args[place] if len(node.args) > place else node.kwargs.get(name)
+
+        low, high = limit(least, "min"), limit(most, "max")
+        dtype = dtype_of(node.meta["val"].dtype)
+        x = cast(importer.env[node.args[0]], dtype, importer)
+        numbers = not any(isinstance(each, torch.fx.Node) for each in (low, high))
+        if numbers and dtype.startswith("float"):
+            ends = (-math.inf if low is None else low, math.inf if high is None else high)
+            return importer.block_builder.emit(relax.op.clip(x, *map(float, ends)))
+        for bound, operator in ((low, relax.op.maximum), (high, relax.op.minimum)):
+            if bound is not None:
+                x = importer.block_builder.emit(operator(x, _operand(bound, dtype, importer)))
+        return x
+
+    return convert
+
+
+def _elu(node: torch.fx.Node, importer: Any) -> relax.Var:
+    """``elu(x, alpha=1, scale=1, input_scale=1)``: SELU has a scale, CELU an input scale."""
+    given = list(node.args[1:])
+    alpha, scale, input_scale = [*given, *(1.0, 1.0, 1.0)[len(given) :]]
+    x = importer.env[node.args[0]]
+    dtype = str(x.ty.dtype)
+
+    def number(value: float) -> relax.Expr:
+        return relax.const(value, dtype)
+
+    scaled = x if input_scale == 1 else relax.op.multiply(x, number(input_scale))
+    below = relax.op.subtract(relax.op.exp(scaled), number(1.0))
+    result = relax.op.where(
+        relax.op.greater(x, number(0.0)),
+        x if scale == 1 else relax.op.multiply(x, number(scale)),
+        relax.op.multiply(below, number(alpha * scale)),
+    )
+    return importer.block_builder.emit(result)
+
+
+_ARITHMETIC: dict[str, Converter] = {
+    "add": _arithmetic(relax.op.add, relax.op.logical_or),
+    "sub": _arithmetic(relax.op.subtract),
+    "mul": _arithmetic(relax.op.multiply, relax.op.logical_and),
+    "div": _arithmetic(relax.op.divide),
+    "eq": _comparison(relax.op.equal),
+    "ne": _comparison(relax.op.not_equal),
+    "lt": _comparison(relax.op.less),
+    "le": _comparison(relax.op.less_equal),
+    "gt": _comparison(relax.op.greater),
+    "ge": _comparison(relax.op.greater_equal),
+}
+
+CONVERTERS: dict[str, Converter] = {
+    **{
+        f"{name}.{overload}": converter
+        for name, converter in _ARITHMETIC.items()
+        for overload in ("Tensor", "Scalar")
+    },
+    "clamp.default": _limits(1, 2),
+    "clamp.Tensor": _limits(1, 2),
+    "clamp_max.default": _limits(None, 1),
+    "clamp_max.Tensor": _limits(None, 1),
+    "clamp_min.default": _limits(1, None),
+    "clamp_min.Tensor": _limits(1, None),
+    "elu.default": _elu,
+    "maximum.default": _arithmetic(relax.op.maximum, relax.op.logical_or),
+    "minimum.default": _arithmetic(relax.op.minimum, relax.op.logical_and),
+}
+"""By ATen name."""
