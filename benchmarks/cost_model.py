@@ -80,7 +80,9 @@ def _session(
         )
         while (batch := scheduler.next_batch()) is not None:
             for candidate in batch.candidates:
-                records.add(known.find(batch.task.workload, candidate))
+                record = known.find(batch.task.workload, candidate)
+                assert record is not None, "the plan holds what is known alone"
+                records.add(record)
         return records
 
 

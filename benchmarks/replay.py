@@ -34,6 +34,7 @@ from tvm_eff.api import default_logs
 from tvm_eff.cli.run import run
 from tvm_eff.codegen.compile import compile_kernel
 from tvm_eff.codegen.opencl_source import source_of
+from tvm_eff.device import Unit
 from tvm_eff.models.registry import names
 from tvm_eff.passes import RelaxNetwork
 from tvm_eff.schedules import Candidate
@@ -110,7 +111,7 @@ def _replay_target(
 
 
 def _records(target: Target, empty: Path) -> RecordStore:
-    unit = "instructions" if target.emulator is not None and target.gpu is None else "seconds"
+    unit: Unit = "instructions" if target.emulator is not None and target.gpu is None else "seconds"
     logs = default_logs(target)
     shipped = (logs / target.log_name / unit).is_dir()
     return RecordStore(logs if shipped else empty, target, unit)

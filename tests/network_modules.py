@@ -86,6 +86,9 @@ class SharedOutput(nn.Module):
 class NormalizedInput(nn.Module):
     """Subtracts the mean image and divides by the deviation before the first layer."""
 
+    mean: torch.Tensor
+    deviation: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1))

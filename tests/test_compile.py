@@ -121,6 +121,13 @@ def compile_again(folder: Path, model: Any, *inputs: Any, **options: Any) -> tvm
     return tvm_eff.compile(model, *inputs, logs=folder / "logs", **options)
 
 
+def run(made: tvm_eff.Bundle, x: torch.Tensor) -> np.ndarray:
+    """Return the one output of a bundle."""
+    output = made.run(x.numpy())
+    assert isinstance(output, np.ndarray)
+    return output
+
+
 def pytorchs(model: nn.Module, x: torch.Tensor) -> np.ndarray:
     with torch.no_grad():
         return model(x).numpy()
@@ -131,7 +138,7 @@ def test_bundle_computes_what_pytorch_does(
 ) -> None:
     assert compiled.folder == folder / "dist" / "Net-host"
     for x in (image, torch.randn(1, 3, 8, 8)):
-        assert relative_error(compiled.run(x.numpy()), pytorchs(net, x)) <= TOLERANCE
+        assert relative_error(run(compiled, x), pytorchs(net, x)) <= TOLERANCE
     assert compiled.check() <= TOLERANCE
     # The example is what the bundle checks itself with, before any random input.
     (example,) = compiled.golden().inputs.values()
@@ -166,6 +173,7 @@ def test_what_progress_is_told(compiled: tvm_eff.Bundle, recorder: Recorder) -> 
         f"validating on {compiled.manifest.validation.where}",
     ]
     assert compiled.report is not None
+    assert recorder.to_measure is not None
     assert compiled.report.measured == recorder.candidates == recorder.to_measure > 0
 
 
@@ -230,14 +238,14 @@ def test_exported_program(
     made = compile_again(folder, program, name="exported net")
     assert made.folder.name == "exported_net-host"
     x = torch.randn(1, 3, 8, 8)
-    assert relative_error(made.run(x.numpy()), pytorchs(net, x)) <= TOLERANCE
+    assert relative_error(run(made, x), pytorchs(net, x)) <= TOLERANCE
 
 
 def test_nothing_is_measured_on_request(
     net: nn.Module, image: torch.Tensor, tmp_path: Path
 ) -> None:
     made = compile_again(tmp_path, net, image)
-    assert relative_error(made.run(image.numpy()), pytorchs(net, image)) <= TOLERANCE
+    assert relative_error(run(made, image), pytorchs(net, image)) <= TOLERANCE
     assert made.report is not None
     assert made.report.measured == 0
     assert {each.best for each in made.report.tasks} == {None}
@@ -252,7 +260,7 @@ def test_model_of_the_zoo(tmp_path: Path) -> None:
     assert made.manifest.model == network.name
     x = torch.randn(1, 3, 128, 128)
     assert isinstance(network.module, nn.Module)
-    assert relative_error(made.run(x.numpy()), pytorchs(network.module, x)) <= TOLERANCE
+    assert relative_error(run(made, x), pytorchs(network.module, x)) <= TOLERANCE
 
 
 @pytest.fixture
@@ -275,7 +283,7 @@ def test_module_in_training_mode(
         made = compile_again(folder, partly_training, image, output=folder / "training")
     assert "Net is in training mode: it is compiled as in inference mode" in caplog.text
     assert {name: each.training for name, each in partly_training.named_modules()} == before
-    assert relative_error(made.run(image.numpy()), compiled.run(image.numpy())) <= TOLERANCE
+    assert relative_error(run(made, image), run(compiled, image)) <= TOLERANCE
 
 
 def test_device_of_ones_own(

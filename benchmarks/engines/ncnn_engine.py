@@ -73,7 +73,9 @@ def _trace(program: Path, path: Path, shape: tuple[int, ...]) -> None:
     import torch
 
     with torch.inference_mode():
-        torch.jit.trace(torch.export.load(program).module(), torch.zeros(shape)).save(str(path))
+        module = torch.export.load(program).module()
+        traced = torch.jit.trace(module, torch.zeros(shape))  # type: ignore[no-untyped-call]
+        traced.save(str(path))
 
 
 def _graph(job: Job) -> Path:

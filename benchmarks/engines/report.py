@@ -53,6 +53,7 @@ def plot(result: Result, path: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.patches import Rectangle
 
     rows: list[Row] = result.data["rows"]
     settings, names = _settings(rows), _names(rows)
@@ -74,7 +75,7 @@ def plot(result: Result, path: Path) -> None:
         axis.set_ylim(0, 3)
         axis.set_ylabel("latency / best peer's")
         axis.set_title(_setting(batch, threads))
-    handles = [pyplot.Rectangle((0, 0), 1, 1, color=f"C{place}") for place in range(len(names))]
+    handles = [Rectangle((0, 0), 1, 1, color=f"C{place}") for place in range(len(names))]
     figure.legend(handles, names, ncols=4, loc="outside lower center")
     figure.suptitle(f"{result.words}, float32, {result.date} (bars above 3 are cut)")
     figure.savefig(path, dpi=120)

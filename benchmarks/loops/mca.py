@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tvm_eff.device import emulator_image
 from tvm_eff.errors import BuildError
@@ -101,7 +102,7 @@ def analyze(body: Sequence[str], triple: str, cpu: str) -> Cycles:
     return _cycles(answer["CodeRegions"][0], answer["TargetInfo"]["Resources"])
 
 
-def _cycles(region: dict, resources: Sequence[str]) -> Cycles:
+def _cycles(region: dict[str, Any], resources: Sequence[str]) -> Cycles:
     summary = region["SummaryView"]
     iteration = summary["TotalCycles"] / summary["Iterations"]
     dispatch = summary["TotaluOps"] / summary["Iterations"] / summary["DispatchWidth"]

@@ -89,7 +89,7 @@ def _stock(tasks: Sequence[Task], target: Target, logs: Path, batch: int, say: S
     from tvm.s_tir import meta_schedule as ms
 
     @derived_object
-    class Listener(ms.measure_callback.PyMeasureCallback):  # type: ignore[misc]
+    class Listener(ms.measure_callback.PyMeasureCallback):
         def apply(
             self, scheduler: Any, task_id: int, candidates: Any, builds: Any, runs: Any
         ) -> None:

@@ -110,7 +110,7 @@ def test_the_board_says_what_it_is_and_sees_none_of_our_variables(
         "import json, os, platform; "
         "print(json.dumps([platform.machine(), open('/proc/cpuinfo').read(), sorted(os.environ)]))"
     )
-    command = [python_board.python(tmp_path, None), "-c", program]
+    command: list[str | Path] = [python_board.python(tmp_path, None), "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     machine, processor, variables = json.loads(done.stdout)
     assert machine == "aarch64"

@@ -52,7 +52,7 @@ def test_a_compilation_s_error_comes_back_from_its_process(tmp_path: Path) -> No
 
 def test_a_compilation_that_dies_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "small.py").write_text(DIES)
-    options = {"input_shapes": [(1, 3, 8, 8)], "output": tmp_path}
+    options: dict[str, Any] = {"input_shapes": [(1, 3, 8, 8)], "output": tmp_path}
     with pytest.raises(BuildError, match=r"compiled .*net died"):
         compile_apart(f"{tmp_path / 'small.py'}:net", **options)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,9 @@ def test_a_model_without_records_is_told_how_to_get_them(
     assert f"tune.py --target {target} --model flattened_cifar" in capsys.readouterr().err
 
 
-def row(alone_ms: float, there_ms: float, mmac: float = 0, mb: float = 0, **more: object) -> dict:
+def row(
+    alone_ms: float, there_ms: float, mmac: float = 0, mb: float = 0, **more: object
+) -> dict[str, Any]:
     return {
         "kernel": "conv",
         "calls": 1,
@@ -76,7 +79,7 @@ def row(alone_ms: float, there_ms: float, mmac: float = 0, mb: float = 0, **more
         ({"kernel": "vm.builtin.alloc", "calls": 1, "in_network_s": 1e-5}, bounds.RUNTIME),
     ],
 )
-def test_a_kernel_is_held_by_the_bound_it_is_near(kernel: dict, bound: str) -> None:
+def test_a_kernel_is_held_by_the_bound_it_is_near(kernel: dict[str, Any], bound: str) -> None:
     assert bound_of(kernel, LIMITS) == bound
 
 

@@ -18,11 +18,12 @@ import pytest
 from result_files import result_of
 
 import peers  # isort: skip
+import results_file  # isort: skip
 from engines import quiet, report, workload
 from engines.base import Engine, Job
 from engines.process import EngineProcess
 from engines.quiet import Limits, Quietness
-from engines.results import row_of
+from engines.results import Row, row_of
 from engines.turns import Comparison, Options, Outcome, compare
 
 X = np.linspace(-1, 1, 12, dtype="float32").reshape(1, 3, 2, 2)
@@ -141,7 +142,7 @@ def outcome(*milliseconds: float) -> Outcome:
     return Outcome(error=1e-7, rounds=tuple((each / 1e3,) * 3 for each in milliseconds))
 
 
-def row(*disturbances: str, **outcomes: Outcome) -> dict:
+def row(*disturbances: str, **outcomes: Outcome) -> Row:
     quietness = Quietness(load_average=1.5, before=0.01, during=0.2, spread=0.03)
     comparison = Comparison(outcomes, quietness, disturbances, attempts=3)
     return row_of(
@@ -306,7 +307,7 @@ def test_a_run_replaces_the_rows_of_the_one_before(
     monkeypatch.setattr(peers, "_run", lambda *_: comparison_of(a=outcome(2)))
     arguments = ["--models", "flattened_cifar", "--batch", "1", "--threads", "1", "--rounds", "3"]
     assert peers.main([*arguments, "--engines", "torch eager", "--output", str(tmp_path)]) == 0
-    written = peers.results_file.read(tmp_path / "peers.json")
+    written = results_file.read(tmp_path / "peers.json")
     assert [each["model"] for each in written.data["rows"]] == ["flattened_cifar"]
     assert written.data["rounds"] == 3
     assert str(written.command).startswith("python benchmarks/peers.py --models flattened_cifar")

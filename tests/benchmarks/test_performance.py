@@ -11,6 +11,7 @@ from result_files import ROOT, result_of
 
 import performance  # isort: skip
 import results_file  # isort: skip
+from engines.results import Row
 
 SHIPPED = ["peers", "arm-rasp4", "tuning", "opencl-rk3399-mali"]
 MAX_LINES = 200
@@ -41,18 +42,18 @@ def test_a_file_without_its_commit_is_refused_and_the_page_stays(
     assert output.read_text() == "as it was"
 
 
-def peers_row(model: str, ours: dict, **others: dict) -> dict:
+def peers_row(model: str, ours: Row, **others: Row) -> Row:
     best = min((n for n in others if "p50_ms" in others[n]), default=None)
     engines = {"tvm_eff": ours, **others}
     return {"model": model, "batch": 1, "threads": 2, "best_peer": best, "engines": engines}
 
 
-def timed(ms: float, ratio: float) -> dict:
+def timed(ms: float, ratio: float) -> Row:
     spread = {"p10_ms": ms, "p50_ms": ms, "p90_ms": ms}
     return {**spread, "ratio_to_best_peer": ratio, "fraction_of_peak": 0.5}
 
 
-def write_peers(folder: Path, rows: list[dict], **envelope: Any) -> None:
+def write_peers(folder: Path, rows: list[Row], **envelope: Any) -> None:
     result_of({"rounds": 3, "rows": rows}, **envelope).write(folder / "peers.json")
 
 

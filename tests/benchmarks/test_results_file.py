@@ -14,6 +14,7 @@ from result_files import COMMIT, ROOT, result_of
 
 import results_file  # isort: skip
 
+import tvm_eff
 from tvm_eff.device.identity import local_identity
 from tvm_eff.errors import UsageError
 
@@ -106,7 +107,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     package = tmp_path / "tvm_eff" / "__init__.py"
     monkeypatch.setattr(results_file, "ROOT", tmp_path)
     monkeypatch.setattr(results_file, "RESULTS", results)
-    monkeypatch.setattr(results_file.tvm_eff, "__file__", str(package))
+    monkeypatch.setattr(tvm_eff, "__file__", str(package))
     return tmp_path
 
 
@@ -121,6 +122,7 @@ def test_changes_of_code_are_told_and_those_of_results_are_none(checkout: Path) 
     (checkout / "untracked").write_text("")
     clean = results_file.begin(str(script), [])
     assert (clean.commit, clean.dirty) == (git(checkout, "rev-parse", "HEAD"), False)
+    assert clean.commit is not None
     script.write_text("pass  # changed")
     changed = results_file.begin(str(script), [])
     assert changed.dirty
@@ -130,7 +132,7 @@ def test_changes_of_code_are_told_and_those_of_results_are_none(checkout: Path) 
 def test_a_package_from_another_place_than_the_script_is_refused(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(results_file.tvm_eff, "__file__", "/elsewhere/tvm_eff/__init__.py")
+    monkeypatch.setattr(tvm_eff, "__file__", "/elsewhere/tvm_eff/__init__.py")
     with pytest.raises(UsageError, match=r"imported from /elsewhere.*PYTHONPATH="):
         results_file.begin(str(checkout / "benchmarks" / "peers.py"), [])
 

@@ -130,8 +130,12 @@ def test_earlier_format(
 
 
 def test_a_damaged_manifest_of_an_earlier_format(maker: Maker, tmp_path: Path) -> None:
+    def damage(data: dict[str, Any]) -> None:
+        as_format_1(data)
+        data.update(validation=3)
+
     maker.write(tmp_path / "b")
-    edit_manifest(tmp_path / "b", lambda data: (as_format_1(data), data.update(validation=3)))
+    edit_manifest(tmp_path / "b", damage)
     with pytest.raises(BundleError, match="'validation' is 3; expected an object"):
         bundle.read(tmp_path / "b")
 

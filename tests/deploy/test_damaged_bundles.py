@@ -10,6 +10,7 @@ import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,9 +103,9 @@ def test_a_manifest_nested_too_deeply(folder: Path) -> None:
     assert "nested too deeply" in refusal(folder)
 
 
-def _stored(name: str, content: bytes, **options: int) -> bytes:
+def _stored(name: str, content: bytes) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", **options) as archive:  # type: ignore[arg-type]
+    with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr(name, content)
     return buffer.getvalue()
 
@@ -154,9 +155,9 @@ def test_damaged_golden_outputs(kind: str, folder: Path) -> None:
 def test_compressed_golden_outputs_are_read(folder: Path) -> None:
     golden = bundle.read(folder).golden()
     buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
+    arrays: dict[str, Any] = {
         **{f"input_{i}": each for i, each in enumerate(golden.inputs.values())},
         **{f"output_{i}": each for i, each in enumerate(golden.outputs.values())},
-    )
+    }
+    np.savez_compressed(buffer, **arrays)
     assert tvm_eff.load(with_golden(folder, buffer.getvalue())).check() < 1e-5

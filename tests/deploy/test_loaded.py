@@ -202,7 +202,7 @@ def test_threads_share_a_bundle(maker: Maker, tmp_path: Path) -> None:
 
     def call(number: int) -> bool:
         x = inputs[number % len(inputs)]
-        return bool((model(x) == wanted[number % len(inputs)]).all())
+        return np.array_equal(model(x), wanted[number % len(inputs)])
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(call, range(2000)))

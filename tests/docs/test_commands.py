@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,8 +89,8 @@ def stopping(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stop whatever parses its arguments once it has."""
     parse = argparse.ArgumentParser.parse_args
 
-    def stop(self: argparse.ArgumentParser, *args: object, **options: object) -> None:
-        raise Parsed(parse(self, *args, **options))  # type: ignore[call-overload]
+    def stop(self: argparse.ArgumentParser, *args: Any, **options: Any) -> None:
+        raise Parsed(parse(self, *args, **options))
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 import torch
 import tvm
-from examples import EXAMPLES, example
+from example_runs import EXAMPLES, example
 from kernels import HOST, small_convolution, tasks_of
 from torch import nn
 

@@ -129,8 +129,14 @@ def test_the_cifar_layers_need_8_to_10_times_fewer_parameters_as_the_paper_says(
 
 
 def test_counts_of_the_large_network() -> None:
-    layers = ((112, 32, 64), (56, 64, 128), (28, 128, 256), (28, 256, 256), (14, 256, 512))
-    layers = (*layers, (7, 512, 512))
+    layers = (
+        (112, 32, 64),
+        (56, 64, 128),
+        (28, 128, 256),
+        (28, 256, 256),
+        (14, 256, 512),
+        (7, 512, 512),
+    )
     weights = 75 * 32 + sum(stages(m, n) for _, m, n in layers) + 512 * 1000
     biases = 32 + sum(6 * n for *_, n in layers) + 1000
     assert parameters(flattened()) == weights + biases == 1_737_960

@@ -243,6 +243,7 @@ def test_nothing_in_a_file_runs(
     else:
         # What was wrong was left out, and the program is as it was.
         assert name in ("sample_inputs", "guard")
+        assert isinstance(network.module, torch.export.ExportedProgram)
         network.module.module()(torch.zeros(1, 3, 8, 8), torch.zeros(1, 4))
     assert not mark.exists()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -122,7 +123,7 @@ def batch_norm(groups: int = 1) -> nn.Module:
     )
 
 
-NETWORKS = {
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[tuple[int, ...]]]] = {
     "batch_norm": (batch_norm, [(1, 8, 9, 9)]),
     "batch_norm_groups": (lambda: batch_norm(groups=8), [(1, 8, 9, 9)]),
     "batch_norm_first": (

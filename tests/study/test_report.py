@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import matplotlib.image
+import numpy as np
 import pytest
 from made_up import FULL, HALF, SLOWER, comparison, instructions, study
 from matplotlib.text import Text
@@ -118,7 +119,9 @@ def test_plot_says_where_a_layer_is_slower() -> None:
 def test_plot_shows_what_was_delivered_of_every_pair() -> None:
     wide = comparison(shape=LayerShape(8, 8, 8))
     grid = plot(study(HALF, SLOWER, wide)).axes[1]
-    delivered = grid.images[0].get_array().filled(math.nan)
+    values = grid.images[0].get_array()
+    assert isinstance(values, np.ma.MaskedArray)
+    delivered = values.filled(math.nan)
     assert delivered[0] == pytest.approx([0.5, 0.5])
     assert delivered[1][0] == pytest.approx(1 / 16)
     assert math.isnan(delivered[1][1]), "it was not measured there"

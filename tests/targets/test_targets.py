@@ -203,7 +203,7 @@ def test_target_travels_and_is_frozen(name: str) -> None:
     assert hash(copy) == hash(target)
     assert isinstance(copy.tvm, Mapping)
     with pytest.raises(TypeError):
-        copy.tvm["mcpu"] = "generic"
+        copy.tvm["mcpu"] = "generic"  # type: ignore[index]
     with pytest.raises(AttributeError):
         copy.hardware.cores = 7
 

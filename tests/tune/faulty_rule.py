@@ -65,7 +65,7 @@ class FaultyRule:
 
 
 def _take_all_memory() -> None:
-    taken = []
+    taken: list[mmap.mmap] = []
     while sum(map(len, taken)) < 1 << 42:
         # Of zeros that nobody writes: without a limit it costs the machine little.
         taken.append(mmap.mmap(-1, 1 << 30))

@@ -152,6 +152,7 @@ def test_complete_records_are_not_measured_again(
     assert (listener.to_measure, listener.heard) == (0, [])
     assert {path: path.read_bytes() for path in logs.rglob("*.json*")} == before
     for result in results:
+        assert result.best is not None and result.before is not None
         assert result.best.value <= result.before.value
         assert result.failed == 0
 

@@ -244,8 +244,8 @@ def _without_torch() -> Iterator[None]:
         yield
         return
     hider = _NoTorch()
-    sys.meta_path.insert(0, hider)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, hider)
     try:
         yield
     finally:
-        sys.meta_path.remove(hider)  # type: ignore[arg-type]
+        sys.meta_path.remove(hider)

@@ -193,10 +193,11 @@ class _Interpreter(torch.fx.Interpreter):
 
     def _enter(self, target: HigherOrderOperator, args: Sequence[Any], kwargs: Any) -> Any:
         """Run a subgraph, such as one under ``torch.no_grad``."""
-        if not target.name().startswith("wrap"):
+        name: str = target.name()  # type: ignore[no-untyped-call]
+        if not name.startswith("wrap"):
             raise ModelError(
                 f"what the network costs depends on its data: {self.location} has control flow "
-                f"({target.name()}); take it out, or account for its branches one by one"
+                f"({name}); take it out, or account for its branches one by one"
             )
 
         def entered(value: Any) -> Any:

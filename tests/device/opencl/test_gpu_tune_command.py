@@ -52,7 +52,7 @@ def folder(
 
 def _run(capfd: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     assert tune.main([*OWN, "--json", *arguments]) == 0
-    return json.loads(capfd.readouterr().out.splitlines()[-1])  # type: ignore[no-any-return]
+    return json.loads(capfd.readouterr().out.splitlines()[-1])
 
 
 def test_processor_with_float16(capfd: pytest.CaptureFixture[str]) -> None:

@@ -112,8 +112,16 @@ def test_freed_memory_is_given_back(run: Run, number: int) -> None:
 
 def _attributes(number: int) -> tuple[OpenCLDevice, dict[str, Any]]:
     device = tvm.device("opencl", number)
-    names = ("exist", "max_threads_per_block", "max_shared_memory_per_block", "device_name")
-    names += ("multi_processor_count", "warp_size", "total_global_memory", "compute_version")
+    names = (
+        "exist",
+        "max_threads_per_block",
+        "max_shared_memory_per_block",
+        "device_name",
+        "multi_processor_count",
+        "warp_size",
+        "total_global_memory",
+        "compute_version",
+    )
     return opencl.devices()[number], {name: getattr(device, name) for name in names}
 
 

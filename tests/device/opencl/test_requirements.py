@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ DEVICE = OpenCLDevice(
         ({"local_memory": 32769}, "32769 bytes of local memory (it has 32768)"),
     ],
 )
-def test_what_is_unmet_requirements(needed: dict[str, object], expected: str) -> None:
+def test_what_is_unmet_requirements(needed: dict[str, Any], expected: str) -> None:
     assert unmet_requirements(replace(REQUIREMENTS, **needed), DEVICE) == (expected,)
 
 

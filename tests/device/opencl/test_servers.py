@@ -63,8 +63,9 @@ def native(
     """Run the server that has neither Python nor TVM beside it."""
     server = ServerProcess(
         lambda files: [
-            *(native_server.build(platform.machine()), "--port", "0", *files.options),
-            *("--exit-on-stdin-eof", "--work-dir", tmp_path),
+            native_server.build(platform.machine()),
+            *("--port", "0", *files.options),
+            *("--exit-on-stdin-eof", "--work-dir", str(tmp_path)),
         ],
         {**os.environ, **environment("pocl"), **caches},
     )

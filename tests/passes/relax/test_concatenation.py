@@ -138,4 +138,4 @@ def test_kernels_that_write_a_part_are_checked_on_it(tmp_path: Path) -> None:
         records = tune.RecordStore(tmp_path, HOST, "seconds")
         results = tune.tune(tasks, HOST, device, records, tune.TuneOptions(trials=2))
     assert all(result.failed == 0 for result in results)
-    assert all(result.best.error is not None for result in results)
+    assert all(result.best is not None and result.best.error is not None for result in results)

@@ -29,7 +29,12 @@ Shape = tuple[int, ...]
 Case = tuple[Callable[[], nn.Module], Shape]
 
 
-def conv(*arguments: int, shape: Shape, then: nn.Module | None = None, **options: object) -> Case:
+def conv(
+    *arguments: int | tuple[int, int],
+    shape: Shape,
+    then: nn.Module | None = None,
+    **options: object,
+) -> Case:
     def make() -> nn.Module:
         convolution = nn.Conv2d(*arguments, **options)  # type: ignore[arg-type]
         return nn.Sequential(convolution, then) if then is not None else convolution

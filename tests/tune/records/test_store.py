@@ -291,7 +291,7 @@ def test_records_of_the_first_format_are_priors(tmp_path: Path) -> None:
     candidate = {"rule": PLAN[2].rule, **PLAN[2].as_dict()}
     common = {"target": HOST.log_name, "workload": TASK.workload, "unit": "seconds"}
     device = {"kind": "local", "where": "this machine (A, 2 threads)", "tvm": "0.27"}
-    lines = [
+    lines: list[dict[str, object]] = [
         {"source": "1", "device": device, "versions": {"tvm": "0.27.0.post1"}},
         {**common, "task": "t", "candidate": candidate, "values": [1e-3], "source": "1"},
         {**common, "pruned": ["12345678"]},
