@@ -109,7 +109,7 @@ def _limits(least: int | None, most: int | None) -> Converter:
 
 def _elu(node: torch.fx.Node, importer: Any) -> relax.Var:
     """``elu(x, alpha=1, scale=1, input_scale=1)``: SELU has a scale, CELU an input scale."""
-    given = list(node.args[1:])
+    given: list[Any] = list(node.args[1:])
     alpha, scale, input_scale = [*given, *(1.0, 1.0, 1.0)[len(given) :]]
     x = importer.env[node.args[0]]
     dtype = str(x.ty.dtype)

@@ -127,8 +127,8 @@ def _min_max(largest: bool) -> Converter:
 
 def _avg_pool(node: torch.fx.Node, importer: Any) -> relax.Var:
     """``avg_pool2d`` with ``divisor_override``: sums of windows, divided by a number."""
-    given = list(node.args[1:])
-    defaults = [None, [], 0, False, True, None]
+    given: list[Any] = list(node.args[1:])
+    defaults: list[Any] = [None, [], 0, False, True, None]
     kernel, stride, padding, _, _, divisor = [*given, *defaults[len(given) :]]
     if divisor is None:
         return importer._avg_pool2d(node)
