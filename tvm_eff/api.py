@@ -101,7 +101,8 @@ def compile(
     output
         The folder bundles are written to.
     validation_inputs
-        How many random inputs the library is validated on, besides `inputs`.
+        How many inputs the library is validated on, besides `inputs`: noise, then what images
+        and padding are, then the limits of narrow integers, then noise again.
     trials, workers, budget, until_roofline, measure, retry_failed
         How much to try: see :class:`tvm_eff.tune.TuneOptions`.
     dump_ir
@@ -307,15 +308,13 @@ def _require_kinds(
     optional_counts: Mapping[str, object],
     numbers: Mapping[str, object],
 ) -> None:
-    """Refuse what is of another type, by the names of the arguments."""
     paths_too: dict[str, tuple[type, ...]] = {
         "target": (os.PathLike, Target),
         **dict.fromkeys(("output", "logs", "dump_ir", "weights"), (os.PathLike,)),
     }
-    for what, value in texts.items():
-        require_kind(what, value, str, *paths_too.get(what, ()))
-    for what, value in optional_texts.items():
-        require_kind(what, value, str, *paths_too.get(what, ()), NoneType)
+    for group, none in ((texts, ()), (optional_texts, (NoneType,))):
+        for what, value in group.items():
+            require_kind(what, value, str, *paths_too.get(what, ()), *none)
     for what, value in optional_counts.items():
         require_kind(what, value, Integral, NoneType)
     for what, value in numbers.items():
@@ -371,7 +370,8 @@ Cases = tuple[list[list[np.ndarray]], list[list[np.ndarray]]]
 
 
 def _cases(program: Program, examples: Sequence[np.ndarray] | None, count: int) -> Cases:
-    inputs = [tensors.random_inputs(program.network.inputs, seed) for seed in range(count)]
+    specs = program.network.inputs
+    inputs = [tensors.validation_inputs(specs, number) for number in range(count)]
     if examples is not None:
         inputs.insert(0, list(examples))
     return inputs, [program.run(each) for each in inputs]

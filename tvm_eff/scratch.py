@@ -8,6 +8,7 @@ alone, and so is a link, wherever it leads.
 
 from __future__ import annotations
 
+import multiprocessing.util
 import os
 import shutil
 import stat
@@ -71,6 +72,27 @@ def scratch_folder() -> Iterator[Path]:
         yield folder.path
     finally:
         folder.remove()
+
+
+@contextmanager
+def private_temporary_folder() -> Iterator[None]:
+    """Have all that is temporary in a folder of this process' own, also what libraries make.
+
+    It is for programs, not for a part of one: what still lies there at the end is removed.
+    """
+    # Servers of builders keep their sockets here as long as this process lives.
+    multiprocessing.util.get_temp_dir()
+    before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
+    with scratch_folder() as folder:
+        tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+            if variable is None:
+                del os.environ["TMPDIR"]
+            else:
+                os.environ["TMPDIR"] = variable
 
 
 def remove_abandoned() -> None:

@@ -57,6 +57,37 @@ def random_inputs(specs: Sequence[TensorSpec], seed: int = 0) -> list[np.ndarray
     return [_random(spec, rng) for spec in specs]
 
 
+def validation_inputs(specs: Sequence[TensorSpec], number: int) -> list[np.ndarray]:
+    """Return inputs to validate a network on: the first are of different kinds.
+
+    Parameters
+    ----------
+    specs
+        The network's inputs.
+    number
+        0 for noise. 1 for what images are, from 0 to 1, and for zeros where integers may be
+        places in a table. 2 for the whole range of narrow integers, their limits among them,
+        which are no places. Noise again for all others.
+    """
+    if number not in (1, 2):
+        return random_inputs(specs, number)
+    rng = np.random.default_rng(number)
+    return [_unlike_noise(spec, rng, number) for spec in specs]
+
+
+def _unlike_noise(spec: TensorSpec, rng: np.random.Generator, number: int) -> np.ndarray:
+    dtype = np.dtype(spec.dtype)
+    if number == 1:
+        image = rng.random(spec.shape) if dtype.kind == "f" else np.zeros(spec.shape)
+        return image.astype(dtype)
+    if dtype.kind in "iu" and dtype.itemsize < 4:
+        limits = np.iinfo(dtype)
+        found = rng.integers(limits.min, limits.max, spec.shape, dtype, endpoint=True)
+        found.flat[:2] = (limits.min, limits.max)[: found.size]
+        return found
+    return _random(spec, rng)
+
+
 def _random(spec: TensorSpec, rng: np.random.Generator) -> np.ndarray:
     dtype = np.dtype(spec.dtype)
     if dtype.kind == "f":

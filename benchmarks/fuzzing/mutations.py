@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from typing import Any
@@ -39,13 +40,11 @@ def change_json(content: bytes, chance: random.Random) -> bytes:
             holder[chance.choice(("x", str(key) + "s", str(key)[:-1]))] = holder.pop(key)
         elif way == 2:
             other, name = chance.choice(holders)
-            holder[key] = other[name] if _still_there(other, name) else None
+            # A copy: what holds itself is no JSON.
+            holder[key] = copy.deepcopy(other[name]) if _still_there(other, name) else None
         else:
             holder[key] = chance.choice(_VALUES)
-    try:
-        return json.dumps(data).encode()
-    except (ValueError, RecursionError):  # it holds itself now
-        return b"{}"
+    return json.dumps(data).encode()
 
 
 def _still_there(holder: Any, key: Any) -> bool:

@@ -48,6 +48,25 @@ CASES: dict[str, tuple[Function, TensorSpec]] = {
     "elu": (lambda x: F.elu(x, 0.3), IMAGE),
     "bytes_and_a_half": (lambda x: (x >= 127.5, x < 0.5, x == 3.0), BYTES),
     "half_of_integers": (lambda x: (x / 2, x * 0.5, x + 0.5, x - 1.5), WORDS),
+    "rounded_quotients": (
+        lambda x: (
+            torch.div(x, 3, rounding_mode="floor"),
+            torch.div(x, 3, rounding_mode="trunc"),
+            torch.div(x, -3, rounding_mode="trunc"),
+            x // 4,
+            x % 5,
+        ),
+        SHORTS,
+    ),
+    "rounded_quotients_of_floats": (
+        lambda x: (
+            torch.div(x, 0.75, rounding_mode="floor"),
+            torch.div(x, 0.75, rounding_mode="trunc"),
+            x // 0.5,
+        ),
+        IMAGE,
+    ),
+    "quotients_of_bytes": (lambda x: (x // 7, x % 7, torch.div(x, 2.5)), BYTES),
     "bytes_as_fractions": (lambda x: x / 255, BYTES),
     "bytes_wrap": (lambda x: (x + 200, x * 3, 255 - x), BYTES),
     "bytes_and_words": (lambda x: x + x.long() * 1000, BYTES),

@@ -39,8 +39,12 @@ def _main(argv: list[str] | None) -> int:
     from tvm_eff.cli import interrupt
     from tvm_eff.cli.summary import print_summary
     from tvm_eff.progress import RichProgress
+    from tvm_eff.scratch import private_temporary_folder
 
-    with RichProgress(on_event=interrupt.check, budget=arguments.budget) as progress:
+    with (
+        private_temporary_folder(),
+        RichProgress(on_event=interrupt.check, budget=arguments.budget) as progress,
+    ):
         bundle = tvm_eff.compile(
             arguments.model,
             target=arguments.target,

@@ -107,10 +107,43 @@ def _limits(least: int | None, most: int | None) -> Converter:
     return convert
 
 
+def _division(node: torch.fx.Node, importer: Any) -> relax.Var:
+    """``div(x, y, rounding_mode=None)``: exact, to the next integer below, or towards zero."""
+    dtype = dtype_of(node.meta["val"].dtype)
+    left, right = (_operand(each, dtype, importer) for each in node.args[:2])
+    return importer.block_builder.emit(
+        _divided(left, right, node.kwargs.get("rounding_mode"), dtype)
+    )
+
+
+def _floor_divide(node: torch.fx.Node, importer: Any) -> relax.Var:
+    """``floor_divide(x, y)``."""
+    dtype = dtype_of(node.meta["val"].dtype)
+    left, right = (_operand(each, dtype, importer) for each in node.args[:2])
+    return importer.block_builder.emit(_divided(left, right, "floor", dtype))
+
+
+def _divided(left: relax.Expr, right: relax.Expr, rounding: Any, dtype: str) -> relax.Expr:
+    if dtype.startswith("float"):
+        quotient = relax.op.divide(left, right)
+        rounded = {"floor": relax.op.floor, "trunc": relax.op.trunc}
+        return rounded[rounding](quotient) if rounding is not None else quotient
+    if rounding == "floor" or dtype.startswith("uint"):
+        return relax.op.floor_divide(left, right)
+    # One more than the next integer below, where both are not of one sign. (The least integer
+    # has no absolute value.)
+    zero, quotient = relax.const(0, dtype), relax.op.floor_divide(left, right)
+    inexact = relax.op.not_equal(relax.op.multiply(quotient, right), left)
+    opposed = relax.op.logical_xor(relax.op.less(left, zero), relax.op.less(right, zero))
+    above = relax.op.astype(relax.op.logical_and(inexact, opposed), dtype)
+    return relax.op.add(quotient, above)
+
+
 def _elu(node: torch.fx.Node, importer: Any) -> relax.Var:
     """``elu(x, alpha=1, scale=1, input_scale=1)``: SELU has a scale, CELU an input scale."""
     given: list[Any] = list(node.args[1:])
-    alpha, scale, input_scale = [*given, *(1.0, 1.0, 1.0)[len(given) :]]
+    defaults: list[Any] = [1.0, 1.0, 1.0]
+    alpha, scale, input_scale = [*given, *defaults[len(given) :]]
     x = importer.env[node.args[0]]
     dtype = str(x.ty.dtype)
 
@@ -138,6 +171,7 @@ _ARITHMETIC: dict[str, Converter] = {
     "le": _comparison(relax.op.less_equal),
     "gt": _comparison(relax.op.greater),
     "ge": _comparison(relax.op.greater_equal),
+    "remainder": _arithmetic(relax.op.floor_mod),
 }
 
 CONVERTERS: dict[str, Converter] = {
@@ -152,7 +186,11 @@ CONVERTERS: dict[str, Converter] = {
     "clamp_max.Tensor": _limits(None, 1),
     "clamp_min.default": _limits(1, None),
     "clamp_min.Tensor": _limits(1, None),
+    "div.Scalar_mode": _division,
+    "div.Tensor_mode": _division,
     "elu.default": _elu,
+    "floor_divide.Scalar": _floor_divide,
+    "floor_divide.default": _floor_divide,
     "maximum.default": _arithmetic(relax.op.maximum, relax.op.logical_or),
     "minimum.default": _arithmetic(relax.op.minimum, relax.op.logical_and),
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from tvm import relax, te, tirx
+from tvm import relax
 
 from tvm_eff.frontend import arithmetic
 from tvm_eff.frontend.arithmetic import Converter
@@ -38,47 +38,12 @@ def _extreme(largest: bool) -> Converter:
 def _emit_extreme(
     x: relax.Expr, axes: list[int], keep: bool, largest: bool, importer: Any
 ) -> relax.Var:
-    """The largest or smallest value; of nothing but infinities, infinite.
-
-    TVM's reductions of floats begin with the least finite value.
-    """
+    """The largest or smallest value, which booleans, no numbers to TVM, have as well."""
     dtype = str(x.ty.dtype)
-    builder = importer.block_builder
-    if not dtype.startswith("float"):
-        # Booleans are no numbers to TVM.
-        wide = arithmetic.cast(x, "int8", importer) if dtype == "bool" else x
-        operator = relax.op.max if largest else relax.op.min
-        return arithmetic.cast(builder.emit(operator(wide, axes or None, keep)), dtype, importer)
-
-    def reduce(source: te.Tensor) -> te.Tensor:
-        return _reduce_from_infinity(source, axes, keep, largest)
-
-    return builder.emit_te(reduce, x, primfunc_name_hint="amax" if largest else "amin")
-
-
-def _reduce_from_infinity(
-    source: te.Tensor, axes: list[int], keep: bool, largest: bool
-) -> te.Tensor:
-    rank = len(source.shape)
-    reduced = {axis % rank for axis in axes} or set(range(rank))
-    steps = {d: te.reduce_axis((0, source.shape[d]), name=f"k{d}") for d in sorted(reduced)}
-    kept = [d for d in range(rank) if d not in reduced]
-    shape = [1 if d in reduced else source.shape[d] for d in range(rank)]
-    infinity = float("-inf") if largest else float("inf")
-    reducer = te.comm_reducer(
-        lambda a, b: tirx.max(a, b) if largest else tirx.min(a, b),
-        lambda dtype: tirx.const(infinity, dtype),
-        name="extreme",
-    )
-
-    def element(*indices: Any) -> Any:
-        given = dict(zip(range(rank) if keep else kept, indices, strict=True))
-        return reducer(
-            source(*(steps[d] if d in steps else given[d] for d in range(rank))),
-            axis=list(steps.values()),
-        )
-
-    return te.compute(shape if keep else [source.shape[d] for d in kept], element, name="extreme")
+    wide = arithmetic.cast(x, "int8", importer) if dtype == "bool" else x
+    operator = relax.op.max if largest else relax.op.min
+    found = importer.block_builder.emit(operator(wide, axes or None, keep))
+    return arithmetic.cast(found, dtype, importer)
 
 
 def _place_of_extreme(largest: bool) -> Converter:

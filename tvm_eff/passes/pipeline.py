@@ -45,6 +45,7 @@ from tvm_eff.passes.relax.depthwise_chains import chain_depthwise
 from tvm_eff.passes.relax.depthwise_multiplier import split_depthwise_multiplier
 from tvm_eff.passes.relax.fold_scale import fold_scale
 from tvm_eff.passes.relax.half_precision import half_precision
+from tvm_eff.passes.relax.legalize import legalize_operators
 from tvm_eff.passes.relax.narrow_indices import narrow_indices
 from tvm_eff.passes.relax.pad_channels import pad_channels
 from tvm_eff.passes.relax.parameters import evaluate_parameters
@@ -98,7 +99,7 @@ def fuse(target: Target) -> Passes:
         transform.DeadCodeElimination(),
         chain_depthwise(target),
         concatenate_in_place,
-        transform.LegalizeOps(),
+        legalize_operators(),
         transform.AnnotateTIROpPattern(),
         transform.FoldConstant(),
         separate_broadcasts,
