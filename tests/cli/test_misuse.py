@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -187,6 +188,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     import os
 
     monkeypatch.chdir(tmp_path)
+    # To import net.py its folder is put there.
+    monkeypatch.setattr(sys, "path", list(sys.path))
     for name, text in {"net.py": CODE, "broken.py": "class Net(:\n"}.items():
         (tmp_path / name).write_text(text)
     for name in ("empty.pt", "empty.safetensors"):
