@@ -38,13 +38,26 @@ TRIES = (
 )
 
 
-@dataclass
+@dataclass(frozen=True)
 class Stranger:
-    """What the other user has tried once the block is left."""
+    """What the other user has tried so far."""
 
-    tries: int = 0
-    let_in: int = 0
-    seen: int = 0
+    _shared: mmap.mmap
+
+    @property
+    def tries(self) -> int:
+        return self._counts()[0]
+
+    @property
+    def let_in(self) -> int:
+        return self._counts()[1]
+
+    @property
+    def seen(self) -> int:
+        return self._counts()[2]
+
+    def _counts(self) -> tuple[int, int, int]:
+        return _COUNTS.unpack(self._shared[:])
 
 
 @contextmanager
@@ -57,14 +70,11 @@ def stranger() -> Iterator[Stranger]:
         with suppress(BaseException):
             _try_all(parent, shared)
         os._exit(0)
-    found = Stranger()
     try:
-        yield found
+        yield Stranger(shared)
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        found.tries, found.let_in, found.seen = _COUNTS.unpack(shared[:])
-        shared.close()
 
 
 def _try_all(parent: int, shared: mmap.mmap) -> None:

@@ -52,7 +52,8 @@ def test_another_user_tries_through_a_session(
     library = libraries.behaviour(target)
     with stranger() as tried:
         began = time.monotonic()
-        while time.monotonic() - began < 6:
+        # As many as it takes: how often it gets its turn is the machine's affair.
+        while tried.tries < LEAST_TRIES and time.monotonic() - began < 120:
             # A new server each time: it is there before we are connected to it.
             device.open()
             for _ in range(20):
