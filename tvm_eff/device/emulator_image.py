@@ -215,7 +215,7 @@ def _load(path: Path) -> Image | None:
             _digest(path / name) == digest for name, digest in manifest["files"].items()
         )
         versions = {package["name"]: package["version"] for package in manifest["packages"]}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return Image(path, versions) if whole else None
 

@@ -79,8 +79,9 @@ def test_damaged_database_names_the_line(name: str, line: str, filled: RecordSto
         filled.write_winners([winner(PLAN[1], 1e-3)])
 
 
-def test_damaged_names_of_winners(filled: RecordStore) -> None:
-    (filled.folder / WINNERS).write_text("[")
+@pytest.mark.parametrize("content", ["[", "[" * 100_000])
+def test_damaged_names_of_winners(content: str, filled: RecordStore) -> None:
+    (filled.folder / WINNERS).write_text(content)
     with pytest.raises(RecordError, match=f"{filled.folder / WINNERS}.*remove it"):
         filled.write_winners([winner(PLAN[1], 1e-3)])
 

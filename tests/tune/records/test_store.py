@@ -105,7 +105,12 @@ def test_empty_or_missing_file(content: bytes | None, tmp_path: Path) -> None:
     assert opened(tmp_path).best(TASK.workload) is None
 
 
-@pytest.mark.parametrize("garbage", [b"\x00\xff\xfe", b"{'a': 1}", b"", b"half a line", b"{}\r{}"])
+DEEP = b"[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"\x00\xff\xfe", b"{'a': 1}", b"", b"half a line", b"{}\r{}", DEEP]
+)
 def test_garbage_in_the_middle(garbage: bytes, filled: RecordStore, tmp_path: Path) -> None:
     path = filled.folder / MEASUREMENTS
     first, *rest = path.read_bytes().splitlines(keepends=True)
@@ -114,6 +119,14 @@ def test_garbage_in_the_middle(garbage: bytes, filled: RecordStore, tmp_path: Pa
     with pytest.raises(RecordError, match=f"{path}, line 2: not JSON; remove the line"):
         opened(tmp_path)
     assert path.read_bytes() == damaged
+
+
+def test_a_last_line_of_brackets(filled: RecordStore, tmp_path: Path) -> None:
+    path = filled.folder / MEASUREMENTS
+    whole = path.read_bytes()
+    path.write_bytes(whole + DEEP)
+    assert_complete(opened(tmp_path))
+    assert path.read_bytes() == whole
 
 
 @pytest.mark.parametrize("line", ["{}", "[]", "5", '"text"', "[1, 2, 3]", "null", '{"kind": 5}'])

@@ -92,7 +92,7 @@ def named(folder: Path) -> dict[str, dict[str, Any]]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RecordError(f"{path} cannot be read ({error}); {_ADVICE}") from error
     if not isinstance(found, dict) or not all(isinstance(each, dict) for each in found.values()):
         raise RecordError(f"{path} does not hold the winners; {_ADVICE}")

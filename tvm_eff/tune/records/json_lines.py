@@ -150,7 +150,7 @@ def _content(path: Path) -> bytes:
 def _is_json(line: bytes) -> bool:
     try:
         json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):  # nested deeper than any line of ours
         return False
     return True
 
