@@ -8,6 +8,8 @@ alone, and so is a link, wherever it leads.
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import multiprocessing.util
 import os
 import shutil
@@ -80,8 +82,7 @@ def private_temporary_folder() -> Iterator[None]:
 
     It is for programs, not for a part of one: what still lies there at the end is removed.
     """
-    # Servers of builders keep their sockets here as long as this process lives.
-    multiprocessing.util.get_temp_dir()
+    _have_sockets_owned()
     before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
     with scratch_folder() as folder:
         tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
@@ -93,6 +94,29 @@ def private_temporary_folder() -> Iterator[None]:
                 del os.environ["TMPDIR"]
             else:
                 os.environ["TMPDIR"] = variable
+
+
+def _have_sockets_owned() -> None:
+    """Have the sockets of builders' servers, which live as long as this process, in a folder of it.
+
+    multiprocessing makes that folder once, at first empty, so that nothing but an owner tells
+    whether the process that made it still lives.
+    """
+    if multiprocessing.current_process()._config.get("tempdir") is not None:  # type: ignore[attr-defined]
+        return
+    owned = ScratchFolder("sockets-")
+    before = tempfile.tempdir
+    tempfile.tempdir = str(owned.path)
+    try:
+        multiprocessing.util.get_temp_dir()
+    finally:
+        tempfile.tempdir = before
+    atexit.register(_remove_if_own, owned, os.getpid())
+
+
+def _remove_if_own(folder: ScratchFolder, owner: int) -> None:
+    if os.getpid() == owner:
+        folder.remove()
 
 
 def remove_abandoned() -> None:

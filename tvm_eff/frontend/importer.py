@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -14,13 +13,13 @@ from tvm import relax
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
 from tvm_eff.errors import ModelError
+from tvm_eff.frontend import constants, unsupported
 from tvm_eff.frontend.operators import CONVERTERS
+from tvm_eff.frontend.places import described
 from tvm_eff.models.network import Network
 from tvm_eff.models.program import Program, first_line, quiet, trace
 from tvm_eff.passes import RelaxNetwork
 from tvm_eff.tensors import TensorSpec
-
-_MAX_LISTED = 5
 
 
 def import_model(model: nn.Module, inputs: Sequence[torch.Tensor]) -> RelaxNetwork:
@@ -53,7 +52,8 @@ def import_program(program: Program) -> RelaxNetwork:
     """
     with quiet():
         exported = _without_assertions(program.exported.run_decompositions())
-        _require_known(exported)
+        constants.annotate(exported)
+        unsupported.refuse(exported, ExportedProgramImporter().convert_map.keys() | CONVERTERS)
         mod = _translate(exported)
     mod, params = relax.frontend.detach_params(mod)
     return RelaxNetwork(
@@ -75,23 +75,6 @@ def _without_assertions(
     return exported
 
 
-def _require_known(exported: torch.export.ExportedProgram) -> None:
-    known = ExportedProgramImporter().convert_map.keys() | CONVERTERS.keys()
-    unknown = [
-        node
-        for node in exported.graph.nodes
-        if node.op == "call_function" and node.target.__name__ not in known
-    ]
-    if not unknown:
-        return
-    described = list(dict.fromkeys(_described(node) for node in unknown))
-    more = f"; and {len(described) - _MAX_LISTED} more" if len(described) > _MAX_LISTED else ""
-    raise ModelError(
-        f"the model cannot be imported to Relax: TVM {tvm.__version__} knows no "
-        f"{'; no '.join(described[:_MAX_LISTED])}{more}; write it with other operators"
-    )
-
-
 def _translate(exported: torch.export.ExportedProgram) -> tvm.IRModule:
     try:
         return ExportedProgramImporter().from_exported_program(
@@ -103,7 +86,7 @@ def _translate(exported: torch.export.ExportedProgram) -> tvm.IRModule:
         )
     except Exception as error:  # TVM raises assertions and its own types
         node = _node_at_fault(error.__traceback__)
-        where = f"in {_described(node)}: " if node is not None else ""
+        where = f"in {described(node)}: " if node is not None else ""
         raise ModelError(
             f"the model cannot be imported to Relax: {where}{first_line(error)}"
         ) from error
@@ -123,25 +106,3 @@ def _frames(trace: TracebackType | None) -> Iterator[Any]:
     while trace is not None:
         yield trace.tb_frame
         trace = trace.tb_next
-
-
-def _described(node: torch.fx.Node) -> str:
-    """The operator of a node, with its module and its line in the user's code."""
-    target = node.target
-    name = str(target) if not callable(target) else getattr(target, "__name__", str(target))
-    modules = list((node.meta.get("nn_module_stack") or {}).values())
-    path = modules[-1][0] if modules else ""
-    inside = f" in module '{path}'" if path else ""
-    return f"operator '{name}'{inside}{_line_of(node)}"
-
-
-def _line_of(node: torch.fx.Node) -> str:
-    """The innermost line of user code that created a node, if torch recorded it."""
-    torch_folder = str(Path(torch.__file__).parent)
-    found = ""
-    for line in (node.meta.get("stack_trace") or "").splitlines():
-        text = line.strip()
-        if text.startswith("File ") and torch_folder not in text:
-            file, _, rest = text.removeprefix('File "').partition('", line ')
-            found = f" ({file}:{rest.partition(',')[0]})"
-    return found

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from tvm import relax
 
-from tvm_eff.frontend import arithmetic
+from tvm_eff.frontend import arithmetic, indexing, sampling
 from tvm_eff.frontend.arithmetic import Converter
 
 
@@ -136,22 +136,6 @@ def _padding(mode: str) -> Converter:
     return convert
 
 
-def _nearest(node: torch.fx.Node, importer: Any) -> relax.Var:
-    """``upsample_nearest2d``, which rounds down; TVM's converter rounds half pixels."""
-    x, *_ = _arguments(node, importer)
-    size = tuple(int(extent) for extent in node.meta["val"].shape[2:])
-    return importer.block_builder.emit(
-        relax.op.image.resize2d(
-            x,
-            size,
-            layout="NCHW",
-            method="nearest_neighbor",
-            coordinate_transformation_mode="asymmetric",
-            rounding_method="floor",
-        )
-    )
-
-
 def _group_norm(node: torch.fx.Node, importer: Any) -> relax.Var:
     """``native_group_norm(x, weight, bias, N, C, HxW, groups, eps)``, affine or not."""
     x, weight, bias, _, channels, _, groups, epsilon = _arguments(node, importer)
@@ -175,6 +159,8 @@ def _arguments(node: torch.fx.Node, importer: Any, *defaults: Any) -> list[Any]:
 
 CONVERTERS: dict[str, Converter] = {
     **arithmetic.CONVERTERS,
+    **indexing.CONVERTERS,
+    **sampling.CONVERTERS,
     "amax.default": _extreme(largest=True),
     "amin.default": _extreme(largest=False),
     "argmax.default": _place_of_extreme(largest=True),
@@ -188,5 +174,4 @@ CONVERTERS: dict[str, Converter] = {
     "reflection_pad2d.default": _padding("reflect"),
     "replication_pad1d.default": _padding("replicate"),
     "replication_pad2d.default": _padding("replicate"),
-    "upsample_nearest2d.vec": _nearest,
 }

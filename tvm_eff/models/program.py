@@ -6,7 +6,7 @@ import io
 import logging
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from torch import nn
 from torch.export.graph_signature import OutputKind, TensorArgument
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from tvm_eff.errors import ModelError
@@ -25,6 +26,7 @@ from tvm_eff.models.network import Network
 from tvm_eff.tensors import random_inputs
 
 _TORCH = Path(torch.__file__).parent
+_DATA = torch.Tensor.data.__get__  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
@@ -147,12 +149,27 @@ def _export(network: Network, module: nn.Module) -> torch.export.ExportedProgram
             f"{shapes or 'no tensor'}: {first_line(error)}{location_of(error)}"
         ) from error
     try:
-        with quiet():
+        with quiet(), _DetachedData():
             return torch.export.export(module, tuple(example))
     except Exception as error:
         raise ModelError(
             f"the model cannot be traced: {first_line(error)}{location_of(error)}"
         ) from error
+
+
+class _DetachedData(TorchFunctionMode):
+    """Reads ``x.data`` as ``x.detach()``: torch.export takes it for a constant without a value."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func == _DATA:
+            return args[0].detach()
+        return func(*args, **(kwargs or {}))
 
 
 def _described(shape: Sequence[int], dtype: str) -> str:

@@ -1,0 +1,29 @@
+"""Where in the user's code an operator comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+
+def described(node: torch.fx.Node) -> str:
+    """Return the operator of a node, with its module and its line in the user's code."""
+    target = node.target
+    name = str(target) if not callable(target) else getattr(target, "__name__", str(target))
+    modules = list((node.meta.get("nn_module_stack") or {}).values())
+    path = modules[-1][0] if modules else ""
+    inside = f" in module '{path}'" if path else ""
+    return f"operator '{name}'{inside}{_line_of(node)}"
+
+
+def _line_of(node: torch.fx.Node) -> str:
+    """The innermost line of user code that created a node, if torch recorded it."""
+    torch_folder = str(Path(torch.__file__).parent)
+    found = ""
+    for line in (node.meta.get("stack_trace") or "").splitlines():
+        text = line.strip()
+        if text.startswith("File ") and torch_folder not in text:
+            file, _, rest = text.removeprefix('File "').partition('", line ')
+            found = f" ({file}:{rest.partition(',')[0]})"
+    return found

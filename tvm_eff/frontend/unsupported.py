@@ -1,0 +1,112 @@
+"""What a network must not have, found before anything is imported or tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+import tvm
+from torch.export.graph_signature import InputKind
+
+from tvm_eff.errors import ModelError
+from tvm_eff.frontend import constants
+from tvm_eff.frontend.places import described
+
+_MOST_LISTED = 5
+_NOT_COMPUTED = {
+    torch.float16: "float16",
+    torch.bfloat16: "bfloat16",
+    torch.complex64: "complex64",
+    torch.complex128: "complex128",
+}
+_NO_PARAMETERS = {**_NOT_COMPUTED, torch.float64: "float64"}
+_WITHOUT_KERNEL = {
+    "median.default": "use a mean",
+    "median.dim": "use a mean",
+    "nanmedian.default": "use a mean",
+    "nanmedian.dim": "use a mean",
+    "kthvalue.default": "use max or min",
+    "sort.default": "sort outside of the model",
+    "sort.stable": "sort outside of the model",
+    "argsort.default": "sort outside of the model",
+    "topk.default": "use max or argmax, or choose outside of the model",
+}
+"""Operators whose kernels call functions that no runtime of ours has, and what to do instead."""
+
+
+def refuse(exported: torch.export.ExportedProgram, known: Iterable[str]) -> None:
+    """Refuse what cannot be computed, or not as PyTorch does.
+
+    Parameters
+    ----------
+    exported
+        The program, decomposed, with its constants annotated.
+    known
+        The names of operators that can be imported.
+
+    Raises
+    ------
+    ModelError
+        It keeps state, has parameters of a dtype or operators that cannot be imported; the
+        message names them with their module and line.
+    """
+    _require_no_state(exported)
+    _require_single_precision(exported)
+    _require_known(exported, set(known))
+
+
+def _require_no_state(exported: torch.export.ExportedProgram) -> None:
+    kept = list(dict.fromkeys(exported.graph_signature.buffers_to_mutate.values()))
+    if kept:
+        names = ", ".join(f"'{name}'" for name in kept[:_MOST_LISTED])
+        plural = "buffers" if len(kept) > 1 else "buffer"
+        raise ModelError(
+            f"the model cannot be imported: it keeps state in its {plural} {names} from call to "
+            "call, which a library does not; have forward take it as an input and return it"
+        )
+
+
+def _require_single_precision(exported: torch.export.ExportedProgram) -> None:
+    for spec in exported.graph_signature.input_specs:
+        value = exported.state_dict.get(spec.target) if spec.target else None
+        if spec.kind == InputKind.PARAMETER and value is not None and value.dtype in _NO_PARAMETERS:
+            raise ModelError(
+                f"the model cannot be imported: its parameter '{spec.target}' is "
+                f"{_NO_PARAMETERS[value.dtype]}; call .float() on the model and give it float32 "
+                "inputs (--dtype float16 has a GPU compute in half precision)"
+            )
+    for node in _operators(exported):
+        value = node.meta.get("val")
+        if not isinstance(value, torch.Tensor) or value.dtype not in _NOT_COMPUTED:
+            continue
+        if constants.value_of(node) is None:
+            raise ModelError(
+                f"the model cannot be imported: {described(node)} computes in "
+                f"{_NOT_COMPUTED[value.dtype]}; have it compute in float32"
+            )
+
+
+def _require_known(exported: torch.export.ExportedProgram, known: set[str]) -> None:
+    for node in _operators(exported):
+        instead = _WITHOUT_KERNEL.get(_name(node))
+        if instead is not None:
+            raise ModelError(
+                f"the model cannot be imported: there is no kernel for {described(node)}; {instead}"
+            )
+    unknown = [described(node) for node in _operators(exported) if _name(node) not in known]
+    if not unknown:
+        return
+    listed = list(dict.fromkeys(unknown))
+    more = f"; and {len(listed) - _MOST_LISTED} more" if len(listed) > _MOST_LISTED else ""
+    raise ModelError(
+        f"the model cannot be imported to Relax: TVM {tvm.__version__} knows no "
+        f"{'; no '.join(listed[:_MOST_LISTED])}{more}; write it with other operators"
+    )
+
+
+def _operators(exported: torch.export.ExportedProgram) -> Iterator[torch.fx.Node]:
+    return (node for node in exported.graph.nodes if node.op == "call_function")
+
+
+def _name(node: torch.fx.Node) -> str:
+    return getattr(node.target, "__name__", str(node.target))
