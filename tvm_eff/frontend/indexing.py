@@ -25,7 +25,8 @@ def _index(node: torch.fx.Node, importer: Any) -> relax.Var:
     """``x[..., indices, ...]``."""
     x = importer.env[node.args[0]]
     shape = _shape(node.args[0])
-    given = list(node.args[1])
+    arguments: tuple[Any, ...] = node.args
+    given = list(arguments[1])
     places = _constant(given)
     listed = [(axis, each) for axis, each in enumerate(given) if each is not None]
     if places is not None and len(listed) == 1 and listed[0][1].meta["val"].dtype != torch.bool:
@@ -49,7 +50,8 @@ def _index_put(node: torch.fx.Node, importer: Any) -> relax.Var:
     """``x[..., indices, ...] = values``, or added to with ``accumulate``."""
     x = importer.env[node.args[0]]
     shape = _shape(node.args[0])
-    given, source = list(node.args[1]), node.args[2]
+    arguments: tuple[Any, ...] = node.args
+    given, source = list(arguments[1]), arguments[2]
     accumulate = bool(node.args[3]) if len(node.args) > 3 else False
     values = cast(importer.env[source], str(x.ty.dtype), importer)
     places = _constant(given)
@@ -79,9 +81,9 @@ def _index_put(node: torch.fx.Node, importer: Any) -> relax.Var:
 def _slice_scatter(node: torch.fx.Node, importer: Any) -> relax.Var:
     """``slice_scatter(x, values, dim=0, start=None, end=None, step=1)``."""
     defaults: list[Any] = [0, None, None, 1]
-    given = list(node.args[2:])
+    given: list[Any] = list(node.args[2:])
     axis, start, end, step = [*given, *defaults[len(given) :]]
-    named = node.kwargs
+    named: dict[str, Any] = dict(node.kwargs)
     shape = _shape(node.args[0])
     axis = int(named.get("dim", axis)) % len(shape)
     window = slice(named.get("start", start), named.get("end", end), named.get("step", step))
@@ -90,7 +92,8 @@ def _slice_scatter(node: torch.fx.Node, importer: Any) -> relax.Var:
 
 def _select_scatter(node: torch.fx.Node, importer: Any) -> relax.Var:
     """``select_scatter(x, values, dim, index)``: the values lack the dimension."""
-    _, source, dim, index = node.args
+    arguments: tuple[Any, ...] = node.args
+    _, source, dim, index = arguments
     shape = _shape(node.args[0])
     axis = int(dim) % len(shape)
     values = _shape(source)
@@ -162,7 +165,7 @@ def _rounds(
         origin = np.zeros(size, "int64")
         origin[positions] = sources
         return [(np.isin(np.arange(size), positions), origin)]
-    found = []
+    found: list[tuple[np.ndarray, np.ndarray]] = []
     while len(positions):
         if len(found) == _MOST_REPEATED:
             raise ValueError(f"a place is added to more than {_MOST_REPEATED} times; use a sum")
@@ -177,7 +180,8 @@ def _rounds(
 
 def _select(node: torch.fx.Node, importer: Any) -> relax.Var:
     """``select(x, dim, index)``: one place, from the end if it is negative."""
-    x, dim, index = node.args
+    arguments: tuple[Any, ...] = node.args
+    x, dim, index = arguments
     shape = _shape(x)
     axis = int(dim) % len(shape)
     place = relax.const(int(index) % shape[axis], "int64")
@@ -186,7 +190,8 @@ def _select(node: torch.fx.Node, importer: Any) -> relax.Var:
 
 def _index_select(node: torch.fx.Node, importer: Any) -> relax.Var:
     """``index_select(x, dim, indices)``: PyTorch refuses places outside."""
-    x, axis, indices = node.args
+    arguments: tuple[Any, ...] = node.args
+    x, axis, indices = arguments
     return importer.block_builder.emit(
         relax.op.take(importer.env[x], importer.env[indices], int(axis), mode="clip")
     )
