@@ -8,8 +8,6 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from tvm_eff.errors import TargetError
 from tvm_eff.targets import architectures
 from tvm_eff.targets.architectures import Platform, VectorUnit
@@ -129,6 +127,8 @@ def _clock_ghz() -> float:
     top = _read(Path("/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq"))
     if top.isdigit() and int(top) > 0:
         return round(int(top) / 1e6, 1)
+    import psutil  # not on a board that a bundle is only run on
+
     frequency = psutil.cpu_freq()
     if frequency is None:
         return 2.0
