@@ -13,6 +13,8 @@ import tvm
 from tvm import relax, te, tirx
 from tvm.relax import transform
 
+from tvm_eff.passes.relax import normalization
+
 Legalize = Callable[[relax.BlockBuilder, relax.Call], relax.Expr]
 
 
@@ -22,6 +24,7 @@ def legalize_operators() -> tvm.transform.Pass:
         {
             "relax.max": _from_infinity("relax.max", largest=True),
             "relax.min": _from_infinity("relax.min", largest=False),
+            **normalization.legalizations(),
         }
     )
 
