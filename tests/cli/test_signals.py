@@ -33,10 +33,16 @@ def command(folder: Path, cleaning: float = 0.0) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Whoever runs the tests by nohup has them ignore it.
+        preexec_fn=_not_by_nohup,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "working\n"
     return process
+
+
+def _not_by_nohup() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
