@@ -148,6 +148,7 @@ def test_bundle_computes_what_pytorch_does(
 def test_bundle_says_what_it_is(compiled: tvm_eff.Bundle) -> None:
     assert 0 < compiled.error <= TOLERANCE
     assert compiled.manifest.validation.inputs == 4
+    assert (compiled.manifest.validation.operators_proved or 0) > 1
     assert compiled.size == sum(path.stat().st_size for path in compiled.folder.iterdir())
     report = compiled.report
     assert report is not None
@@ -168,6 +169,7 @@ def test_benchmark(compiled: tvm_eff.Bundle) -> None:
 def test_what_progress_is_told(compiled: tvm_eff.Bundle, recorder: Recorder) -> None:
     assert recorder.steps == [
         "importing Net",
+        "comparing its operators with PyTorch's",
         "starting a server on this machine",
         "compiling the library",
         f"validating on {compiled.manifest.validation.where}",
@@ -244,7 +246,8 @@ def test_exported_program(
 def test_nothing_is_measured_on_request(
     net: nn.Module, image: torch.Tensor, tmp_path: Path
 ) -> None:
-    made = compile_again(tmp_path, net, image)
+    made = compile_again(tmp_path, net, image, proof=False)
+    assert made.manifest.validation.operators_proved is None
     assert relative_error(run(made, image), pytorchs(net, image)) <= TOLERANCE
     assert made.report is not None
     assert made.report.measured == 0

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from numbers import Integral, Real
 from pathlib import Path
@@ -22,8 +22,9 @@ from tvm_eff import frontend, models, passes, paths, targets, tensors, tune
 from tvm_eff.deploy import bundle, machine
 from tvm_eff.deploy.bundle import Bundle, Golden, MeasuredCost
 from tvm_eff.deploy.library import build_library
+from tvm_eff.deploy.proof import prove
 from tvm_eff.deploy.report import CompileReport
-from tvm_eff.deploy.validate import validation
+from tvm_eff.deploy.validate import validation, validation_cases
 from tvm_eff.device import Device, MeasureOptions, SelectedDevice
 from tvm_eff.device.selection import FLOAT16_EXTENSION
 from tvm_eff.errors import (
@@ -69,6 +70,7 @@ def compile(
     until_roofline: float = math.inf,
     measure: bool = True,
     retry_failed: bool = False,
+    proof: bool = True,
     dump_ir: str | Path | None = None,
     progress: Progress | Literal["rich"] | None = None,
 ) -> Bundle:
@@ -105,6 +107,8 @@ def compile(
         and padding are, then the limits of narrow integers, then noise again.
     trials, workers, budget, until_roofline, measure, retry_failed
         How much to try: see :class:`tvm_eff.tune.TuneOptions`.
+    proof
+        Whether each operator as imported is compared with PyTorch's before anything is tuned.
     dump_ir
         A new folder for the module after each pass.
     progress
@@ -162,14 +166,16 @@ def compile(
         passes.require_dtype(chosen, dtype)
         selected = _select(chosen, rpc, key, device, shown, dtype)
         stack.enter_context(pipeline.dumping(None if dump_ir is None else Path(dump_ir)))
+        suffix = [] if dtype == "float32" else [dtype]
         job = _Job(
             network=network,
             target=chosen,
             dtype=dtype,
             selected=selected,
             logs=default_logs(chosen) if logs is None else Path(logs),
-            folder=Path(output) / _folder_name(network, chosen, dtype),
+            folder=Path(output) / "-".join([network.name, chosen.name, *suffix]),
             tuning=options,
+            proof=bool(proof),
             progress=_Counted(shown),
         )
         return job.run(examples, validation_inputs)
@@ -201,6 +207,7 @@ class _Job:
     logs: Path
     folder: Path
     tuning: tune.TuneOptions
+    proof: bool
     progress: _Counted
 
     def run(self, examples: Sequence[np.ndarray] | None, random_inputs: int) -> Bundle:
@@ -208,10 +215,12 @@ class _Job:
         started = time.monotonic()
         self.progress.step(f"importing {self.network.name}")
         program = models.trace(self.network)
-        imported = frontend.import_program(program)
+        core = frontend.decompose(program)
+        imported = frontend.import_program(program, core)
         _require_writable(self.folder.parent)
         bundle.require_replaceable(self.folder)
-        cases = _cases(program, examples, random_inputs)
+        cases = validation_cases(program, examples, random_inputs)
+        proved = self._prove(program, core, examples) if self.proof else None
         lowered = passes.lower(imported, self.target, self.dtype)
 
         if self.tuning.measure:
@@ -250,13 +259,20 @@ class _Job:
                 model=self.network.name,
                 target=self.target,
                 golden=_golden(program, *cases),
-                validation=validated,
+                validation=replace(validated, operators_proved=proved),
                 opencl=opencl,
                 measurement=MeasuredCost(
                     measurement.unit, measurement.values, device.where, date.today().isoformat()
                 ),
                 report=report,
             )
+
+    def _prove(
+        self, program: Program, core: ExportedProgram, examples: Sequence[np.ndarray] | None
+    ) -> int:
+        self.progress.step("comparing its operators with PyTorch's")
+        given = {} if examples is None else {"the example inputs": examples}
+        return prove(program, core, {**given, **tensors.varied_inputs(self.network.inputs)})
 
     def _require_suitable(self, device: Device) -> None:
         """Find out before the search whether the library can run there."""
@@ -350,11 +366,6 @@ def _select(
     return SelectedDevice(device, target, "opening the device")
 
 
-def _folder_name(network: Network, target: Target, dtype: str) -> str:
-    suffix = "" if dtype == "float32" else f"-{dtype}"
-    return f"{network.name}-{target.name}{suffix}"
-
-
 def _require_float16(device: Device, dtype: str) -> None:
     """Find out before the search whether a board's GPU computes in half precision."""
     found = device.opencl_device
@@ -363,18 +374,6 @@ def _require_float16(device: Device, dtype: str) -> None:
             f"{found.name} ({found.driver}) has no {FLOAT16_EXTENSION}, so it cannot "
             "compute in float16; leave --dtype out"
         )
-
-
-Cases = tuple[list[list[np.ndarray]], list[list[np.ndarray]]]
-"""Inputs to validate on, and what PyTorch computes for them."""
-
-
-def _cases(program: Program, examples: Sequence[np.ndarray] | None, count: int) -> Cases:
-    specs = program.network.inputs
-    inputs = [tensors.validation_inputs(specs, number) for number in range(count)]
-    if examples is not None:
-        inputs.insert(0, list(examples))
-    return inputs, [program.run(each) for each in inputs]
 
 
 def _golden(

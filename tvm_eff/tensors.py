@@ -75,6 +75,26 @@ def validation_inputs(specs: Sequence[TensorSpec], number: int) -> list[np.ndarr
     return [_unlike_noise(spec, rng, number) for spec in specs]
 
 
+def varied_inputs(specs: Sequence[TensorSpec]) -> dict[str, list[np.ndarray]]:
+    """Return inputs to check an import on, by what messages call them.
+
+    Narrow integers have their limits among them. Wide ones are 0 or 1, as they may be places.
+    """
+    rng = np.random.default_rng(3)
+    bright = [
+        (255 * rng.random(spec.shape)).astype(spec.dtype)
+        if np.dtype(spec.dtype).kind == "f"
+        else limited
+        for spec, limited in zip(specs, validation_inputs(specs, 2), strict=True)
+    ]
+    return {
+        "noise": validation_inputs(specs, 0),
+        "values from 0 to 1": validation_inputs(specs, 1),
+        "values from 0 to 255": bright,
+        "ones": [np.ones(spec.shape, spec.dtype) for spec in specs],
+    }
+
+
 def _unlike_noise(spec: TensorSpec, rng: np.random.Generator, number: int) -> np.ndarray:
     dtype = np.dtype(spec.dtype)
     if number == 1:

@@ -93,8 +93,8 @@ def test_damaged_manifest(maker: Maker, tmp_path: Path, content: bytes, expected
 
 def test_later_format(maker: Maker, tmp_path: Path) -> None:
     maker.write(tmp_path / "b")
-    edit_manifest(tmp_path / "b", lambda data: data.update(format=5, what_comes=[]))
-    with pytest.raises(BundleError, match="has format 5, and this tvm_eff reads formats 1 to 4"):
+    edit_manifest(tmp_path / "b", lambda data: data.update(format=6, what_comes=[]))
+    with pytest.raises(BundleError, match="has format 6, and this tvm_eff reads formats 1 to 5"):
         bundle.read(tmp_path / "b")
 
 
@@ -114,18 +114,25 @@ def as_format_2(data: dict[str, Any]) -> None:
 
 def as_format_3(data: dict[str, Any]) -> None:
     """Take away what format 3 did not say."""
+    as_format_4(data)
     data.update(format=3)
     del data["sizes"]
 
 
-@pytest.mark.parametrize("earlier", [as_format_1, as_format_2, as_format_3])
+def as_format_4(data: dict[str, Any]) -> None:
+    """Take away what format 4 did not say."""
+    data.update(format=4)
+    del data["validation"]["operators_proved"]
+
+
+@pytest.mark.parametrize("earlier", [as_format_1, as_format_2, as_format_3, as_format_4])
 def test_earlier_format(
     maker: Maker, tmp_path: Path, earlier: Callable[[dict[str, Any]], None]
 ) -> None:
     written = maker.write(tmp_path / "b")
     edit_manifest(tmp_path / "b", earlier)
     now = replace(bundle.read(tmp_path / "b").manifest, format=manifest.FORMAT)
-    assert now.inputs_anywhere == (earlier is as_format_3)
+    assert now.inputs_anywhere == (earlier in (as_format_3, as_format_4))
     assert replace(now, inputs_anywhere=True, sizes=written.manifest.sizes) == written.manifest
 
 

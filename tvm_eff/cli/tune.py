@@ -61,6 +61,7 @@ def _main(argv: list[str] | None) -> int:
             until_roofline=arguments.until_roofline,
             measure=not arguments.no_measure,
             retry_failed=arguments.retry_failed,
+            proof=not arguments.no_proof,
             dump_ir=arguments.dump_ir,
             progress=progress,
         )
@@ -134,6 +135,11 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
         "--retry-failed",
         action="store_true",
         help="measure candidates again that failed before",
+    )
+    group.add_argument(
+        "--no-proof",
+        action="store_true",
+        help="do not compare each operator as imported with PyTorch's before tuning",
     )
     group.add_argument("--workers", type=positive, help="builder processes (default: one a core)")
 

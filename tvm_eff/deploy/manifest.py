@@ -17,10 +17,10 @@ from tvm_eff.strict import Count, Finite
 from tvm_eff.targets import OpenCLRequirements
 from tvm_eff.targets.architectures import name_in
 
-FORMAT = 4
+FORMAT = 5
 """Version of the bundle's format; a reader refuses the versions it does not know."""
 
-_READ = (1, 2, 3, 4)
+_READ = (1, 2, 3, 4, 5)
 _ADVICE = "build or copy the bundle again"
 _MOST_BYTES = 16 << 20
 
@@ -116,6 +116,9 @@ class Validation:
     same_class
         Whether the highest class score is PyTorch's for every input; None if that was not
         asked, as for float32, or the outputs are no class scores.
+    operators_proved
+        How many operators were compared with PyTorch's one by one, as imported; None if that
+        was left out.
     """
 
     tolerance: Finite
@@ -124,6 +127,7 @@ class Validation:
     where: str
     dtype: str = "float32"
     same_class: bool | None = None
+    operators_proved: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -225,6 +229,12 @@ def read(path: Path) -> Manifest:
 
 def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
     """Return a manifest of an earlier format as one of this, which has more to say."""
+    # The import was not checked by operators.
+    validation = data.get("validation")
+    if isinstance(validation, dict):
+        data = {**data, "validation": {**validation, "operators_proved": None}}
+    if data["format"] > 3:
+        return data
     # Earlier formats do not know the sizes.
     data = {**data, "sizes": {}}
     if data["format"] > 2:

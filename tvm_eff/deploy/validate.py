@@ -10,10 +10,23 @@ import numpy as np
 
 from tvm_eff.deploy.manifest import Validation
 from tvm_eff.errors import ValidationError
-from tvm_eff.tensors import network_tolerance, relative_error
+from tvm_eff.tensors import network_tolerance, relative_error, validation_inputs
 
 if TYPE_CHECKING:
     from tvm_eff.device import Device, Measurement, MeasureOptions
+    from tvm_eff.models import Program
+
+
+Cases = tuple[list[list[np.ndarray]], list[list[np.ndarray]]]
+"""Inputs to validate on, and what PyTorch computes for them."""
+
+
+def validation_cases(program: Program, examples: Sequence[np.ndarray] | None, count: int) -> Cases:
+    """Return `count` inputs to validate on, the examples before them, and PyTorch's outputs."""
+    inputs = [validation_inputs(program.network.inputs, number) for number in range(count)]
+    if examples is not None:
+        inputs.insert(0, list(examples))
+    return inputs, [program.run(each) for each in inputs]
 
 
 def validation(

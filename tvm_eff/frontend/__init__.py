@@ -1,5 +1,14 @@
 """Import of PyTorch modules to Relax."""
 
-from tvm_eff.frontend.importer import import_model, import_program
+from tvm_eff.frontend.importer import decompose, import_model, import_program
+from tvm_eff.frontend.places import described
+from tvm_eff.frontend.single import SingleOperator, single_operators
 
-__all__ = ["import_model", "import_program"]
+__all__ = [
+    "SingleOperator",
+    "decompose",
+    "described",
+    "import_model",
+    "import_program",
+    "single_operators",
+]

@@ -41,20 +41,42 @@ def import_model(model: nn.Module, inputs: Sequence[torch.Tensor]) -> RelaxNetwo
     return import_program(trace(Network(type(model).__name__, model, tuple(specs))))
 
 
-def import_program(program: Program) -> RelaxNetwork:
-    """Import a traced network.
+def decompose(program: Program) -> torch.export.ExportedProgram:
+    """Return a traced network in core operators, its constants annotated, and nothing refused.
 
     Raises
     ------
     ModelError
-        It uses operators that cannot be imported; the message names them with their module
-        and line.
+        It uses what cannot be imported: see :func:`tvm_eff.frontend.unsupported.refuse`.
     """
     with quiet():
-        exported = _without_assertions(program.exported.run_decompositions())
-        constants.annotate(exported)
-        unsupported.refuse(exported, ExportedProgramImporter().convert_map.keys() | CONVERTERS)
-        mod = _translate(exported)
+        core = _without_assertions(program.exported.run_decompositions())
+        constants.annotate(core)
+        unsupported.refuse(core, ExportedProgramImporter().convert_map.keys() | CONVERTERS)
+    return core
+
+
+def import_program(
+    program: Program, core: torch.export.ExportedProgram | None = None
+) -> RelaxNetwork:
+    """Import a traced network.
+
+    Parameters
+    ----------
+    program
+        The network.
+    core
+        What :func:`decompose` made of it, if it is at hand.
+
+    Raises
+    ------
+    ModelError
+        As for :func:`decompose`, or an operator's arguments cannot be imported; the message
+        names it with its module and line.
+    """
+    core = decompose(program) if core is None else core
+    with quiet():
+        mod = _translate(core)
     mod, params = relax.frontend.detach_params(mod)
     return RelaxNetwork(
         mod=mod,

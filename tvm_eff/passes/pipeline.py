@@ -255,6 +255,16 @@ def dumping(folder: Path | None) -> Iterator[None]:
         _dump.reset(token)
 
 
+@contextmanager
+def not_dumping() -> Iterator[None]:
+    """Leave out of :func:`dumping` what is built beside the network."""
+    token = _dump.set(None)
+    try:
+        yield
+    finally:
+        _dump.reset(token)
+
+
 def pass_context(**options: Any) -> tvm.transform.PassContext:
     """Return a context of the optimization level that all phases run at."""
     dump = _dump.get()

@@ -1,0 +1,369 @@
+"""Is each operator imported right? Asked before anything is tuned.
+
+Every operator of the network is compiled alone, as it was imported, and fed with what PyTorch
+feeds it at its place in the network; its result must be PyTorch's. What differs is therefore one
+operator with a module and a line, not an output. What comes behind, our own passes and schedules,
+is for the tuner's checks and for :mod:`tvm_eff.deploy.validate`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tvm
+from torch.export.graph_signature import InputKind
+from torch.utils import _pytree as pytree
+from tvm import relax
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import SBlockRV, ScheduleError
+from tvm.tirx import IterVar, PrimFunc
+
+from tvm_eff import frontend, paths, targets
+from tvm_eff.codegen import build_module
+from tvm_eff.device import Device, LocalDevice
+from tvm_eff.errors import BuildError, ExecutionError, ModelError
+from tvm_eff.frontend import SingleOperator
+from tvm_eff.frontend.arithmetic import dtype_of
+from tvm_eff.models import Program
+from tvm_eff.passes import pipeline
+from tvm_eff.passes.relax.legalize import legalize_operators
+from tvm_eff.scratch import scratch_folder
+from tvm_eff.targets import Target
+from tvm_eff.tensors import TOLERANCE, relative_error
+from tvm_eff.tune.records.generation import PASSES_VERSION
+
+_FOLDER = "proof"
+_MOST_LIBRARIES = 64
+"""How many libraries of operators are kept, the latest ones: one holds those of a network."""
+
+_MORE_THAN_PYTORCH = 4
+"""How many times PyTorch's own error an error may be; both are against double precision."""
+
+Core = torch.export.ExportedProgram
+
+
+def prove(program: Program, core: Core, cases: Mapping[str, Sequence[np.ndarray]]) -> int:
+    """Compare each operator as imported with PyTorch's, at its place in the network.
+
+    What was found right before, with the same operators, weights and inputs, is not run again.
+
+    Parameters
+    ----------
+    program
+        The network.
+    core
+        It, decomposed by :func:`tvm_eff.frontend.decompose`.
+    cases
+        Inputs to try, by what messages call them. Those that PyTorch rejects are left out.
+
+    Returns
+    -------
+    int
+        How many operators there are.
+
+    Raises
+    ------
+    ModelError
+        An operator's result differs, or it cannot be compiled or run; the message names it
+        with its module and line.
+    """
+    host = targets.load("host")
+    operators = list(frontend.single_operators(core))
+    folder = paths.cache_folder() / _FOLDER
+    proved = folder / f"{_digest(operators, core, cases)}.proved"
+    if proved.exists():
+        return len(operators)
+    library = _library(operators, host)
+    _require_running(operators, library)
+    machine = relax.VirtualMachine(tvm.runtime.load_module(str(library)), tvm.cpu())
+    tried = 0
+    for name, inputs in cases.items():
+        prover = _Prover(core.graph_module, operators, machine, name)
+        tried += prover.prove(_arguments(core, inputs))
+    if not tried:
+        raise ModelError(
+            f"{program.network.name} rejects all inputs that its import is checked on: "
+            f"{', '.join(cases)}; give inputs of your own to tvm_eff.compile"
+        )
+    proved.touch()
+    return len(operators)
+
+
+class _RejectedError(Exception):
+    """PyTorch does not take the input."""
+
+
+class _Prover(torch.fx.Interpreter):
+    """Runs the network in PyTorch, and each operator as imported beside it."""
+
+    def __init__(
+        self,
+        module: torch.fx.GraphModule,
+        operators: Sequence[SingleOperator],
+        machine: relax.VirtualMachine,
+        case: str,
+    ) -> None:
+        super().__init__(module)
+        # What is raised here is a message for users.
+        self.extra_traceback = False
+        self._operators = {each.node.name: each for each in operators}
+        self._machine, self._case = machine, case
+
+    def prove(self, arguments: Sequence[torch.Tensor]) -> bool:
+        """Return whether PyTorch takes the input; what is wrong is raised."""
+        try:
+            with torch.no_grad():
+                self.run(*arguments)
+        except _RejectedError:
+            return False
+        return True
+
+    def run_node(self, n: torch.fx.Node) -> Any:
+        """Run an operator in PyTorch and compare."""
+        try:
+            result = super().run_node(n)
+        except Exception as error:  # whatever operators raise
+            raise _RejectedError from error
+        if n.name in self._operators:
+            self._compare(self._operators[n.name], result)
+        return result
+
+    def _compare(self, operator: SingleOperator, result: Any) -> None:
+        node = operator.node
+        # The interpreter has the nodes of a copy of the graph, by the same names.
+        own = {each.name: value for each, value in self.env.items()}
+        inputs = [own[each.name] for each in node.all_input_nodes]
+        arrays = [each.detach().contiguous().numpy() for each in inputs]
+        found = _results(self._machine, operator.key, arrays)
+        used = _used_results(node, result)
+        for number, expected in used.items():
+            wanted = expected.detach().numpy()
+            if _agrees(found[number], wanted):
+                continue
+            exact = _exact(node, own, number)
+            if exact is None or not _is_near(found[number], wanted, exact):
+                raise ModelError(
+                    f"the import of {frontend.described(node)} is wrong on {self._case}: "
+                    f"{_difference(found[number], wanted)}; write it with another operator and "
+                    "report it with the model (--no-proof goes on nevertheless)"
+                )
+
+
+def _results(
+    machine: relax.VirtualMachine, key: str, arrays: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    found = machine[key](*map(tvm.runtime.tensor, arrays))
+    return [each.numpy() for each in ([found] if hasattr(found, "numpy") else found)]
+
+
+def _require_running(operators: Sequence[SingleOperator], library: Path) -> None:
+    """Run each kernel once in another process, where one that crashes does no harm."""
+    alone = list({each.key: each for each in operators}.values())
+    with LocalDevice() as device:
+        for each in alone:
+            try:
+                device.run(library, _ones(each), function=each.key, keep=True)
+            except ExecutionError as error:
+                cause = _that_fails([each, *alone], device)
+                raise ModelError(
+                    f"the import of {frontend.described(cause.node)} cannot be run: {error}; "
+                    "write it with another operator and report it with the model"
+                ) from error
+
+
+def _that_fails(operators: Sequence[SingleOperator], device: Device) -> SingleOperator:
+    """The operator because of which a library fails: if one cannot be loaded, all are refused."""
+    host = targets.load("host")
+    with scratch_folder() as folder:
+        for number, each in enumerate(operators):
+            library = folder / f"{number}.so"
+            _build([each], host, library)
+            try:
+                device.run(library, _ones(each), function=each.key)
+            except ExecutionError:
+                return each
+    return operators[0]
+
+
+def _ones(operator: SingleOperator) -> list[np.ndarray]:
+    values = [each.meta["val"] for each in operator.node.all_input_nodes]
+    return [np.ones(value.shape, dtype_of(value.dtype)) for value in values]
+
+
+def _used_results(node: torch.fx.Node, result: Any) -> dict[int, torch.Tensor]:
+    """The results that somebody uses, by their places in the operator's tuple."""
+    if isinstance(result, torch.Tensor):
+        return {0: result}
+    taken = {int(user.args[1]) for user in node.users if _takes_element(user)}  # type: ignore[arg-type]
+    return {place: each for place, each in enumerate(result) if place in taken}
+
+
+def _takes_element(node: torch.fx.Node) -> bool:
+    return getattr(node.target, "__name__", "") == "getitem"
+
+
+def _agrees(found: np.ndarray, wanted: np.ndarray) -> bool:
+    if found.dtype != wanted.dtype or found.shape != wanted.shape:
+        return False
+    if wanted.dtype.kind != "f":
+        return bool(np.array_equal(found, wanted))
+    return relative_error(found, wanted) <= TOLERANCE
+
+
+def _exact(node: torch.fx.Node, own: Mapping[str, Any], number: int) -> np.ndarray | None:
+    """The operator's result in double precision; None if it does not compute in it."""
+
+    def wide(each: torch.fx.Node) -> Any:
+        value = own[each.name]
+        return value.double() if value.dtype == torch.float32 else value
+
+    arguments = torch.fx.map_arg((node.args, node.kwargs), wide)
+    target: Any = node.target
+    try:
+        result = target(*arguments[0], **arguments[1])
+    except Exception:  # whatever operators raise
+        return None
+    found = result if isinstance(result, torch.Tensor) else result[number]
+    return found.numpy() if found.dtype == torch.float64 else None
+
+
+def _is_near(found: np.ndarray, wanted: np.ndarray, exact: np.ndarray) -> bool:
+    """Whether it is as near to the exact result as PyTorch is, or hardly less."""
+    if found.dtype != wanted.dtype or found.shape != exact.shape:
+        return False
+    with np.errstate(all="ignore"):
+        theirs, ours = (np.abs(each.astype("float64") - exact) for each in (wanted, found))
+        allowed = max(_MORE_THAN_PYTORCH * float(theirs.max()), TOLERANCE * float(np.ptp(exact)))
+        return bool(ours.max() <= allowed)
+
+
+def _difference(found: np.ndarray, wanted: np.ndarray) -> str:
+    if found.dtype != wanted.dtype:
+        return f"its dtype is {found.dtype} instead of {wanted.dtype}"
+    if found.shape != wanted.shape:
+        return f"its shape is {found.shape} instead of {wanted.shape}"
+    ours, theirs = found.astype("float64"), wanted.astype("float64")
+    with np.errstate(all="ignore"):
+        off = np.where(ours == theirs, 0, np.abs(ours - theirs))
+    off = np.where(np.isnan(off), np.inf, off)
+    place = np.unravel_index(int(off.argmax()), off.shape)
+    at = ", ".join(map(str, map(int, place)))
+    count = int(np.count_nonzero(off))
+    return (
+        f"at [{at}] it is {found[place]:.7g} instead of {wanted[place]:.7g}, "
+        f"and {count} of {found.size} values differ"
+    )
+
+
+def _arguments(core: Core, inputs: Sequence[np.ndarray]) -> list[torch.Tensor]:
+    """What the graph's placeholders stand for: weights and constants, then the inputs."""
+    given = iter(inputs)
+    found = []
+    for spec in core.graph_signature.input_specs:
+        if spec.kind == InputKind.USER_INPUT:
+            found.append(torch.from_numpy(next(given).copy()))
+            continue
+        assert spec.target is not None
+        held = core.state_dict.get(spec.target)
+        found.append(core.constants[spec.target] if held is None else held)
+    return found
+
+
+def _library(operators: Sequence[SingleOperator], host: Target) -> Path:
+    """One library with all operators; it is kept for networks with the same ones."""
+    alone = {each.key: each for each in operators}
+    words = [*sorted(alone), tvm.__version__, str(PASSES_VERSION), str(host.tvm_target())]
+    name = f"{_FOLDER}/{hashlib.sha256(' '.join(words).encode()).hexdigest()[:32]}.so"
+    with paths.locked_cache_entry(name) as path:
+        if not path.exists():
+            _drop_old(path.parent)
+            part = path.with_suffix(".part.so")
+            _build(list(alone.values()), host, part)
+            part.replace(path)
+    return path
+
+
+def _build(operators: Sequence[SingleOperator], host: Target, path: Path) -> None:
+    try:
+        with pipeline.not_dumping():
+            build_module(_joined(operators), host, path)
+    except BuildError as error:
+        if len(operators) == 1:
+            raise ModelError(
+                f"the import of {frontend.described(operators[0].node)} cannot be compiled: "
+                f"{str(error).splitlines()[0]}; write it with another operator and report it "
+                "with the model"
+            ) from error
+        for each in operators:
+            _build([each], host, path)
+        raise
+
+
+def _joined(operators: Sequence[SingleOperator]) -> tvm.IRModule:
+    functions = {
+        tvm.ir.GlobalVar(each.key): each.mod["main"].with_attr("global_symbol", each.key)
+        for each in operators
+    }
+    mod = legalize_operators()(tvm.IRModule(functions))
+    for variable, func in list(mod.functions_items()):
+        if isinstance(func, PrimFunc):
+            mod.update_func(variable, _quicker(func))
+    return mod
+
+
+def _quicker(func: PrimFunc) -> PrimFunc:
+    """On all cores, and with sums along the innermost axis in vectors; in the same order."""
+    sch = Schedule(func)
+    for block in sch.get_child_blocks(sch.get_sblock("root")):
+        # Which loops may be moved only the primitives themselves know; what they refuse stays.
+        with suppress(ScheduleError):
+            _quicken(sch, block)
+    return sch.mod["main"]
+
+
+def _quicken(sch: Schedule, block: SBlockRV) -> None:
+    loops = sch.get_loops(block)
+    kinds = [int(each.iter_type) for each in sch.get(block).iter_vars]
+    if len(loops) != len(kinds) or not {*kinds} <= {IterVar.DataPar, IterVar.CommReduce}:
+        return
+    of_kind = list(zip(loops, kinds, strict=True))
+    kept = [each for each, kind in of_kind if kind == IterVar.DataPar]
+    summed = [each for each, kind in of_kind if kind == IterVar.CommReduce]
+    if not kept:
+        return
+    if summed and len(kept) > 1:
+        sch.reorder(*kept[:-1], *summed, kept[-1])
+        sch.decompose_reduction(block, summed[0])
+    outer = kept[:-1][:2]
+    sch.parallel(sch.fuse(*outer) if len(outer) > 1 else kept[0])
+
+
+def _drop_old(folder: Path) -> None:
+    kept = sorted(folder.glob("*.so"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in kept[_MOST_LIBRARIES - 1 :]:
+        path.unlink(missing_ok=True)
+
+
+def _digest(
+    operators: Sequence[SingleOperator], core: Core, cases: Mapping[str, Sequence[np.ndarray]]
+) -> str:
+    """What the outcome depends on: the code, the weights, and what is fed."""
+    found = hashlib.sha256()
+    for word in (torch.__version__, tvm.__version__, str(PASSES_VERSION)):
+        found.update(word.encode())
+    for each in operators:
+        found.update(f"{each.node.format_node()} {each.key}".encode())
+    for value in pytree.tree_leaves((core.state_dict, core.constants)):
+        if isinstance(value, torch.Tensor):
+            found.update(value.detach().contiguous().numpy().tobytes())
+    for name, inputs in cases.items():
+        found.update(name.encode())
+        for array in inputs:
+            found.update(array.tobytes())
+    return found.hexdigest()[:40]
