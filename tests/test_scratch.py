@@ -129,3 +129,30 @@ def test_no_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nothing"))
     with pytest.raises(SetupError, match=r"cannot make a folder in .*nothing.*set TMPDIR"):
         scratch.ScratchFolder()
+
+
+def test_a_process_with_builders_leaves_nothing(tmp_path: Path) -> None:
+    """Its servers keep their sockets to the end, and the end is silent."""
+    script = """
+import multiprocessing
+from tvm_eff.scratch import private_temporary_folder
+
+if __name__ == "__main__":
+    for _ in range(2):
+        with private_temporary_folder():
+            with multiprocessing.get_context("forkserver").Pool(1) as pool:
+                print(pool.apply(abs, (-3,)))
+"""
+    (tmp_path / "script.py").write_text(script)
+    # A socket's path has a hundred characters at most.
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        done = subprocess.run(
+            [sys.executable, tmp_path / "script.py"],
+            env={**os.environ, "TMPDIR": folder},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "3\n3\n", "")
+        assert list(Path(folder).iterdir()) == []

@@ -8,7 +8,6 @@ alone, and so is a link, wherever it leads.
 
 from __future__ import annotations
 
-import atexit
 import multiprocessing
 import multiprocessing.util
 import os
@@ -104,19 +103,15 @@ def _have_sockets_owned() -> None:
     """
     if multiprocessing.current_process()._config.get("tempdir") is not None:  # type: ignore[attr-defined]
         return
-    owned = ScratchFolder("sockets-")
+    owned = ScratchFolder()
     before = tempfile.tempdir
     tempfile.tempdir = str(owned.path)
     try:
         multiprocessing.util.get_temp_dir()
     finally:
         tempfile.tempdir = before
-    atexit.register(_remove_if_own, owned, os.getpid())
-
-
-def _remove_if_own(folder: ScratchFolder, owner: int) -> None:
-    if os.getpid() == owner:
-        folder.remove()
+    # Behind multiprocessing's own removal of what is in it, which has a priority of -100.
+    multiprocessing.util.Finalize(None, owned.remove, exitpriority=-200)
 
 
 def remove_abandoned() -> None:
