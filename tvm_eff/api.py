@@ -34,6 +34,7 @@ from tvm_eff.errors import (
     RecordError,
     UsageError,
     require_kind,
+    require_positive,
 )
 from tvm_eff.models import Network, Program
 from tvm_eff.passes import pipeline
@@ -57,6 +58,7 @@ def compile(
     weights: str | Path | None = None,
     width: float | None = None,
     resolution: int | None = None,
+    preprocess: str | models.Preprocessing | None = None,
     name: str | None = None,
     rpc: str | None = None,
     key: str = "",
@@ -91,6 +93,8 @@ def compile(
         What the network computes in, ``float32`` or ``float16``; its inputs and outputs stay.
     input_shapes, input_dtypes, weights, width, resolution
         Of a model that is named: see :func:`tvm_eff.models.load`.
+    preprocess
+        What of an image's preparation the library does: see :class:`tvm_eff.models.Preprocessing`.
     name
         What the bundle calls the model; its class' or its own name by default.
     rpc, key
@@ -135,7 +139,7 @@ def compile(
     require_kind("device", device, Device, NoneType)
     for what, listed in (("input_shapes", input_shapes), ("input_dtypes", input_dtypes)):
         require_kind(what, listed, list, tuple)
-    _require_positive(trials=trials, workers=workers)
+    require_positive(trials=trials, workers=workers)
     tune.leave_script()
     chosen = target if isinstance(target, Target) else targets.load(target)
     options = tune.TuneOptions(
@@ -158,6 +162,7 @@ def compile(
             weights=weights,
             width=width,
             resolution=resolution,
+            preprocess=preprocess,
         )
         _require_validation(examples, validation_inputs)
         stack.enter_context(models.inference_mode(network))
@@ -335,12 +340,6 @@ def _require_kinds(
         require_kind(what, value, Integral, NoneType)
     for what, value in numbers.items():
         require_kind(what, value, Real)
-
-
-def _require_positive(**counts: int | None) -> None:
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise UsageError(f"{name} is {count}; give at least 1, or leave it out")
 
 
 def _require_validation(examples: Sequence[np.ndarray] | None, random_inputs: int) -> None:

@@ -131,3 +131,16 @@ _KINDS: dict[type, str] = {
     list: "a list",
     tuple: "a tuple",
 }
+
+
+def require_positive(**counts: int | None) -> None:
+    """Refuse counts below 1, by their names; None stands for one that is not given.
+
+    Raises
+    ------
+    UsageError
+        One is.
+    """
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise UsageError(f"{name} is {count}; give at least 1, or leave it out")

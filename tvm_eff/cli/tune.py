@@ -50,6 +50,7 @@ def _main(argv: list[str] | None) -> int:
             target=arguments.target,
             dtype=arguments.dtype,
             **model_options(arguments),
+            preprocess=arguments.preprocess,
             rpc=arguments.rpc,
             key=key_of(arguments),
             logs=arguments.logs,
@@ -95,6 +96,12 @@ def _parser() -> argparse.ArgumentParser:
         type=positive,
         default=3,
         help="random inputs to validate on (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--preprocess",
+        metavar="mean=...,std=...,layout=NHWC,dtype=uint8",
+        help="prepare the image within the library: (image * scale - mean) / std, where scale is "
+        "1/255 for bytes; the library then takes the image as it comes",
     )
     _add_search_options(parser)
     _add_files(parser)

@@ -4,6 +4,7 @@ from tvm_eff.models.cost import Cost, account, count
 from tvm_eff.models.factorization import FactorizedLayer, Formula, standard_twin
 from tvm_eff.models.given import Tensors, example_arrays, inference_mode, network_of
 from tvm_eff.models.network import Network
+from tvm_eff.models.preprocessing import Preprocessing
 from tvm_eff.models.program import Program, trace
 from tvm_eff.models.registry import ModelSpec, create, names, outline, spec
 from tvm_eff.models.source import load, of_module, of_program
@@ -14,6 +15,7 @@ __all__ = [
     "Formula",
     "ModelSpec",
     "Network",
+    "Preprocessing",
     "Program",
     "Tensors",
     "account",

@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 
 from tvm_eff.errors import UsageError
 from tvm_eff.models.network import Network
+from tvm_eff.models.preprocessing import Preprocessing, preprocessed
 from tvm_eff.models.source import DTYPES, load, of_module, of_program
 from tvm_eff.tensors import TensorSpec
 
@@ -63,6 +64,7 @@ def network_of(
     weights: str | Path | None,
     width: float | None,
     resolution: int | None,
+    preprocess: str | Preprocessing | None = None,
 ) -> Network:
     """Return the network that a user means: a module, a program, or what names one.
 
@@ -76,7 +78,9 @@ def network_of(
     name
         What it is called.
     input_shapes, input_dtypes, weights, width, resolution
-        As for :func:`load`.
+        As for :func:`load`: they are the model's own, before any preprocessing.
+    preprocess
+        How its image is prepared, in words or not; the examples are then what comes before.
 
     Raises
     ------
@@ -86,9 +90,13 @@ def network_of(
     ModelError
         As for :func:`load`, :func:`of_module` and :func:`of_program`.
     """
+    preparation = Preprocessing.parse(preprocess) if isinstance(preprocess, str) else preprocess
+    taken = [TensorSpec(each.shape, str(each.dtype)) for each in examples or ()]
+    if preparation is not None and taken:
+        taken[0] = preparation.model_of(taken[0])
     if isinstance(model, str):
-        shapes = input_shapes or [each.shape for each in examples or ()]
-        dtypes = input_dtypes or [str(each.dtype) for each in examples or ()]
+        shapes = input_shapes or [each.shape for each in taken]
+        dtypes = input_dtypes or [each.dtype for each in taken]
         network = load(
             model,
             input_shapes=shapes,
@@ -99,8 +107,7 @@ def network_of(
         )
     elif isinstance(model, nn.Module):
         _refuse("a module", width=width, resolution=resolution)
-        specs = [TensorSpec(each.shape, str(each.dtype)) for each in examples or ()]
-        network = of_module(model, specs, input_shapes, input_dtypes, weights, name)
+        network = of_module(model, taken, input_shapes, input_dtypes, weights, name)
     elif isinstance(model, torch.export.ExportedProgram | Network):
         _refuse(
             "a model that is traced or described already",
@@ -116,6 +123,8 @@ def network_of(
             f"the model is a {type(model).__name__}; give a torch.nn.Module with example inputs, "
             "an ExportedProgram, or the name of a model"
         )
+    if preparation is not None:
+        network = preprocessed(network, preparation)
     _require_taken(network, examples)
     return network
 
