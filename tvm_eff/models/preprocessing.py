@@ -79,8 +79,8 @@ class Preprocessing:
         }
         if "scale" in found:
             found["scale"] = _one("scale", found["scale"])
-        words = {name: _one(name, values[name]) for name in _KEYS[3:] if name in values}
-        return cls(**found, **words)
+        found |= {name: _one(name, values[name]) for name in _KEYS[3:] if name in values}
+        return cls(**found)
 
     def image_of(self, model: TensorSpec) -> TensorSpec:
         """Return what the library takes where the model takes an image in NCHW and float32.
