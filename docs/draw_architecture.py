@@ -34,6 +34,7 @@ PURPOSES = {
     "models": "the zoo: torch, no TVM",
     "targets": "boards as data",
     "testing": "the device contract as tests",
+    "failures": "details for a report",
     "strict": "strict reading",
     "paths": "where things lie",
     "scratch": "temporary folders",

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from argparse import ArgumentTypeError
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -61,9 +62,36 @@ def test_a_full_disk(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("ours"), OSError(errno.EIO, "broken")])
-def test_a_defect_keeps_its_traceback(error: Exception) -> None:
-    with pytest.raises(type(error)):
-        run(raising(error))
+def test_a_defect_is_written_down(
+    error: Exception,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TVM_EFF_CACHE", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["tune", "--key", "a-secret", "--key=another", "--model", "x"])
+    assert run(raising(error)) == 1
+    (details,) = (tmp_path / "failures").iterdir()
+    told = capsys.readouterr().err
+    assert told.startswith(f"internal error: {type(error).__name__} in tvm_eff/cli/run.py:")
+    assert told.count("\n") == 1
+    assert f"the details are in {details}: report it" in told
+    text = details.read_text()
+    assert "command: tune --key ... --key=... --model x" in text
+    assert "secret" not in text
+    assert "another" not in text
+    assert "Traceback (most recent call last)" in text
+    assert str(error) in text
+    assert "apache-tvm 0" in text
+
+
+def test_a_defect_that_cannot_be_written_down(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TVM_EFF_CACHE", str(tmp_path / "file"))
+    assert run(raising(ValueError("ours"))) == 1
+    assert "not your mistake; report it: ValueError: ours" in capsys.readouterr().err
 
 
 def test_a_reader_that_leaves_is_no_noise() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from tvm_eff import failures
 from tvm_eff.cli import interrupt
 from tvm_eff.errors import Error
 from tvm_eff.paths import short
@@ -30,8 +31,8 @@ def run(main: Main, argv: list[str] | None = None) -> int:
     """Run a command line and return its exit code.
 
     An :class:`~tvm_eff.errors.Error` becomes one message and exit code 2, as with
-    the errors of argparse itself. Anything else that is raised is a defect of ours
-    and keeps its traceback.
+    the errors of argparse itself. Anything else that is raised is a defect of ours or of
+    TVM's: its traceback goes to a file, which the one message names, and the exit code is 1.
 
     Parameters
     ----------
@@ -57,9 +58,11 @@ def run(main: Main, argv: list[str] | None = None) -> int:
             name = short(Path(os.fsdecode(error.filename)))
             return _fail(f"error: {name}: {error.strerror}; name another path", USER_ERROR)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
+            return _defect(error)
         place = f" for {error.filename}" if error.filename else ""
         return _fail(f"error: no room on the disk{place}; free some and run it again", USER_ERROR)
+    except Exception as error:
+        return _defect(error)
     finally:
         interrupt.forget()
     return code or 0
@@ -76,6 +79,11 @@ def leave(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _defect(error: Exception) -> int:
+    name = type(error).__name__
+    return _fail(f"internal error: {name} in {failures.place(error)}; {failures.advice(error)}", 1)
 
 
 def _fail(message: str, code: int) -> int:

@@ -10,6 +10,7 @@ import tvm
 from tvm import relax
 from tvm.s_tir import Schedule
 
+from tvm_eff import failures
 from tvm_eff.codegen import opencl_source, toolchain
 from tvm_eff.errors import BuildError, Error
 from tvm_eff.passes import pipeline
@@ -89,7 +90,9 @@ def build_module(mod: tvm.IRModule, target: Target, library: Path) -> OpenCLRequ
     except Error:
         raise
     except Exception as error:  # TVM raises its own types, all of them below Exception
-        raise BuildError(f"the network cannot be compiled for {target.name}: {error}") from error
+        raise BuildError(
+            f"the network cannot be compiled for {target.name}: {failures.advice(error)}"
+        ) from error
     return needs
 
 

@@ -24,7 +24,7 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV, ScheduleError
 from tvm.tirx import IterVar, PrimFunc
 
-from tvm_eff import frontend, paths, targets
+from tvm_eff import failures, frontend, paths, targets
 from tvm_eff.codegen import build_module
 from tvm_eff.device import Device, LocalDevice
 from tvm_eff.errors import BuildError, ExecutionError, ModelError
@@ -295,10 +295,10 @@ def _build(operators: Sequence[SingleOperator], host: Target, path: Path) -> Non
             build_module(_joined(operators), host, path)
     except BuildError as error:
         if len(operators) == 1:
+            cause = frontend.described(operators[0].node)
             raise ModelError(
-                f"the import of {frontend.described(operators[0].node)} cannot be compiled: "
-                f"{str(error).splitlines()[0]}; write it with another operator and report it "
-                "with the model"
+                f"the import of {cause} cannot be compiled; write it with another operator: "
+                f"{failures.advice(error)}"
             ) from error
         for each in operators:
             _build([each], host, path)
