@@ -32,6 +32,20 @@ class Applied(nn.Module):
 IMAGE = TensorSpec((2, 4, 5, 7), "float32")
 IDS = TensorSpec((6,), "int64")
 
+
+def recurrent(kind: type[nn.LSTM | nn.GRU], **options: bool) -> nn.Module:
+    torch.manual_seed(0)
+    return kind(7, 3, **options)
+
+
+def attention(x: torch.Tensor) -> torch.Tensor:
+    mask = torch.ones(5, 5, dtype=torch.bool).tril()
+    return F.scaled_dot_product_attention(x, x * 2, x - 1, attn_mask=mask)
+
+
+LSTM, GRU = recurrent(nn.LSTM, bidirectional=True, batch_first=True), recurrent(nn.GRU)
+LINES = TensorSpec((4, 2, 7), "float32")
+
 CASES: dict[str, tuple[Callable[[torch.Tensor], Any], TensorSpec]] = {
     "amax": (lambda x: (x.amax((2, 3)), x.amin(1, keepdim=True), x.amax()), IMAGE),
     "max_and_place": (lambda x: x.max(1), IMAGE),
@@ -44,6 +58,10 @@ CASES: dict[str, tuple[Callable[[torch.Tensor], Any], TensorSpec]] = {
     "nearest": (lambda x: F.interpolate(x, size=(13, 9)), IMAGE),
     "nearest_twice": (lambda x: F.interpolate(x, scale_factor=2), IMAGE),
     "bilinear": (lambda x: F.interpolate(x, size=(13, 9), mode="bilinear"), IMAGE),
+    "lstm": (lambda x: LSTM(x)[0], LINES),
+    "lstm_states": (lambda x: LSTM(x)[1], LINES),
+    "gru": (lambda x: GRU(x), LINES),
+    "attention": (attention, IMAGE),
     "one_hot": (lambda ids: F.one_hot(ids % 4, 4).float(), IDS),
     "the_input_itself": (lambda x: (x, x + 1), IMAGE),
 }
