@@ -108,6 +108,12 @@ CASES: dict[str, tuple[Function, TensorSpec]] = {
     "quotients_of_bytes": (lambda x: (x // 7, x % 7, torch.div(x, 2.5)), BYTES),
     "bytes_as_fractions": (lambda x: x / 255, BYTES),
     "bytes_wrap": (lambda x: (x + 200, x * 3, 255 - x), BYTES),
+    "numbers_no_byte_is": (lambda x: (x > -1, x > 300, x == -1, x + -1, x * 300), BYTES),
+    "stride_left_out": (
+        lambda x: (F.max_pool2d(x, 2), F.max_pool2d(x, (1, 3), None, (0, 1)), F.avg_pool2d(x, 2)),
+        IMAGE,
+    ),
+    "circular_padding": (lambda x: F.pad(x, (1, 2, 0, 3), mode="circular"), IMAGE),
     "bytes_and_words": (lambda x: x + x.long() * 1000, BYTES),
     "places": (lambda x: torch.arange(5) * 0.5 + x, WORDS),
     "argmax_of_bytes": (lambda x: (x.argmax(1), (255 - x).argmin(1)), BYTES),

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from tvm import relax
 
@@ -38,7 +39,10 @@ def _operand(argument: Any, dtype: str, importer: Any) -> relax.Expr:
 def _number(value: Any, dtype: str) -> Any:
     if dtype == "bool":
         return bool(value)
-    return int(value) if dtype.startswith(("int", "uint")) else float(value)
+    if not dtype.startswith(("int", "uint")):
+        return float(value)
+    # PyTorch lets a number that is too large for the dtype wrap around.
+    return int(np.asarray(int(value)).astype(dtype))
 
 
 def _value(argument: Any) -> Any:

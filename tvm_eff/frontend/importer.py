@@ -51,6 +51,7 @@ def decompose(program: Program) -> torch.export.ExportedProgram:
     """
     with quiet():
         core = _without_assertions(program.exported.run_decompositions())
+        _write_out_strides(core)
         constants.annotate(core)
         unsupported.refuse(core, ExportedProgramImporter().convert_map.keys() | CONVERTERS)
     return core
@@ -95,6 +96,15 @@ def _without_assertions(
             exported.graph.erase_node(node)
     exported.graph.eliminate_dead_code()
     return exported
+
+
+def _write_out_strides(core: torch.export.ExportedProgram) -> None:
+    """Give poolings whose stride is left out their kernel's: TVM's importer takes it for none."""
+    for node in core.graph.nodes:
+        if node.op == "call_function" and "_pool" in node.target.__name__:
+            kernel, stride = (*node.args[1:3], None, None)[:2]
+            if stride == []:
+                node.args = (*node.args[:2], kernel, *node.args[3:])
 
 
 def _translate(exported: torch.export.ExportedProgram) -> tvm.IRModule:

@@ -15,6 +15,8 @@ from tvm_eff.frontend.arithmetic import dtype_of
 from tvm_eff.frontend.operators import CONVERTERS
 from tvm_eff.passes.relax.legalize import legalize_operators
 
+_NO_OPERATORS = ("getitem", "empty", "new_empty")
+
 
 @dataclass(frozen=True)
 class SingleOperator:
@@ -38,10 +40,11 @@ class SingleOperator:
 def single_operators(core: torch.export.ExportedProgram) -> Iterator[SingleOperator]:
     """Import each operator of a program, decomposed by :func:`tvm_eff.frontend.decompose`, alone.
 
-    Taking an element of a tuple is no operator: it is part of what uses it.
+    Taking an element of a tuple is no operator: it is part of what uses it. Nor is what has no
+    value yet.
     """
     for node in core.graph.nodes:
-        if node.op == "call_function" and node.target.__name__ != "getitem":
+        if node.op == "call_function" and not node.target.__name__.startswith(_NO_OPERATORS):
             mod = _imported(node)
             text = tvm.ir.save_json(legalize_operators()(mod)).encode()
             yield SingleOperator(node, mod, "op_" + hashlib.sha256(text).hexdigest()[:24])
