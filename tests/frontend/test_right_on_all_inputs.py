@@ -114,6 +114,15 @@ CASES: dict[str, tuple[Function, TensorSpec]] = {
         IMAGE,
     ),
     "circular_padding": (lambda x: F.pad(x, (1, 2, 0, 3), mode="circular"), IMAGE),
+    "running_sums": (lambda x: (x.cumsum(1), x.cumsum(-1), x.cumprod(0)), SHORTS),
+    "slices_from_the_end": (
+        lambda x: (x[:, -3:-1], x[..., -9:3], x[:, :, -4::2], x[:, 1:99], x[..., :-2:3]),
+        IMAGE,
+    ),
+    "bilinear_to_a_line": (
+        lambda x: F.interpolate(x, size=(1, 9), mode="bilinear", align_corners=True),
+        IMAGE,
+    ),
     "bytes_and_words": (lambda x: x + x.long() * 1000, BYTES),
     "places": (lambda x: torch.arange(5) * 0.5 + x, WORDS),
     "argmax_of_bytes": (lambda x: (x.argmax(1), (255 - x).argmin(1)), BYTES),

@@ -86,6 +86,7 @@ REFUSED: dict[str, tuple[Callable[[torch.Tensor], Any], str]] = {
         lambda x: nn.functional.adaptive_max_pool2d(x, 2, return_indices=True)[1],
         "the places of the largest values are not supported",
     ),
+    "empty_slice": (lambda x: x[:, 3:1], "the slice is empty"),
     "often_added": (
         lambda x: x.index_put((torch.zeros(20, dtype=torch.long),), x[0], accumulate=True),
         "added to more than 16 times",

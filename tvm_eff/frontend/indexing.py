@@ -78,6 +78,23 @@ def _index_put(node: torch.fx.Node, importer: Any) -> relax.Var:
     return _emit(importer, relax.op.where, condition, written, x)
 
 
+def _slice(node: torch.fx.Node, importer: Any) -> relax.Var:
+    """``slice(x, dim=0, start=None, end=None, step=1)``: the ends may be negative or outside."""
+    defaults: list[Any] = [0, None, None, 1]
+    given: list[Any] = list(node.args[1:])
+    dim, start, end, step = [*given, *defaults[len(given) :]]
+    shape = _shape(node.args[0])
+    axis = int(dim) % len(shape)
+    places = range(shape[axis])[slice(start, end, step)]
+    if not places:
+        raise ValueError("the slice is empty")
+    if (start or 0) >= 0 and (end is None or end >= 0):
+        return importer._slice(node)
+    x = importer.env[node.args[0]]
+    window = relax.op.strided_slice(x, [axis], [places.start], [places[-1] + 1], [places.step])
+    return importer.block_builder.emit(window)
+
+
 def _slice_scatter(node: torch.fx.Node, importer: Any) -> relax.Var:
     """``slice_scatter(x, values, dim=0, start=None, end=None, step=1)``."""
     defaults: list[Any] = [0, None, None, 1]
@@ -264,5 +281,6 @@ CONVERTERS: dict[str, Converter] = {
     "index_select.default": _index_select,
     "select.int": _select,
     "select_scatter.default": _select_scatter,
+    "slice.Tensor": _slice,
     "slice_scatter.default": _slice_scatter,
 }

@@ -90,6 +90,17 @@ def _min_max(largest: bool) -> Converter:
     return convert
 
 
+def _cumulative(operator: Callable[..., relax.Expr]) -> Converter:
+    """``cumsum(x, dim, dtype=None)``: of integers in 64 bits."""
+
+    def convert(node: torch.fx.Node, importer: Any) -> relax.Var:
+        x, axis = _arguments(node, importer)[:2]
+        wide = arithmetic.cast(x, arithmetic.dtype_of(node.meta["val"].dtype), importer)
+        return importer.block_builder.emit(operator(wide, int(axis)))
+
+    return convert
+
+
 def _avg_pool(node: torch.fx.Node, importer: Any) -> relax.Var:
     """``avg_pool2d`` with ``divisor_override``: sums of windows, divided by a number."""
     given: list[Any] = list(node.args[1:])
@@ -166,6 +177,8 @@ CONVERTERS: dict[str, Converter] = {
     "argmax.default": _place_of_extreme(largest=True),
     "argmin.default": _place_of_extreme(largest=False),
     "avg_pool2d.default": _avg_pool,
+    "cumprod.default": _cumulative(relax.op.cumprod),
+    "cumsum.default": _cumulative(relax.op.cumsum),
     "max.dim": _min_max(largest=True),
     "min.dim": _min_max(largest=False),
     "native_group_norm.default": _group_norm,

@@ -33,7 +33,9 @@ def _bilinear(node: torch.fx.Node, importer: Any) -> relax.Var:
     """``upsample_bilinear2d.vec``: TVM's, but where the factor is not the ratio of the sizes."""
     factors = _by_name(node).get("scale_factors")
     sizes = zip(_shape(node)[2:], _shape(node.args[0])[2:], factors or (), strict=False)
-    if all(after == before * factor for after, before, factor in sizes):
+    # TVM divides by one less than an output's extent.
+    divides = 1 not in _shape(node)[2:] or not _by_name(node)["align_corners"]
+    if divides and all(after == before * factor for after, before, factor in sizes):
         return importer._upsample_bilinear2d(node)
     return _resized(node, importer)
 
