@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 from tvm import relax
 
-from tvm_eff import frontend, tensors
+from tvm_eff import frontend, paths, tensors
 from tvm_eff.deploy import proof
 from tvm_eff.errors import ModelError
 from tvm_eff.frontend.operators import CONVERTERS
@@ -115,7 +116,7 @@ def test_a_wrong_converter(name: str, monkeypatch: pytest.MonkeyPatch, own_cache
     monkeypatch.setitem(CONVERTERS, operator, converter)
     with pytest.raises(ModelError, match=f"^the import of operator .*{message}") as caught:
         proved(Net())
-    assert f"{Path(__file__).name}:" in str(caught.value) or "module" in str(caught.value)
+    assert re.search(rf"\(.*{Path(__file__).name}:\d+\) is wrong", str(caught.value))
     assert "\n" not in str(caught.value)
     assert not list((own_cache / "proof").glob("*.proved"))
 
@@ -167,10 +168,44 @@ def test_an_operator_that_cannot_be_compiled(monkeypatch: pytest.MonkeyPatch) ->
         proved(Net())
 
 
-def test_double_precision_decides() -> None:
-    """Of a bright image PyTorch's normalisation is off by a thousandth, and ours is right."""
-    net = nn.Sequential(nn.GroupNorm(3, 3), nn.InstanceNorm2d(3))
-    assert proved(net) > 1
+class Wall(nn.Module):
+    """Its normalisation of a bright wall is off by more than the tolerance, in PyTorch as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(3, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(x * 0.01 + 20000)
+
+
+def test_double_precision_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert proved(Wall()) > 1
+
+    shutil.rmtree(paths.cache_folder() / "proof")
+    monkeypatch.setattr(torch.Tensor, "double", torch.Tensor.float)
+    with pytest.raises(ModelError, match=r"'native_group_norm.default' in module 'norm' .* wrong"):
+        proved(Wall())
+
+
+def test_an_overflow_of_pytorchs_excuses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its float32 is infinite and double precision is not."""
+
+    class Squares(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            huge = torch.zeros(1, 3, 8, 8)
+            huge[0, 0, 0, 0] = 3e38
+            return torch.cat([x, huge], 1).square()
+
+    def off_by_a_little(node: torch.fx.Node, importer: Any) -> relax.Var:
+        x = importer.env[node.args[0]]
+        square = importer.block_builder.emit(relax.op.multiply(x, x))
+        return importer.block_builder.emit(relax.op.add(square, relax.const(0.5, "float32")))
+
+    assert proved(Squares()) > 1
+    monkeypatch.setitem(CONVERTERS, "pow.Tensor_Scalar", off_by_a_little)
+    with pytest.raises(ModelError, match=r"'pow.Tensor_Scalar' .*is wrong on noise"):
+        proved(Squares())
 
 
 def test_inputs_that_pytorch_rejects() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,6 +91,34 @@ def test_what_is_wrong_with_it(words: str, message: str) -> None:
 def test_a_model_without_an_image(spec: TensorSpec) -> None:
     with pytest.raises(UsageError, match=r"first input is an image, .* this one takes"):
         preprocessed(Network("net", Net(), (spec,)), Preprocessing())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mean": 0.5}, "mean is a float; give a tuple or a list"),
+        ({"std": None}, "std is a NoneType"),
+        ({"mean": ("a",)}, "a value of the preprocessing's mean is a str; give a number"),
+        ({"scale": "x"}, "scale is a str; give a number or None"),
+        ({"layout": 3}, "layout is a int; give a string"),
+    ],
+)
+def test_values_of_other_types(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Preprocessing(**options)
+
+
+def test_preprocessing_of_another_type() -> None:
+    with pytest.raises(UsageError, match="preprocess is a int; give a string or Preprocessing"):
+        tvm_eff.compile(Net().eval(), preprocess=5)  # type: ignore[arg-type]
+
+
+def test_the_users_module_stays_as_it_is() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Dropout())
+    module.train()
+    module[0].eval()
+    preprocessed(Network("net", module, (TensorSpec((1, 3, 4, 4), "float32"),)), Preprocessing())
+    assert [each.training for each in module.modules()] == [True, False, True]
 
 
 def test_a_saved_program() -> None:

@@ -9,6 +9,7 @@ is for the tuner's checks and for :mod:`tvm_eff.deploy.validate`.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 import tvm
-from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 from tvm import relax
 from tvm.s_tir import Schedule
@@ -28,7 +28,7 @@ from tvm_eff import failures, frontend, paths, targets
 from tvm_eff.codegen import build_module
 from tvm_eff.device import Device, LocalDevice
 from tvm_eff.errors import BuildError, ExecutionError, ModelError
-from tvm_eff.frontend import SingleOperator
+from tvm_eff.frontend import SingleOperator, constants
 from tvm_eff.frontend.arithmetic import dtype_of
 from tvm_eff.models import Program
 from tvm_eff.passes import pipeline
@@ -41,6 +41,9 @@ from tvm_eff.tune.records.generation import PASSES_VERSION
 _FOLDER = "proof"
 _MOST_LIBRARIES = 64
 """How many libraries of operators are kept, the latest ones: one holds those of a network."""
+
+_MOST_PROVED = 1000
+"""How many networks are remembered to have been right."""
 
 _MORE_THAN_PYTORCH = 4
 """How many times PyTorch's own error an error may be; both are against double precision."""
@@ -140,7 +143,13 @@ class _Prover(torch.fx.Interpreter):
         own = {each.name: value for each, value in self.env.items()}
         inputs = [own[each.name] for each in node.all_input_nodes]
         arrays = [each.detach().contiguous().numpy() for each in inputs]
-        found = _results(self._machine, operator.key, arrays)
+        try:
+            found = _results(self._machine, operator.key, arrays)
+        except Exception as error:  # TVM raises its own types, all of them below Exception
+            raise ModelError(
+                f"the import of {frontend.described(node)} cannot be run on {self._case}; "
+                f"{failures.advice(error)}"
+            ) from error
         used = _used_results(node, result)
         for number, expected in used.items():
             wanted = expected.detach().numpy()
@@ -237,10 +246,15 @@ def _is_near(found: np.ndarray, wanted: np.ndarray, exact: np.ndarray) -> bool:
     """Whether it is as near to the exact result as PyTorch is, or hardly less."""
     if found.dtype != wanted.dtype or found.shape != exact.shape:
         return False
-    with np.errstate(all="ignore"):
-        theirs, ours = (np.abs(each.astype("float64") - exact) for each in (wanted, found))
-        allowed = max(_MORE_THAN_PYTORCH * float(theirs.max()), TOLERANCE * float(np.ptp(exact)))
-        return bool(ours.max() <= allowed)
+    finite = np.isfinite(wanted)
+    if not np.array_equal(found[~finite], wanted[~finite], equal_nan=True):
+        return False
+    ours, theirs, exact = (each[finite].astype("float64") for each in (found, wanted, exact))
+    if not ours.size:
+        return True
+    allowed = _MORE_THAN_PYTORCH * float(np.abs(theirs - exact).max())
+    allowed = max(allowed, TOLERANCE * float(np.ptp(exact)))
+    return bool(np.abs(ours - exact).max() <= allowed)
 
 
 def _difference(found: np.ndarray, wanted: np.ndarray) -> str:
@@ -264,28 +278,24 @@ def _difference(found: np.ndarray, wanted: np.ndarray) -> str:
 def _arguments(core: Core, inputs: Sequence[np.ndarray]) -> list[torch.Tensor]:
     """What the graph's placeholders stand for: weights and constants, then the inputs."""
     given = iter(inputs)
-    found = []
-    for spec in core.graph_signature.input_specs:
-        if spec.kind == InputKind.USER_INPUT:
-            found.append(torch.from_numpy(next(given).copy()))
-            continue
-        assert spec.target is not None
-        held = core.state_dict.get(spec.target)
-        found.append(core.constants[spec.target] if held is None else held)
-    return found
+    values = (constants.held(core, spec) for spec in core.graph_signature.input_specs)
+    return [torch.from_numpy(next(given).copy()) if each is None else each for each in values]
 
 
 def _library(operators: Sequence[SingleOperator], host: Target) -> Path:
     """One library with all operators; it is kept for networks with the same ones."""
     alone = {each.key: each for each in operators}
     words = [*sorted(alone), tvm.__version__, str(PASSES_VERSION), str(host.tvm_target())]
-    name = f"{_FOLDER}/{hashlib.sha256(' '.join(words).encode()).hexdigest()[:32]}.so"
-    with paths.locked_cache_entry(name) as path:
-        if not path.exists():
-            _drop_old(path.parent)
-            part = path.with_suffix(".part.so")
-            _build(list(alone.values()), host, part)
-            part.replace(path)
+    folder = paths.cache_folder() / _FOLDER
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{hashlib.sha256(' '.join(words).encode()).hexdigest()[:32]}.so"
+    if not path.exists():
+        _drop_old(folder)
+        # Two processes that need the same one make it twice; neither sees half of it.
+        part = path.with_suffix(f".{os.getpid()}.so")
+        _build(list(alone.values()), host, part)
+        part.replace(path)
+    path.touch()
     return path
 
 
@@ -297,8 +307,7 @@ def _build(operators: Sequence[SingleOperator], host: Target, path: Path) -> Non
         if len(operators) == 1:
             cause = frontend.described(operators[0].node)
             raise ModelError(
-                f"the import of {cause} cannot be compiled; write it with another operator: "
-                f"{failures.advice(error)}"
+                f"the import of {cause} cannot be compiled; write it with another operator: {error}"
             ) from error
         for each in operators:
             _build([each], host, path)
@@ -345,9 +354,10 @@ def _quicken(sch: Schedule, block: SBlockRV) -> None:
 
 
 def _drop_old(folder: Path) -> None:
-    kept = sorted(folder.glob("*.so"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in kept[_MOST_LIBRARIES - 1 :]:
-        path.unlink(missing_ok=True)
+    for pattern, most in (("*.so", _MOST_LIBRARIES), ("*.proved", _MOST_PROVED)):
+        kept = sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in kept[most - 1 :]:
+            path.unlink(missing_ok=True)
 
 
 def _digest(

@@ -1,7 +1,7 @@
 """Import of PyTorch modules to Relax."""
 
 from tvm_eff.frontend.importer import decompose, import_model, import_program
-from tvm_eff.frontend.places import described
+from tvm_eff.frontend.nodes import described
 from tvm_eff.frontend.single import SingleOperator, single_operators
 
 __all__ = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch.export.graph_signature import InputKind
+from torch.export.graph_signature import InputKind, InputSpec
 
 _VALUE = "constant"
 """Where a node keeps its value, in its ``meta``."""
@@ -13,14 +13,19 @@ def annotate(exported: torch.export.ExportedProgram) -> None:
     """Have :func:`value_of` know the parameters, buffers and constants of a program."""
     nodes = {node.name: node for node in exported.graph.nodes if node.op == "placeholder"}
     for spec in exported.graph_signature.input_specs:
-        if spec.kind == InputKind.USER_INPUT or spec.target is None:
-            continue
-        held = exported.state_dict if spec.kind == InputKind.PARAMETER else {}
-        value = held.get(spec.target)
-        for others in (exported.state_dict, exported.constants):
-            value = others.get(spec.target) if value is None else value
-        if isinstance(value, torch.Tensor):
+        value = held(exported, spec)
+        if value is not None:
             nodes[spec.arg.name].meta[_VALUE] = value.detach()
+
+
+def held(exported: torch.export.ExportedProgram, spec: InputSpec) -> torch.Tensor | None:
+    """Return the parameter, buffer or constant that a placeholder stands for; None for inputs."""
+    if spec.kind == InputKind.USER_INPUT or spec.target is None:
+        return None
+    value = exported.state_dict.get(spec.target)
+    # A buffer that is not saved with the weights is among the constants.
+    value = exported.constants.get(spec.target) if value is None else value
+    return value if isinstance(value, torch.Tensor) else None
 
 
 def value_of(node: torch.fx.Node) -> torch.Tensor | None:

@@ -14,8 +14,8 @@ from tvm.relax.frontend.torch.exported_program_translator import ExportedProgram
 
 from tvm_eff.errors import ModelError
 from tvm_eff.frontend import constants, unsupported
+from tvm_eff.frontend.nodes import described
 from tvm_eff.frontend.operators import CONVERTERS
-from tvm_eff.frontend.places import described
 from tvm_eff.models.network import Network
 from tvm_eff.models.program import Program, first_line, quiet, trace
 from tvm_eff.passes import RelaxNetwork

@@ -16,6 +16,7 @@ from tvm import relax
 
 from tvm_eff.frontend import constants
 from tvm_eff.frontend.arithmetic import Converter, cast
+from tvm_eff.frontend.nodes import arguments_of, shape_of
 
 _MOST_REPEATED = 16
 """How often a place may be added to in one ``index_put``: each time is an operation."""
@@ -24,7 +25,7 @@ _MOST_REPEATED = 16
 def _index(node: torch.fx.Node, importer: Any) -> relax.Var:
     """``x[..., indices, ...]``."""
     x = importer.env[node.args[0]]
-    shape = _shape(node.args[0])
+    shape = shape_of(node.args[0])
     arguments: tuple[Any, ...] = node.args
     given = list(arguments[1])
     places = _constant(given)
@@ -49,10 +50,10 @@ def _index(node: torch.fx.Node, importer: Any) -> relax.Var:
 def _index_put(node: torch.fx.Node, importer: Any) -> relax.Var:
     """``x[..., indices, ...] = values``, or added to with ``accumulate``."""
     x = importer.env[node.args[0]]
-    shape = _shape(node.args[0])
+    shape = shape_of(node.args[0])
     arguments: tuple[Any, ...] = node.args
     given, source = list(arguments[1]), arguments[2]
-    accumulate = bool(node.args[3]) if len(node.args) > 3 else False
+    accumulate = arguments_of(node)["accumulate"]
     values = cast(importer.env[source], str(x.ty.dtype), importer)
     places = _constant(given)
     listed = [axis for axis, each in enumerate(given) if each is not None]
@@ -60,18 +61,18 @@ def _index_put(node: torch.fx.Node, importer: Any) -> relax.Var:
         axis = listed[0]
         at = np.arange(shape[axis])[places[axis]]
         if at.ndim == 1:
-            return _put_along(x, shape, axis, at, values, _shape(source), importer)
+            return _put_along(x, shape, axis, at, values, shape_of(source), importer)
     if places is not None:
-        return _put_constant(x, shape, places, values, _shape(source), accumulate, importer)
+        return _put_constant(x, shape, places, values, shape_of(source), accumulate, importer)
     mask = given[0]
-    if len(given) != 1 or mask.meta["val"].dtype != torch.bool or _size(_shape(source)) != 1:
+    if len(given) != 1 or mask.meta["val"].dtype != torch.bool or _size(shape_of(source)) != 1:
         raise ValueError(
             "values are written to places that are computed from the input; write it with "
             "torch.where or scatter"
         )
-    trailing = len(shape) - len(_shape(mask))
+    trailing = len(shape) - len(shape_of(mask))
     condition = _emit(
-        importer, relax.op.reshape, importer.env[mask], [*_shape(mask), *[1] * trailing]
+        importer, relax.op.reshape, importer.env[mask], [*shape_of(mask), *[1] * trailing]
     )
     number = _emit(importer, relax.op.reshape, values, [1] * len(shape))
     written = _emit(importer, relax.op.add, x, number) if accumulate else number
@@ -80,11 +81,8 @@ def _index_put(node: torch.fx.Node, importer: Any) -> relax.Var:
 
 def _slice(node: torch.fx.Node, importer: Any) -> relax.Var:
     """``slice(x, dim=0, start=None, end=None, step=1)``: the ends may be negative or outside."""
-    defaults: list[Any] = [0, None, None, 1]
-    given: list[Any] = list(node.args[1:])
-    dim, start, end, step = [*given, *defaults[len(given) :]]
-    shape = _shape(node.args[0])
-    axis = int(dim) % len(shape)
+    shape = shape_of(node.args[0])
+    axis, start, end, step = _window(node, len(shape))
     places = range(shape[axis])[slice(start, end, step)]
     if not places:
         raise ValueError("the slice is empty")
@@ -97,23 +95,24 @@ def _slice(node: torch.fx.Node, importer: Any) -> relax.Var:
 
 def _slice_scatter(node: torch.fx.Node, importer: Any) -> relax.Var:
     """``slice_scatter(x, values, dim=0, start=None, end=None, step=1)``."""
-    defaults: list[Any] = [0, None, None, 1]
-    given: list[Any] = list(node.args[2:])
-    axis, start, end, step = [*given, *defaults[len(given) :]]
-    named: dict[str, Any] = dict(node.kwargs)
-    shape = _shape(node.args[0])
-    axis = int(named.get("dim", axis)) % len(shape)
-    window = slice(named.get("start", start), named.get("end", end), named.get("step", step))
-    return _scatter(node, axis, np.arange(shape[axis])[window], _shape(node.args[1]), importer)
+    shape = shape_of(node.args[0])
+    axis, start, end, step = _window(node, len(shape))
+    at = np.arange(shape[axis])[start:end:step]
+    return _scatter(node, axis, at, shape_of(node.args[1]), importer)
+
+
+def _window(node: torch.fx.Node, rank: int) -> tuple[int, int | None, int | None, int]:
+    given = arguments_of(node)
+    return given["dim"] % rank, given["start"], given["end"], given["step"]
 
 
 def _select_scatter(node: torch.fx.Node, importer: Any) -> relax.Var:
     """``select_scatter(x, values, dim, index)``: the values lack the dimension."""
     arguments: tuple[Any, ...] = node.args
     _, source, dim, index = arguments
-    shape = _shape(node.args[0])
+    shape = shape_of(node.args[0])
     axis = int(dim) % len(shape)
-    values = _shape(source)
+    values = shape_of(source)
     values.insert(axis, 1)
     return _scatter(node, axis, np.arange(shape[axis])[[int(index)]], values, importer)
 
@@ -123,9 +122,9 @@ def _scatter(
 ) -> relax.Expr:
     x, source = importer.env[node.args[0]], importer.env[node.args[1]]
     values = cast(source, str(x.ty.dtype), importer)
-    if values_shape != _shape(node.args[1]):
+    if values_shape != shape_of(node.args[1]):
         values = _emit(importer, relax.op.reshape, values, values_shape)
-    return _put_along(x, _shape(node.args[0]), axis, at, values, values_shape, importer)
+    return _put_along(x, shape_of(node.args[0]), axis, at, values, values_shape, importer)
 
 
 def _put_along(
@@ -199,7 +198,7 @@ def _select(node: torch.fx.Node, importer: Any) -> relax.Var:
     """``select(x, dim, index)``: one place, from the end if it is negative."""
     arguments: tuple[Any, ...] = node.args
     x, dim, index = arguments
-    shape = _shape(x)
+    shape = shape_of(x)
     axis = int(dim) % len(shape)
     place = relax.const(int(index) % shape[axis], "int64")
     return importer.block_builder.emit(relax.op.take(importer.env[x], place, axis, mode="clip"))
@@ -217,12 +216,12 @@ def _index_select(node: torch.fx.Node, importer: Any) -> relax.Var:
 def _embedding(node: torch.fx.Node, importer: Any) -> relax.Var:
     """``embedding(weight, indices)``: PyTorch refuses places outside."""
     weight, indices = importer.env[node.args[0]], importer.env[node.args[1]]
-    shape = _shape(node.args[1])
+    shape = shape_of(node.args[1])
     flat = _emit(importer, relax.op.reshape, indices, [-1]) if len(shape) != 1 else indices
     found = importer.block_builder.emit(relax.op.take(weight, flat, 0, mode="clip"))
     if len(shape) == 1:
         return found
-    return _emit(importer, relax.op.reshape, found, [*shape, _shape(node.args[0])[1]])
+    return _emit(importer, relax.op.reshape, found, [*shape, shape_of(node.args[0])[1]])
 
 
 def _constant(given: Sequence[torch.fx.Node | None]) -> list[np.ndarray | slice] | None:
@@ -264,10 +263,6 @@ def _within(indices: relax.Expr, extent: int, importer: Any) -> relax.Expr:
 
 def _emit(importer: Any, operator: Any, *arguments: Any) -> relax.Expr:
     return importer.block_builder.emit(operator(*arguments))
-
-
-def _shape(node: Any) -> list[int]:
-    return [int(extent) for extent in node.meta["val"].shape]
 
 
 def _size(shape: Sequence[int]) -> int:

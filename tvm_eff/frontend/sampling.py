@@ -13,8 +13,11 @@ import torch
 from tvm import relax
 
 from tvm_eff.frontend.arithmetic import Converter
+from tvm_eff.frontend.nodes import arguments_of, shape_of
 
 _BESIDE = 4
+"""The extent of the axis that stays, beside which an operator is asked for its weights."""
+
 _MOST_TAPS = 8
 """How many inputs an output may have that are looked up; of more, a matrix product is made."""
 
@@ -22,19 +25,19 @@ _MOST_TAPS = 8
 def _resized(node: torch.fx.Node, importer: Any) -> relax.Var:
     """``upsample_MODE2d``, by sizes or by factors, which PyTorch takes as they are."""
     x = importer.env[node.args[0]]
-    shape = _shape(node.args[0])
+    shape = shape_of(node.args[0])
     for axis in (2, 3):
         x = _along(x, axis, shape, _matrix(node, axis, shape[axis]), importer)
-        shape[axis] = _shape(node)[axis]
+        shape[axis] = shape_of(node)[axis]
     return x
 
 
 def _bilinear(node: torch.fx.Node, importer: Any) -> relax.Var:
     """``upsample_bilinear2d.vec``: TVM's, but where the factor is not the ratio of the sizes."""
-    factors = _by_name(node).get("scale_factors")
-    sizes = zip(_shape(node)[2:], _shape(node.args[0])[2:], factors or (), strict=False)
+    factors = arguments_of(node).get("scale_factors")
+    sizes = zip(shape_of(node)[2:], shape_of(node.args[0])[2:], factors or (), strict=False)
     # TVM divides by one less than an output's extent.
-    divides = 1 not in _shape(node)[2:] or not _by_name(node)["align_corners"]
+    divides = 1 not in shape_of(node)[2:] or not arguments_of(node)["align_corners"]
     if divides and all(after == before * factor for after, before, factor in sizes):
         return importer._upsample_bilinear2d(node)
     return _resized(node, importer)
@@ -42,7 +45,7 @@ def _bilinear(node: torch.fx.Node, importer: Any) -> relax.Var:
 
 def _nearest(node: torch.fx.Node, importer: Any) -> relax.Var:
     """``upsample_nearest2d``, which rounds down; TVM's converter rounds half pixels."""
-    before, after = _shape(node.args[0])[2:], _shape(node)[2:]
+    before, after = shape_of(node.args[0])[2:], shape_of(node)[2:]
     if any(a % b for a, b in zip(after, before, strict=True)):
         return _resized(node, importer)
     return importer.block_builder.emit(
@@ -59,30 +62,22 @@ def _nearest(node: torch.fx.Node, importer: Any) -> relax.Var:
 
 def _matrix(node: torch.fx.Node, axis: int, extent: int) -> np.ndarray:
     """What the operator does along one axis, as a matrix of outputs by inputs."""
-    given = _by_name(node)
+    given = arguments_of(node)
     # Beside it an axis that stays: with an extent of 1 PyTorch 2.13's antialiasing is wrong.
     shape = [1, extent, *((extent, 1) if axis == 2 else (1, extent))]
     beside = [1, extent, *((extent, _BESIDE) if axis == 2 else (_BESIDE, extent))]
     unit = torch.eye(extent).reshape(shape).expand(beside).contiguous()
-    size = [_shape(node)[each] if each == axis else _BESIDE for each in (2, 3)]
+    size = [shape_of(node)[each] if each == axis else _BESIDE for each in (2, 3)]
     factors = given.get("scale_factors")
     if factors is None:
         given["output_size"] = size
     else:
         given["scale_factors"] = [factors[0], 1.0] if axis == 2 else [1.0, factors[1]]
-    given.pop("scales_w" if axis == 2 else "scales_h", None)
-    image = given.pop("input", None) or given.pop("self", None)
-    assert image is node.args[0]
+    other = "scales_w" if axis == 2 else "scales_h"
+    _, *others = [None if name == other else value for name, value in given.items()]
     target: Any = node.target
-    resized = target(unit, **given)
+    resized = target(unit, *others)
     return resized[0].select(2 if axis == 2 else 1, 0).T.contiguous().numpy()
-
-
-def _by_name(node: torch.fx.Node) -> dict[str, Any]:
-    """The arguments of a node that are given, by the names of the operator's schema."""
-    target: Any = node.target
-    names = [argument.name for argument in target._schema.arguments]
-    return {**dict(zip(names, node.args, strict=False)), **node.kwargs}
 
 
 def _along(
@@ -127,7 +122,7 @@ def _adaptive_average(rank: int, usual: str) -> Converter:
     """``adaptive_avg_poolNd``: TVM's where all windows are of one size, or sums of windows."""
 
     def convert(node: torch.fx.Node, importer: Any) -> relax.Var:
-        before, after = _shape(node.args[0]), _shape(node)
+        before, after = shape_of(node.args[0]), shape_of(node)
         first = len(before) - rank
         if all(b % a == 0 for a, b in zip(after[first:], before[first:], strict=True)):
             return getattr(importer, usual)(node)
@@ -154,7 +149,7 @@ def _adaptive_maximum(rank: int) -> Converter:
         if any(user.args[1] == 1 for user in node.users):
             raise ValueError("the places of the largest values are not supported")
         x = importer.env[node.args[0]]
-        before = _shape(node.args[0])
+        before = shape_of(node.args[0])
         after = [int(extent) for extent in node.meta["val"][0].shape]
         for axis in range(len(before) - rank, len(before)):
             x = _largest(x, axis, _windows(before[axis], after[axis]), importer)
@@ -198,10 +193,6 @@ def _grid_sample(node: torch.fx.Node, importer: Any) -> relax.Var:
             align_corners=bool(aligned),
         )
     )
-
-
-def _shape(node: Any) -> list[int]:
-    return [int(extent) for extent in node.meta["val"].shape]
 
 
 CONVERTERS: dict[str, Converter] = {

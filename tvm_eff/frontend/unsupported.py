@@ -10,7 +10,7 @@ from torch.export.graph_signature import InputKind
 
 from tvm_eff.errors import ModelError
 from tvm_eff.frontend import constants
-from tvm_eff.frontend.places import described
+from tvm_eff.frontend.nodes import described
 
 _MOST_LISTED = 5
 _NOT_COMPUTED = {

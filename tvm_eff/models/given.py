@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from tvm_eff.errors import UsageError
+from tvm_eff.errors import NoneType, UsageError, require_kind
 from tvm_eff.models.network import Network
 from tvm_eff.models.preprocessing import Preprocessing, preprocessed
 from tvm_eff.models.source import DTYPES, load, of_module, of_program
@@ -90,6 +90,7 @@ def network_of(
     ModelError
         As for :func:`load`, :func:`of_module` and :func:`of_program`.
     """
+    require_kind("preprocess", preprocess, str, Preprocessing, NoneType)
     preparation = Preprocessing.parse(preprocess) if isinstance(preprocess, str) else preprocess
     taken = [TensorSpec(each.shape, str(each.dtype)) for each in examples or ()]
     if preparation is not None and taken:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import nn
 
-from tvm_eff.errors import UsageError, nearest
+from tvm_eff.errors import NoneType, UsageError, nearest, require_kind
 from tvm_eff.models.network import Network
 from tvm_eff.tensors import TensorSpec
 
@@ -45,6 +46,11 @@ class Preprocessing:
     dtype: Dtype = "uint8"
 
     def __post_init__(self) -> None:
+        for what, values in (("mean", self.mean), ("std", self.std)):
+            require_kind(f"the preprocessing's {what}", values, tuple, list)
+            for value in values:
+                require_kind(f"a value of the preprocessing's {what}", value, Real)
+        require_kind("the preprocessing's scale", self.scale, Real, NoneType)
         numbers = (*self.mean, *self.std, *([] if self.scale is None else [self.scale]))
         if not self.mean or not self.std or not all(map(math.isfinite, numbers)):
             raise UsageError("the mean, std and scale of a preprocessing must be finite numbers")
@@ -129,7 +135,8 @@ class Preprocessed(nn.Module):
             scale = 1 / 255 if preprocessing.dtype == "uint8" else 1.0
         self.register_buffer("factor", (scale / std).float().view(1, -1, 1, 1))
         self.register_buffer("offset", (-mean / std).float().view(1, -1, 1, 1))
-        self.train(inner.training)
+        # Not by train(), which would change the modes of the user's modules as well.
+        self.training = inner.training
 
     def forward(self, image: torch.Tensor, *others: torch.Tensor) -> object:
         """Prepare the image and call the module."""
@@ -172,5 +179,6 @@ def _one(name: str, values: Sequence[_T]) -> _T:
 
 
 def _require_one_of(what: str, value: str, allowed: tuple[str, ...]) -> None:
+    require_kind(f"the preprocessing's {what}", value, str)
     if value not in allowed:
         raise UsageError(f"the preprocessing's {what} is '{value}'{nearest(value, allowed)}")

@@ -1,10 +1,26 @@
-"""Where in the user's code an operator comes from."""
+"""What a node of an exported graph says of itself: arguments, shape, place in the user's code."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
+
+
+def arguments_of(node: torch.fx.Node) -> dict[str, Any]:
+    """Return all arguments, by their names and in the order of the operator's schema."""
+    target: Any = node.target
+    found = {}
+    for number, argument in enumerate(target._schema.arguments):
+        given = node.args[number] if number < len(node.args) else argument.default_value
+        found[argument.name] = node.kwargs.get(argument.name, given)
+    return found
+
+
+def shape_of(node: Any) -> list[int]:
+    """Return the shape of a node's one result."""
+    return [int(extent) for extent in node.meta["val"].shape]
 
 
 def described(node: torch.fx.Node) -> str:
