@@ -56,6 +56,7 @@ setup(
         # Before, an integer too large for a float ended in a SystemError.
         "msgspec>=0.22",
         "pebble>=5.0",
+        "pillow>=10.0",
         "platformdirs>=4.0",
         # An OpenCL device in software, for GPU targets without a board.
         f"pocl-binary-distribution==3.0; {LINUX_X86}",

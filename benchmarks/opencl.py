@@ -33,7 +33,7 @@ from tvm_eff.cli.arguments import positive
 from tvm_eff.cli.run import run
 from tvm_eff.codegen import build_module
 from tvm_eff.deploy.library import build_library
-from tvm_eff.deploy.validate import validation
+from tvm_eff.deploy.validate import case_of, validation
 from tvm_eff.device import Device, MeasureOptions, select
 from tvm_eff.errors import UsageError
 from tvm_eff.passes import RelaxNetwork
@@ -112,7 +112,7 @@ class Bench:
         program = models.trace(network)
         imported = frontend.import_program(program)
         inputs = [random_inputs(network.inputs, seed) for seed in range(INPUTS)]
-        expected = [program.run(each) for each in inputs]
+        cases = [case_of(program, each) for each in inputs]
         with tempfile.TemporaryDirectory() as name:
             default, ours = Path(name) / "default.so", Path(name) / "ours.so"
             build_default(imported, self.target, default)
@@ -125,8 +125,8 @@ class Bench:
             seconds = time.monotonic() - started
             libraries = {"default": default, "tvm_eff": ours}
             # The default library computes in float32 whatever ours does.
-            known, _ = validation(self.device, default, inputs, expected, "float32")
-            found, _ = validation(self.device, ours, inputs, expected, self.dtype)
+            known, _ = validation(self.device, default, cases, "float32")
+            found, _ = validation(self.device, ours, cases, self.dtype)
             size = ours.stat().st_size
             times = turns(self.device, libraries, inputs[0], self.rounds)
         ratios = [a / b for a, b in zip(times["default"], times["tvm_eff"], strict=True)]

@@ -26,6 +26,7 @@ from typing_extensions import override
 from tvm_eff.cli.run import run
 from tvm_eff.codegen import toolchain
 from tvm_eff.deploy import bundle, gpu
+from tvm_eff.deploy.accuracy import Case
 from tvm_eff.deploy.validate import validate
 from tvm_eff.device import MachineIdentity, emulator_image, native_server
 from tvm_eff.device.server_process import ServerProcess
@@ -131,13 +132,12 @@ def check(each: bundle.Bundle, board: Board) -> dict[str, Any]:
     described = each.manifest
     gpu.require(described.target.opencl, board.opencl_device, each.library)
     golden = each.golden()
-    error, _ = validate(
-        board,
-        each.library,
-        [list(golden.inputs.values())],
-        [list(golden.outputs.values())],
-        described.validation.tolerance,
+    case = Case(
+        list(golden.inputs.values()),
+        list(golden.outputs.values()),
+        recorded_errors=described.validation.reference_errors,
     )
+    error, _ = validate(board, each.library, [case], described.validation.tolerance)
     return {"model": described.model, "target": described.target.name, "largest_error": error}
 
 

@@ -22,7 +22,7 @@ from study.report import require_writable
 from study.result import Comparison, Kernel, LayerCost, Study
 from tvm_eff import __version__, api, frontend, models, passes, targets, tensors, tune
 from tvm_eff.deploy.library import build_library
-from tvm_eff.deploy.validate import validate
+from tvm_eff.deploy.validate import case_of, validate
 from tvm_eff.device import Device, MeasureOptions, select
 from tvm_eff.errors import ValidationError
 from tvm_eff.models import Formula, Network, Program
@@ -212,9 +212,9 @@ def _build(layer: _Layer, bench: _Bench, path: Path) -> float:
     build_library(layer.lowered, bench.winners, bench.target, path)
     specs = layer.program.network.inputs
     inputs = [tensors.random_inputs(specs, seed) for seed in range(_INPUTS)]
-    outputs = [layer.program.run(each) for each in inputs]
+    cases = [case_of(layer.program, each) for each in inputs]
     try:
-        largest, _ = validate(bench.device, path, inputs, outputs, tensors.TOLERANCE)
+        largest, _ = validate(bench.device, path, cases, tensors.TOLERANCE)
         return largest
     except ValidationError as error:
         # The library is gone with the error: say of which layer it was.

@@ -20,8 +20,11 @@ import numpy as np
 from tvm_eff import device as devices
 from tvm_eff import frontend, models, passes, paths, targets, tensors, tune
 from tvm_eff.deploy import bundle, machine
+from tvm_eff.deploy.accuracy import Case
 from tvm_eff.deploy.bundle import Bundle, Golden, MeasuredCost
 from tvm_eff.deploy.library import build_library
+from tvm_eff.deploy.manifest import DataValidation
+from tvm_eff.deploy.own_data import validate_on_data
 from tvm_eff.deploy.proof import prove
 from tvm_eff.deploy.report import CompileReport
 from tvm_eff.deploy.validate import validation, validation_cases
@@ -38,7 +41,7 @@ from tvm_eff.errors import (
 )
 from tvm_eff.models import Network, Program
 from tvm_eff.passes import pipeline
-from tvm_eff.progress import NoProgress, Progress, RichProgress
+from tvm_eff.progress import CountingProgress, Progress, progress_of
 from tvm_eff.scratch import scratch_folder
 from tvm_eff.targets import Target
 
@@ -59,6 +62,7 @@ def compile(
     width: float | None = None,
     resolution: int | None = None,
     preprocess: str | models.Preprocessing | None = None,
+    state: bool = False,
     name: str | None = None,
     rpc: str | None = None,
     key: str = "",
@@ -66,6 +70,7 @@ def compile(
     logs: str | Path | None = None,
     output: str | Path = "dist",
     validation_inputs: int = 3,
+    validation_data: models.Samples | None = None,
     trials: int | None = None,
     workers: int | None = None,
     budget: float = math.inf,
@@ -95,6 +100,9 @@ def compile(
         Of a model that is named: see :func:`tvm_eff.models.load`.
     preprocess
         What of an image's preparation the library does: see :class:`tvm_eff.models.Preprocessing`.
+    state
+        Whether buffers that the model writes become inputs and outputs, the last ones, named
+        ``state_`` and the buffer; the golden inputs hold the values to start from.
     name
         What the bundle calls the model; its class' or its own name by default.
     rpc, key
@@ -109,6 +117,9 @@ def compile(
     validation_inputs
         How many inputs the library is validated on, besides `inputs`: noise, then what images
         and padding are, then the limits of narrow integers, then noise again.
+    validation_data
+        Data of your own to validate it on as well: see :func:`tvm_eff.models.read_samples`. With
+        labels, the manifest has the share that the library and PyTorch get right.
     trials, workers, budget, until_roofline, measure, retry_failed
         How much to try: see :class:`tvm_eff.tune.TuneOptions`.
     proof
@@ -151,7 +162,7 @@ def compile(
         retry_failed=retry_failed,
     )
     with ExitStack() as stack:
-        shown = _shown(progress, stack)
+        shown = progress_of(progress, stack)
         examples = models.example_arrays(inputs)
         network = models.network_of(
             model,
@@ -163,6 +174,7 @@ def compile(
             width=width,
             resolution=resolution,
             preprocess=preprocess,
+            state=bool(state),
         )
         _require_validation(examples, validation_inputs)
         stack.enter_context(models.inference_mode(network))
@@ -181,7 +193,8 @@ def compile(
             folder=Path(output) / "-".join([network.name, chosen.name, *suffix]),
             tuning=options,
             proof=bool(proof),
-            progress=_Counted(shown),
+            data=validation_data,
+            progress=CountingProgress(shown),
         )
         return job.run(examples, validation_inputs)
 
@@ -213,19 +226,23 @@ class _Job:
     folder: Path
     tuning: tune.TuneOptions
     proof: bool
-    progress: _Counted
+    data: models.Samples | None
+    progress: CountingProgress
 
     def run(self, examples: Sequence[np.ndarray] | None, random_inputs: int) -> Bundle:
         """Do it."""
         started = time.monotonic()
         self.progress.step(f"importing {self.network.name}")
         program = models.trace(self.network)
+        self._require_data(program)
         core = frontend.decompose(program)
         imported = frontend.import_program(program, core)
         _require_writable(self.folder.parent)
         bundle.require_replaceable(self.folder)
         cases = validation_cases(program, examples, random_inputs)
-        proved = self._prove(program, core, examples) if self.proof else None
+        given = examples is not None or self.network.state
+        known = {"the example inputs": cases[0].inputs} if given else {}
+        proved = self._prove(program, core, known) if self.proof else None
         lowered = passes.lower(imported, self.target, self.dtype)
 
         if self.tuning.measure:
@@ -240,9 +257,10 @@ class _Job:
             opencl = build_library(lowered, winners, self.selected.target, library)
             self.progress.step(f"validating on {device.where}")
             validated, measurement = validation(
-                device, library, *cases, self.dtype, MeasureOptions()
+                device, library, cases, self.dtype, MeasureOptions()
             )
             assert measurement is not None, "a measurement was asked for"
+            on_data = self._on_data(device, library, program)
             if self.selected.target != self.target:
                 self.progress.step(f"compiling the library for {self.target.name}")
                 library = library.with_name("board.so")
@@ -263,8 +281,8 @@ class _Job:
                 library,
                 model=self.network.name,
                 target=self.target,
-                golden=_golden(program, *cases),
-                validation=replace(validated, operators_proved=proved),
+                golden=_golden(program, cases[0]),
+                validation=replace(validated, operators_proved=proved, data=on_data),
                 opencl=opencl,
                 measurement=MeasuredCost(
                     measurement.unit, measurement.values, device.where, date.today().isoformat()
@@ -273,11 +291,27 @@ class _Job:
             )
 
     def _prove(
-        self, program: Program, core: ExportedProgram, examples: Sequence[np.ndarray] | None
+        self, program: Program, core: ExportedProgram, known: Mapping[str, Sequence[np.ndarray]]
     ) -> int:
         self.progress.step("comparing its operators with PyTorch's")
-        given = {} if examples is None else {"the example inputs": examples}
-        return prove(program, core, {**given, **tensors.varied_inputs(self.network.inputs)})
+        return prove(program, core, {**known, **tensors.varied_inputs(self.network.inputs)})
+
+    def _require_data(self, program: Program) -> None:
+        """Find out before the search that the data can be read."""
+        if self.data is not None:
+            next(models.read_samples(self.data, self.network.inputs, program.inputs))
+
+    def _on_data(self, device: Device, library: Path, program: Program) -> DataValidation | None:
+        if self.data is None:
+            return None
+        source = models.source_of(self.data)
+        self.progress.step(f"comparing with PyTorch on {source}")
+        samples = models.read_samples(self.data, self.network.inputs, program.inputs)
+
+        def done(count: int) -> None:
+            self.progress.advanced("samples", count, None)
+
+        return validate_on_data(device, library, program, samples, self.dtype, source, done)
 
     def _require_suitable(self, device: Device) -> None:
         """Find out before the search whether the library can run there."""
@@ -289,38 +323,6 @@ class _Job:
         records = tune.RecordStore.of(self.logs, self.target, device)
         tasks = tune.extract(lowered.mod)
         return tune.tune(tasks, self.selected.target, device, records, self.tuning, self.progress)
-
-
-class _Counted:
-    """Passes events on, and counts candidates."""
-
-    def __init__(self, inner: Progress) -> None:
-        self._inner = inner
-        self.count = self.failures = 0
-
-    def step(self, what: str) -> None:
-        self._inner.step(what)
-
-    def advanced(self, what: str, done: int, count: int) -> None:
-        self._inner.advanced(what, done, count)
-
-    def started(self, total: int, to_measure: int, rechecked: int) -> None:
-        self._inner.started(total, to_measure, rechecked)
-
-    def measured(self, task: tune.Task, record: tune.Record, best: tune.Record | None) -> None:
-        self.count += 1
-        self.failures += record.failure is not None
-        self._inner.measured(task, record, best)
-
-
-def _shown(progress: Progress | Literal["rich"] | None, stack: ExitStack) -> Progress:
-    if progress is None:
-        return NoProgress()
-    if progress == "rich":
-        return stack.enter_context(RichProgress())
-    if isinstance(progress, str):
-        raise UsageError(f"progress is '{progress}'; give \"rich\", an object, or nothing")
-    return progress
 
 
 def _require_kinds(
@@ -375,13 +377,11 @@ def _require_float16(device: Device, dtype: str) -> None:
         )
 
 
-def _golden(
-    program: Program, inputs: Sequence[list[np.ndarray]], outputs: Sequence[list[np.ndarray]]
-) -> Golden:
-    """The first case, which the bundle checks itself with."""
+def _golden(program: Program, case: Case) -> Golden:
+    """What the bundle checks itself with."""
     return Golden(
-        dict(zip(program.inputs, inputs[0], strict=True)),
-        dict(zip(program.outputs, outputs[0], strict=True)),
+        dict(zip(program.inputs, case.inputs, strict=True)),
+        dict(zip(program.outputs, case.expected, strict=True)),
     )
 
 

@@ -6,12 +6,14 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from typing_extensions import Self
 
 from tvm_eff import tune
+from tvm_eff.errors import UsageError
 from tvm_eff.tune.options import Silent
 
 if TYPE_CHECKING:
@@ -26,8 +28,8 @@ class Progress(tune.Progress, Protocol):
     def step(self, what: str) -> None:
         """A step begins."""
 
-    def advanced(self, what: str, done: int, count: int) -> None:
-        """`done` of `count` parts of something long are done."""
+    def advanced(self, what: str, done: int, count: int | None) -> None:
+        """`done` of `count` parts of something long are done; None if nobody knows the count."""
 
 
 class NoProgress(Silent):
@@ -36,8 +38,40 @@ class NoProgress(Silent):
     def step(self, what: str) -> None:
         """Do nothing."""
 
-    def advanced(self, what: str, done: int, count: int) -> None:
+    def advanced(self, what: str, done: int, count: int | None) -> None:
         """Do nothing."""
+
+
+class CountingProgress:
+    """Passes events on, and counts candidates.
+
+    Attributes
+    ----------
+    count, failures
+        Candidates measured, and how many of them failed.
+    """
+
+    def __init__(self, inner: Progress) -> None:
+        self._inner = inner
+        self.count = self.failures = 0
+
+    def step(self, what: str) -> None:
+        """A step begins."""
+        self._inner.step(what)
+
+    def advanced(self, what: str, done: int, count: int | None) -> None:
+        """Parts of something long are done."""
+        self._inner.advanced(what, done, count)
+
+    def started(self, total: int, to_measure: int, rechecked: int) -> None:
+        """Measuring begins."""
+        self._inner.started(total, to_measure, rechecked)
+
+    def measured(self, task: Task, record: Record, best: Record | None) -> None:
+        """Count a candidate."""
+        self.count += 1
+        self.failures += record.failure is not None
+        self._inner.measured(task, record, best)
 
 
 class RichProgress:
@@ -117,12 +151,14 @@ class RichProgress:
         # What has no parts to count shows that it goes on.
         self._step = self._bar.add_task(what, total=None)
 
-    def advanced(self, what: str, done: int, count: int) -> None:
+    def advanced(self, what: str, done: int, count: int | None) -> None:
         """Move the bar of something long; say that it begins where there is no terminal."""
+        self._on_event()
         if what not in self._long:
-            self._print(f"{what}, once for this machine: {count} parts")
+            if count is not None:
+                self._print(f"{what}, once for this machine: {count} parts")
             self._long[what] = self._bar.add_task(what, total=count)
-        self._bar.update(self._long[what], completed=done, visible=done < count)
+        self._bar.update(self._long[what], completed=done, visible=done != count)
 
     def started(self, total: int, to_measure: int, rechecked: int) -> None:
         """Print how much is to be measured and start the bar."""
@@ -168,3 +204,20 @@ def _best(best: Record | None) -> str:
     if best.unit == "seconds":
         return f", best {best.value * 1e3:.3f} ms"
     return f", best {best.value / 1e6:.2f} M instructions"
+
+
+def progress_of(progress: Progress | Literal["rich"] | None, stack: ExitStack) -> Progress:
+    """Return what events are told to; what is shown ends with `stack`.
+
+    Raises
+    ------
+    UsageError
+        It is another word than ``rich``.
+    """
+    if progress is None:
+        return NoProgress()
+    if progress == "rich":
+        return stack.enter_context(RichProgress())
+    if isinstance(progress, str):
+        raise UsageError(f"progress is '{progress}'; give \"rich\", an object, or nothing")
+    return progress

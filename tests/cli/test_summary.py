@@ -12,7 +12,7 @@ from kernels import small_convolution
 
 from tvm_eff import schedules, targets
 from tvm_eff.cli import summary, tune
-from tvm_eff.deploy.bundle import Bundle
+from tvm_eff.deploy.bundle import Bundle, Validation
 from tvm_eff.deploy.report import CompileReport
 from tvm_eff.device import MachineIdentity, Measurement
 from tvm_eff.targets import Target
@@ -70,7 +70,10 @@ def bundle(tmp_path: Path, report: CompileReport) -> Bundle:
         folder=tmp_path,
         library=tmp_path / "model.so",
         error=1e-7,
-        manifest=SimpleNamespace(model="net"),
+        manifest=SimpleNamespace(
+            model="net",
+            validation=Validation(1e-5, 1e-7, 3, "a board", reference_errors=(2e-7, 1e-7)),
+        ),
     )
 
 

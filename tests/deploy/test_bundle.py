@@ -93,8 +93,10 @@ def test_damaged_manifest(maker: Maker, tmp_path: Path, content: bytes, expected
 
 def test_later_format(maker: Maker, tmp_path: Path) -> None:
     maker.write(tmp_path / "b")
-    edit_manifest(tmp_path / "b", lambda data: data.update(format=6, what_comes=[]))
-    with pytest.raises(BundleError, match="has format 6, and this tvm_eff reads formats 1 to 5"):
+    later = manifest.FORMAT + 1
+    edit_manifest(tmp_path / "b", lambda data: data.update(format=later, what_comes=[]))
+    message = f"has format {later}, and this tvm_eff reads formats 1 to {manifest.FORMAT}"
+    with pytest.raises(BundleError, match=message):
         bundle.read(tmp_path / "b")
 
 
@@ -121,18 +123,28 @@ def as_format_3(data: dict[str, Any]) -> None:
 
 def as_format_4(data: dict[str, Any]) -> None:
     """Take away what format 4 did not say."""
+    as_format_5(data)
     data.update(format=4)
     del data["validation"]["operators_proved"]
 
 
-@pytest.mark.parametrize("earlier", [as_format_1, as_format_2, as_format_3, as_format_4])
+def as_format_5(data: dict[str, Any]) -> None:
+    """Take away what format 5 did not say."""
+    data.update(format=5)
+    for key in ("reference_errors", "data"):
+        del data["validation"][key]
+
+
+@pytest.mark.parametrize(
+    "earlier", [as_format_1, as_format_2, as_format_3, as_format_4, as_format_5]
+)
 def test_earlier_format(
     maker: Maker, tmp_path: Path, earlier: Callable[[dict[str, Any]], None]
 ) -> None:
     written = maker.write(tmp_path / "b")
     edit_manifest(tmp_path / "b", earlier)
     now = replace(bundle.read(tmp_path / "b").manifest, format=manifest.FORMAT)
-    assert now.inputs_anywhere == (earlier in (as_format_3, as_format_4))
+    assert now.inputs_anywhere == (earlier not in (as_format_1, as_format_2))
     assert replace(now, inputs_anywhere=True, sizes=written.manifest.sizes) == written.manifest
 
 
@@ -152,6 +164,10 @@ def test_a_damaged_manifest_of_an_earlier_format(maker: Maker, tmp_path: Path) -
     [
         (lambda data: data.pop("format"), "the key 'format' is missing"),
         (lambda data: data.update(format="1"), "'format' is '1'; expected an integer"),
+        (
+            lambda data: data["validation"].update(reference_errors=[1e-7, 1e-7]),
+            "'validation.reference_errors' has 2 values for 1 outputs",
+        ),
         (lambda data: data.update(modle="x"), "unknown key 'modle'; did you mean 'model'"),
         (lambda data: data["target"].pop("triple"), "the key 'target.triple' is missing"),
         (lambda data: data["inputs"][0].update(shape=[2, "3"]), r"'inputs\[0\].shape\[1\]' is '3'"),

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from made_bundles import Maker, tensor, write_unchanged
 
 import tvm_eff
@@ -66,6 +68,14 @@ def test_library_without_the_function(maker: Maker, tmp_path: Path) -> None:
         ([tensor().T], r"input x \(2 x 3 float32\) was given with the shape \(3, 2\)"),
         ([tensor().astype("float64")], r"given as float64; convert it: x\.astype\('float32'\)"),
         ([tensor().tolist()], "given as builtins.list; give a numpy array"),
+        ([tensor().astype(">f4")], r"given as >f4; convert it: x\.astype\('float32'\)"),
+        ([np.float32(1)], "given as numpy.float32; give a numpy array"),
+        ([np.ma.masked_less(tensor(), 0)], r"with masked values, .* fill them: x\.filled\(0\)"),
+        ([torch.ones(2, 3, requires_grad=True)], "torch.Tensor, which cannot be read .*gradient"),
+        ([torch.ones(2, 3, dtype=torch.bfloat16)], "torch.Tensor, which cannot be read|bfloat16"),
+        ([torch.ones(2, 3, dtype=torch.float64)], "given as float64; convert it"),
+        ([torch.ones(2, 3).to_sparse()], "torch.Tensor, which cannot be read"),
+        ([torch.ones(2, 3, device="meta")], "torch.Tensor, which cannot be read"),
     ],
 )
 def test_inputs_that_do_not_fit(
@@ -113,6 +123,12 @@ def test_an_input_with_nan_is_refused_if_asked_for(maker: Maker, tmp_path: Path)
     assert np.isnan(tvm_eff.load(folder)(x)).sum() == 1
 
 
+def test_a_row_that_stands_for_all(maker: Maker, tmp_path: Path) -> None:
+    maker.write(tmp_path / "b")
+    row = np.broadcast_to(tensor()[0], (2, 3))
+    np.testing.assert_array_equal(tvm_eff.load(tmp_path / "b")(row), 2 * row)
+
+
 def test_input_that_is_a_view(maker: Maker, tmp_path: Path) -> None:
     maker.write(tmp_path / "b")
     wide = np.random.default_rng(0).standard_normal((3, 4)).astype("float32")
@@ -135,7 +151,30 @@ def read_only(values: np.ndarray) -> np.ndarray:
     return array
 
 
-@pytest.mark.parametrize("make", [misaligned, read_only, np.asfortranarray])
+def backwards(values: np.ndarray) -> np.ndarray:
+    return values[::-1, ::-1].copy()[::-1, ::-1]
+
+
+def mapped(values: np.ndarray) -> np.ndarray:
+    with tempfile.NamedTemporaryFile(suffix=".npy") as file:
+        np.save(file.name, values)
+        return np.load(file.name, mmap_mode="r")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        misaligned,
+        read_only,
+        np.asfortranarray,
+        backwards,
+        mapped,
+        np.ma.asarray,
+        np.asmatrix,
+        torch.from_numpy,
+        lambda values: torch.from_numpy(values.T.copy()).T,
+    ],
+)
 def test_input_that_has_to_be_copied(
     maker: Maker, tmp_path: Path, make: Callable[[np.ndarray], np.ndarray]
 ) -> None:

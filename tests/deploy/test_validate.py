@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from made_bundles import Maker, tensor
 
+from tvm_eff.deploy.accuracy import Case
 from tvm_eff.deploy.validate import compare, validate, validation
 from tvm_eff.device import Device, LocalDevice, MeasureOptions
 from tvm_eff.errors import ValidationError
@@ -26,6 +27,10 @@ def with_value(array: np.ndarray, value: float) -> np.ndarray:
     return changed
 
 
+def cases(inputs: list[list[np.ndarray]], expected: list[list[np.ndarray]]) -> list[Case]:
+    return [Case(*each) for each in zip(inputs, expected, strict=True)]
+
+
 @pytest.mark.parametrize(
     ("actual", "expected", "message"),
     [
@@ -39,7 +44,7 @@ def with_value(array: np.ndarray, value: float) -> np.ndarray:
 )
 def test_wrong_outputs(actual: list[np.ndarray], expected: list[np.ndarray], message: str) -> None:
     with pytest.raises(ValidationError, match=f"it: .*{message}"):
-        compare(actual, expected, 1e-5, "it")
+        compare(actual, Case([], expected), 1e-5, "it")
 
 
 SCORES = np.array([[0.0, 1.0, 5.0, 4.999]], "float32")
@@ -47,24 +52,24 @@ SCORES = np.array([[0.0, 1.0, 5.0, 4.999]], "float32")
 
 def test_two_classes_that_change_places() -> None:
     swapped = SCORES[:, [0, 1, 3, 2]]
-    assert compare([swapped], [SCORES], 1e-2, "it") == pytest.approx(2e-4, rel=1e-2)
+    assert compare([swapped], Case([], [SCORES]), 1e-2, "it") == pytest.approx(2e-4, rel=1e-2)
     with pytest.raises(
         ValidationError,
         match=r"output 0 is of another class: .* class 3 instead of 2, .* by 2\.0e-04 .*float32",
     ):
-        compare([swapped], [SCORES], 1e-2, "it", classes=True)
+        compare([swapped], Case([], [SCORES]), 1e-2, "it", classes=True)
 
 
 def test_outputs_that_are_no_class_scores() -> None:
     image, number = SCORES.reshape(1, 2, 2), SCORES[:, 2:3]
     for output in (image, number):
-        compare([output[..., ::-1]], [output], 1.0, "it", classes=True)
+        compare([output[..., ::-1]], Case([], [output]), 1.0, "it", classes=True)
 
 
 def test_every_input_has_its_class_in_float16(maker: Maker, device: Device) -> None:
     library, inputs = maker.library("host"), [[tensor(seed)] for seed in range(2)]
     expected = [[2 * x] for (x,) in inputs]
-    found, _ = validation(device, library, inputs, expected, "float16")
+    found, _ = validation(device, library, cases(inputs, expected), "float16")
     assert (found.dtype, found.same_class, found.inputs) == ("float16", True, 2)
     assert found.tolerance == network_tolerance("float16")
     # Two scores that are closer than the tolerance.
@@ -72,11 +77,13 @@ def test_every_input_has_its_class_in_float16(maker: Maker, device: Device) -> N
     expected[1] = [2 * inputs[1][0][:, [1, 0, 2]]]
     expected[1][0][1] = 2 * inputs[1][0][1]
     with pytest.raises(ValidationError, match="input 1: output 0 is of another class"):
-        validation(device, library, inputs, expected, "float16")
+        validation(device, library, cases(inputs, expected), "float16")
 
 
 def test_float32_is_not_asked_for_classes(maker: Maker, device: Device) -> None:
-    found, _ = validation(device, maker.library("host"), [[tensor()]], [[2 * tensor()]], "float32")
+    found, _ = validation(
+        device, maker.library("host"), [Case([tensor()], [2 * tensor()])], "float32"
+    )
     assert (found.tolerance, found.dtype, found.same_class) == (TOLERANCE, "float32", None)
 
 
@@ -86,19 +93,19 @@ def test_the_wrong_one_of_several_inputs_is_named(maker: Maker, device: Device) 
     expected = [[2 * tensor(seed)] for seed in range(3)]
     expected[2] = [with_value(expected[2][0], 9.0)]
     with pytest.raises(ValidationError, match=r"scaled_host_2\.0\.so, input 2: output 0 is wrong"):
-        validate(device, library, inputs, expected, 1e-5)
+        validate(device, library, cases(inputs, expected), 1e-5)
 
 
 def test_validating_nothing_is_refused(maker: Maker, device: Device) -> None:
     with pytest.raises(ValueError, match="no inputs"):
-        validate(device, maker.library("host"), [], [], 1e-5)
+        validate(device, maker.library("host"), [], 1e-5)
 
 
 def test_the_largest_error_of_all_inputs(maker: Maker, device: Device) -> None:
     inputs = [[tensor(seed)] for seed in range(2)]
     expected = [[2 * tensor(0)], [2 * tensor(1) + np.float32(1e-3)]]
     spread = float(np.ptp(expected[1][0]))
-    error, measured = validate(device, maker.library("host"), inputs, expected, 1e-2)
+    error, measured = validate(device, maker.library("host"), cases(inputs, expected), 1e-2)
     assert measured is None
     assert error == pytest.approx(1e-3 / spread, rel=1e-2)
 
@@ -106,7 +113,7 @@ def test_the_largest_error_of_all_inputs(maker: Maker, device: Device) -> None:
 def test_the_first_run_is_measured_where_asked(maker: Maker, device: Device) -> None:
     inputs, expected = [[tensor()]], [[2 * tensor()]]
     briefly = MeasureOptions(repeat=2, min_repeat_ms=0.0)
-    _, measured = validate(device, maker.library("host"), inputs, expected, 1e-5, briefly)
+    _, measured = validate(device, maker.library("host"), cases(inputs, expected), 1e-5, briefly)
     assert measured is not None
     assert measured.unit == device.unit
     assert measured.median > 0

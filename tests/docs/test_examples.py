@@ -118,16 +118,32 @@ def test_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_script_of_the_first_five_minutes(tmp_path: Path) -> None:
-    page = (EXAMPLES.parent / "first-five-minutes.md").read_text(encoding="utf-8")
+    printed = run_script_of("first-five-minutes.md", 'name="tiny"', tmp_path)
+    assert "outputs correct" in printed
+    assert (tmp_path / "dist" / "tiny-host" / "model.so").is_file()
+
+
+def test_script_of_a_network_with_state(tmp_path: Path) -> None:
+    compared = """
+module = Smooth().eval()
+module.mean = torch.from_numpy(state)
+assert abs(module(frame).numpy() - bundle.run(frame.numpy(), state)[0]).max() < 1e-6
+"""
+    run_script_of("validation.md", "state=True", tmp_path, then=compared)
+    assert (tmp_path / "dist" / "Smooth-host" / "model.so").is_file()
+
+
+def run_script_of(name: str, options: str, folder: Path, then: str = "") -> str:
+    """Run the script of a page, but not into the checkout's own records, and briefly."""
+    page = (EXAMPLES.parent / name).read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     (script,) = (block for block in blocks if "tvm_eff.compile" in block)
-    assert 'name="tiny"' in script
-    # Not into the checkout's own records.
-    brief = script.replace('name="tiny"', 'name="tiny", logs="logs", trials=1')
-    (tmp_path / "script.py").write_text(brief, encoding="utf-8")
+    assert options in script
+    brief = script.replace(options, f'{options}, logs="logs", trials=1')
+    (folder / "script.py").write_text(brief + then, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "script.py"],
-        cwd=tmp_path,
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": str(EXAMPLES.parents[1])},
         capture_output=True,
         text=True,
@@ -135,8 +151,7 @@ def test_script_of_the_first_five_minutes(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "outputs correct" in done.stdout
-    assert (tmp_path / "dist" / "tiny-host" / "model.so").is_file()
+    return done.stdout
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process choose its cores")

@@ -50,7 +50,8 @@ def print_summary(bundle: Bundle, report: CompileReport, command: str) -> None:
         f"{_show(report.measurement.median, unit)} for an inference from end to end",
         f"measured     on {report.where}{_caveat(report)}",
         *_priors(report),
-        f"error        at most {bundle.error:.2g} of the spread of PyTorch's output",
+        f"error        at most {bundle.error:.2g} of the spread of PyTorch's output{_own(bundle)}",
+        *_data(bundle),
         f"library      {bundle.library} ({bundle.library.stat().st_size / 1e6:.1f} MB)",
         f"took         {report.seconds:.0f} s",
         "",
@@ -134,6 +135,23 @@ def _priors(report: CompileReport) -> list[str]:
         f"priors       {len(found)} kernels have values of {words}, or of other code, which "
         "chose their schedules; they were not measured here"
     ]
+
+
+def _own(bundle: Bundle) -> str:
+    found = bundle.manifest.validation.reference_errors
+    return f"; PyTorch itself is off by {max(found):.2g}" if found else ""
+
+
+def _data(bundle: Bundle) -> list[str]:
+    found = bundle.manifest.validation.data
+    if found is None:
+        return []
+    words = [f"on {found.source}, {found.samples} samples: error at most {found.largest_error:.2g}"]
+    if found.same_class is not None:
+        words.append(f"PyTorch's class for {found.same_class:.1%}")
+    if found.top1 is not None:
+        words.append(f"the right class for {found.top1:.1%}, PyTorch {found.pytorch_top1:.1%}")
+    return [f"your data    {'; '.join(words)}"]
 
 
 def _next_steps(bundle: Bundle, report: CompileReport, command: str) -> list[str]:

@@ -51,11 +51,13 @@ def _main(argv: list[str] | None) -> int:
             dtype=arguments.dtype,
             **model_options(arguments),
             preprocess=arguments.preprocess,
+            state=arguments.state,
             rpc=arguments.rpc,
             key=key_of(arguments),
             logs=arguments.logs,
             output=arguments.output,
             validation_inputs=arguments.inputs,
+            validation_data=arguments.validate,
             trials=arguments.trials,
             workers=arguments.workers,
             budget=arguments.budget,
@@ -96,6 +98,17 @@ def _parser() -> argparse.ArgumentParser:
         type=positive,
         default=3,
         help="random inputs to validate on (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--validate",
+        metavar="DATA",
+        help="compare with PyTorch on data of your own as well: a folder of images (sub-folders "
+        "are classes), an .npz file, or FILE.py:FUNCTION that yields inputs",
+    )
+    parser.add_argument(
+        "--state",
+        action="store_true",
+        help="make inputs and outputs of the buffers that the model writes from call to call",
     )
     parser.add_argument(
         "--preprocess",
@@ -202,6 +215,7 @@ def _as_json(bundle: Bundle, report: CompileReport) -> dict[str, object]:
         "kernels_before": report.kernels_before * (1e3 if in_seconds else 1),
         "where": report.where,
         "largest_error": bundle.error,
+        "pytorch_error": max(bundle.manifest.validation.reference_errors, default=None),
         "candidates": report.measured,
         "seconds": round(report.seconds, 1),
     }

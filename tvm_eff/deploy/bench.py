@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tvm_eff.deploy import gpu, machine
+from tvm_eff.deploy.accuracy import Case
 from tvm_eff.deploy.bundle import Bundle, read
 from tvm_eff.deploy.manifest import MadeFor
 from tvm_eff.deploy.validate import validate
@@ -128,12 +129,15 @@ def bench(options: Options) -> Report:
     _check(options)
     bundle = read(options.bundle)
     golden = bundle.golden()
-    inputs, outputs = list(golden.inputs.values()), list(golden.outputs.values())
     device, note = _choose(options, bundle)
     # Each value is one inference.
     measure = MeasureOptions(options.repeat, min_repeat_ms=0, budget_s=_BUDGET_S)
     validation = bundle.manifest.validation
-    classes = validation.same_class is True
+    case = Case(
+        list(golden.inputs.values()),
+        list(golden.outputs.values()),
+        recorded_errors=validation.reference_errors,
+    )
     made_for = bundle.manifest.target
     with device:
         machine.require_suitable(device, made_for.name, made_for.arch, made_for.cpu_features)
@@ -141,11 +145,10 @@ def bench(options: Options) -> Report:
         error, measurement = validate(
             device,
             bundle.library,
-            [inputs],
-            [outputs],
+            [case],
             validation.tolerance,
             measure,
-            classes=classes,
+            classes=validation.same_class is True,
         )
         where = device.where
     assert measurement is not None

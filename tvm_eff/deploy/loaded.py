@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tvm_eff.deploy import gpu
+from tvm_eff.deploy.accuracy import Case
 from tvm_eff.deploy.manifest import Manifest, TensorInfo
 from tvm_eff.deploy.validate import compare
 from tvm_eff.errors import BundleError
@@ -25,8 +26,9 @@ from tvm_eff.targets.detect import usable_cores
 class LoadedBundle:
     """A network ready to run on this machine; made by :func:`tvm_eff.load`.
 
-    Called with one numpy array an input, it returns one an output, as a tuple when
-    there are several. Threads may share it: their calls take turns.
+    Called with one numpy array an input, or a tensor of another library that lies in this
+    machine's memory, it returns one array an output, as a tuple when there are several.
+    Threads may share it: their calls take turns.
 
     What a call does in Python finds the caches full of the network's weights, and takes many
     times what it takes alone: so it does little (docs/tvm-0.27.md).
@@ -95,12 +97,16 @@ class LoadedBundle:
         ValidationError
             It is above the tolerance that the bundle was made with.
         """
+        found = self.manifest.validation
+        golden = Case(
+            self._golden_inputs, self._golden_outputs, recorded_errors=found.reference_errors
+        )
         return compare(
             self._run(self._golden_inputs),
-            self._golden_outputs,
-            self.manifest.validation.tolerance,
+            golden,
+            found.tolerance,
             f"{self._library} on its golden inputs",
-            classes=self.manifest.validation.same_class is True,
+            classes=found.same_class is True,
         )
 
     def __repr__(self) -> str:
@@ -159,7 +165,7 @@ class _Input:
         self._shape, self._dtype = info.shape, np.dtype(info.dtype)
         self._strides = np.empty(info.shape, self._dtype).strides
 
-    def tensor(self, array: np.ndarray) -> Any:
+    def tensor(self, array: Any) -> Any:
         """Return `array` where it is, if the library can read it there, or else copied.
 
         Raises
@@ -167,6 +173,8 @@ class _Input:
         BundleError
             It is not what the network takes.
         """
+        if type(array) is not np.ndarray:
+            array = self._as_array(array)
         self._check(array)
         # numpy lends nothing that is read-only. Where an extent is 1, any stride is contiguous.
         if self._lend and array.flags.carray and array.strides == self._strides:
@@ -174,12 +182,32 @@ class _Input:
         self._own.copyfrom(array)
         return self._own
 
-    def _check(self, array: Any) -> None:
-        if not isinstance(array, np.ndarray):
+    def _as_array(self, given: Any) -> np.ndarray:
+        """Return a subclass of numpy's array, or another library's tensor, as a plain array."""
+        if isinstance(given, np.ma.MaskedArray):
+            if np.ma.is_masked(given):
+                raise BundleError(
+                    f"the input {self._info} was given with masked values, which a network cannot "
+                    "leave out; fill them: x.filled(0)"
+                )
+            return given.data
+        if isinstance(given, np.ndarray):
+            return given.view(np.ndarray)
+        if not hasattr(given, "__dlpack__"):
             raise BundleError(
                 f"the input {self._info} was given as "
-                f"{type(array).__module__}.{type(array).__name__}; give a numpy array"
+                f"{type(given).__module__}.{type(given).__name__}; give a numpy array or a tensor"
             )
+        try:
+            return np.from_dlpack(given)
+        except Exception as error:  # whatever the other library raises
+            raise BundleError(
+                f"the input {self._info} was given as {type(given).__module__}."
+                f"{type(given).__name__}, which cannot be read as it is "
+                f"({str(error).splitlines()[0]}); give a numpy array"
+            ) from error
+
+    def _check(self, array: np.ndarray) -> None:
         if array.shape != self._shape:
             raise BundleError(f"the input {self._info} was given with the shape {array.shape}")
         if array.dtype != self._dtype:

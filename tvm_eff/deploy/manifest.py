@@ -17,10 +17,10 @@ from tvm_eff.strict import Count, Finite
 from tvm_eff.targets import OpenCLRequirements
 from tvm_eff.targets.architectures import name_in
 
-FORMAT = 5
+FORMAT = 6
 """Version of the bundle's format; a reader refuses the versions it does not know."""
 
-_READ = (1, 2, 3, 4, 5)
+_READ = (1, 2, 3, 4, 5, 6)
 _ADVICE = "build or copy the bundle again"
 _MOST_BYTES = 16 << 20
 
@@ -98,6 +98,34 @@ class Versions:
 
 
 @dataclass(frozen=True)
+class DataValidation:
+    """How the library did on a user's own data.
+
+    Attributes
+    ----------
+    source
+        The name of the folder, file or function.
+    samples
+        How many there were.
+    largest_error
+        The largest error against PyTorch found.
+    same_class
+        The share of inputs whose highest class score is PyTorch's; None if the first output is
+        no row of class scores.
+    top1, pytorch_top1
+        The share of inputs whose highest class score is the label's, the library's and PyTorch's;
+        None without labels.
+    """
+
+    source: str
+    samples: Count
+    largest_error: Finite
+    same_class: Finite | None
+    top1: Finite | None
+    pytorch_top1: Finite | None
+
+
+@dataclass(frozen=True)
 class Validation:
     """How close the library came to PyTorch.
 
@@ -119,6 +147,11 @@ class Validation:
     operators_proved
         How many operators were compared with PyTorch's one by one, as imported; None if that
         was left out.
+    reference_errors
+        PyTorch's own error of each output against double precision, as a fraction of its spread;
+        empty if that is not known: see :func:`tvm_eff.deploy.accuracy.allowed_error`.
+    data
+        What came out on a user's own data; None if none was given.
     """
 
     tolerance: Finite
@@ -128,6 +161,8 @@ class Validation:
     dtype: str = "float32"
     same_class: bool | None = None
     operators_proved: Count | None = None
+    reference_errors: tuple[Finite, ...] = ()
+    data: DataValidation | None = None
 
 
 @dataclass(frozen=True)
@@ -222,17 +257,26 @@ def read(path: Path) -> Manifest:
             "build the bundle again, or use the tvm_eff it was built with"
         )
     data = _upgraded(data) if type(version) is int and version < FORMAT else data
-    return strict.convert(
+    found = strict.convert(
         data, Manifest, where=path, error=BundleError, advice=_ADVICE, complete=True
     )
+    errors = found.validation.reference_errors
+    if errors and len(errors) != len(found.outputs):
+        raise BundleError(
+            f"{path}: 'validation.reference_errors' has {len(errors)} values for "
+            f"{len(found.outputs)} outputs; {_ADVICE}"
+        )
+    return found
 
 
 def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
     """Return a manifest of an earlier format as one of this, which has more to say."""
-    # The import was not checked by operators.
-    validation = data.get("validation")
-    if isinstance(validation, dict):
-        data = {**data, "validation": {**validation, "operators_proved": None}}
+    # Nothing asked about PyTorch's own error, and before that the import was not checked.
+    missing: dict[str, Any] = {"reference_errors": [], "data": None}
+    if data["format"] < 5:
+        missing["operators_proved"] = None
+    if isinstance(data.get("validation"), dict):
+        data = {**data, "validation": {**data["validation"], **missing}}
     if data["format"] > 3:
         return data
     # Earlier formats do not know the sizes.

@@ -26,6 +26,7 @@ from tvm.tirx import IterVar, PrimFunc
 
 from tvm_eff import failures, frontend, paths, targets
 from tvm_eff.codegen import build_module
+from tvm_eff.deploy.accuracy import MORE_THAN_PYTORCH
 from tvm_eff.device import Device, LocalDevice
 from tvm_eff.errors import BuildError, ExecutionError, ModelError
 from tvm_eff.frontend import SingleOperator, constants
@@ -44,9 +45,6 @@ _MOST_LIBRARIES = 64
 
 _MOST_PROVED = 1000
 """How many networks are remembered to have been right."""
-
-_MORE_THAN_PYTORCH = 4
-"""How many times PyTorch's own error an error may be; both are against double precision."""
 
 Core = torch.export.ExportedProgram
 
@@ -252,7 +250,7 @@ def _is_near(found: np.ndarray, wanted: np.ndarray, exact: np.ndarray) -> bool:
     ours, theirs, exact = (each[finite].astype("float64") for each in (found, wanted, exact))
     if not ours.size:
         return True
-    allowed = _MORE_THAN_PYTORCH * float(np.abs(theirs - exact).max())
+    allowed = MORE_THAN_PYTORCH * float(np.abs(theirs - exact).max())
     allowed = max(allowed, TOLERANCE * float(np.ptp(exact)))
     return bool(np.abs(ours - exact).max() <= allowed)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tvm_eff.deploy.accuracy import Case, allowed_error, wrong_channel
 from tvm_eff.deploy.manifest import Validation
 from tvm_eff.errors import ValidationError
 from tvm_eff.tensors import network_tolerance, relative_error, validation_inputs
@@ -17,23 +18,35 @@ if TYPE_CHECKING:
     from tvm_eff.models import Program
 
 
-Cases = tuple[list[list[np.ndarray]], list[list[np.ndarray]]]
-"""Inputs to validate on, and what PyTorch computes for them."""
-
-
-def validation_cases(program: Program, examples: Sequence[np.ndarray] | None, count: int) -> Cases:
+def validation_cases(
+    program: Program, examples: Sequence[np.ndarray] | None, count: int
+) -> list[Case]:
     """Return `count` inputs to validate on, the examples before them, and PyTorch's outputs."""
     inputs = [validation_inputs(program.network.inputs, number) for number in range(count)]
+    state = list(program.network.state.values())
     if examples is not None:
-        inputs.insert(0, list(examples))
-    return inputs, [program.run(each) for each in inputs]
+        inputs.insert(0, [*examples, *state])
+    elif state and inputs:
+        # The first ones go into the bundle, and say where to start from.
+        inputs[0][-len(state) :] = state
+    return [case_of(program, each) for each in inputs]
+
+
+def case_of(program: Program, inputs: Sequence[np.ndarray]) -> Case:
+    """Return inputs with what PyTorch computes for them, in single and in double precision.
+
+    Raises
+    ------
+    ModelError
+        As for :meth:`tvm_eff.models.Program.run`.
+    """
+    return Case(inputs, program.run(inputs), program.run_in_double_precision(inputs))
 
 
 def validation(
     device: Device,
     library: Path,
-    inputs_list: Sequence[Sequence[np.ndarray]],
-    expected_list: Sequence[Sequence[np.ndarray]],
+    cases: Sequence[Case],
     dtype: str,
     measure: MeasureOptions | None = None,
 ) -> tuple[Validation, Measurement | None]:
@@ -58,22 +71,30 @@ def validation(
     classes = dtype == "float16"
     tolerance = network_tolerance(dtype)
     error, measured = validate(
-        device, library, inputs_list, expected_list, tolerance, measure, classes=classes
+        device, library, cases, tolerance, measure, dtype=dtype, classes=classes
     )
-    compared = classes and any(map(are_class_scores, expected_list[0]))
-    where = device.where
-    found = Validation(tolerance, error, len(inputs_list), where, dtype, compared or None)
+    compared = classes and any(map(are_class_scores, cases[0].expected))
+    of_each_case = [each.reference_errors() for each in cases if each.exact is not None]
+    found = Validation(
+        tolerance,
+        error,
+        len(cases),
+        device.where,
+        dtype,
+        compared or None,
+        reference_errors=tuple(map(max, zip(*of_each_case, strict=True))),
+    )
     return found, measured
 
 
 def validate(
     device: Device,
     library: Path,
-    inputs_list: Sequence[Sequence[np.ndarray]],
-    expected_list: Sequence[Sequence[np.ndarray]],
+    cases: Sequence[Case],
     tolerance: float,
     measure: MeasureOptions | None = None,
     *,
+    dtype: str = "float32",
     classes: bool = False,
 ) -> tuple[float, Measurement | None]:
     """Run a library's ``main`` on several inputs and compare with what is expected.
@@ -86,14 +107,14 @@ def validate(
         An open device that the library was compiled for.
     library
         The library.
-    inputs_list
-        What to run it on: for each run, the inputs in order.
-    expected_list
-        For each run, the outputs in order.
+    cases
+        What to run it on, and what is expected.
     tolerance
         The largest error allowed, as a fraction of the spread of the expected output.
     measure
         Whether and how to measure the first run.
+    dtype
+        What the library computes in.
     classes
         Whether the highest of class scores must be the expected one.
 
@@ -109,58 +130,70 @@ def validate(
     ExecutionError, DeviceError
         As for :meth:`tvm_eff.device.Device.run`.
     """
-    if not inputs_list:
+    if not cases:
         raise ValueError("validating with no inputs would say nothing")
     largest, measured = 0.0, None
-    for index, (inputs, expected) in enumerate(zip(inputs_list, expected_list, strict=True)):
+    for index, case in enumerate(cases):
         actual, measurement = device.run(
-            library, inputs, measure=measure if index == 0 else None, keep=True
+            library, case.inputs, measure=measure if index == 0 else None, keep=True
         )
         measured = measured or measurement
         what = f"{library}, input {index}"
-        largest = max(largest, compare(actual, expected, tolerance, what, classes=classes))
+        error = compare(actual, case, tolerance, what, dtype=dtype, classes=classes)
+        largest = max(largest, error)
     return largest, measured
 
 
 def compare(
     actual: Sequence[np.ndarray],
-    expected: Sequence[np.ndarray],
+    case: Case,
     tolerance: float,
     what: str,
     *,
+    dtype: str = "float32",
     classes: bool = False,
 ) -> float:
     """Return the largest error of any output.
 
     Parameters
     ----------
-    actual, expected
+    actual
         The outputs in order.
+    case
+        What is expected, and how far PyTorch itself is off that.
     tolerance
-        The largest error allowed.
+        The largest error allowed; of an output that PyTorch is farther off, a few times that.
     what
         Names the run in messages.
+    dtype
+        What it was computed in.
     classes
         Whether the highest of class scores must be the expected one.
 
     Raises
     ------
     ValidationError
-        There are more or fewer outputs, or one differs by more than the tolerance or is of
-        another class.
+        There are more or fewer outputs, or one differs by more than the tolerance, as a whole
+        or in a channel, or is of another class.
     """
+    expected = case.expected
     if len(actual) != len(expected):
         raise ValidationError(
             f"{what}: {len(actual)} outputs where {len(expected)} are expected; the library "
             "belongs to another model: build it again"
         )
     errors = [_error(a, e) for a, e in zip(actual, expected, strict=True)]
-    for index, error in enumerate(errors):
-        if not error <= tolerance:
+    for index, (error, own) in enumerate(zip(errors, case.reference_errors(), strict=True)):
+        allowed = allowed_error(expected[index], tolerance, own)
+        if not error <= allowed:
             raise ValidationError(
                 f"{what}: output {index} is wrong: {_difference(actual[index], expected[index])}, "
-                f"where an error of {tolerance:.1e} is allowed"
+                f"where an error of {allowed:.1e} is allowed"
             )
+    for index, exact in enumerate(case.exact or ()):
+        found = wrong_channel(actual[index], expected[index], exact, dtype)
+        if found is not None:
+            raise ValidationError(f"{what}: output {index} is wrong: {found}")
     for index, scores in enumerate(expected if classes else []):
         if are_class_scores(scores):
             _require_same_classes(actual[index], scores, f"{what}: output {index}")

@@ -53,7 +53,8 @@ def decompose(program: Program) -> torch.export.ExportedProgram:
         core = _without_assertions(program.exported.run_decompositions())
         _write_out_strides(core)
         constants.annotate(core)
-        unsupported.refuse(core, ExportedProgramImporter().convert_map.keys() | CONVERTERS)
+        known = ExportedProgramImporter().convert_map.keys() | CONVERTERS
+        unsupported.refuse(core, known, program.written)
     return core
 
 

@@ -34,7 +34,9 @@ _WITHOUT_KERNEL = {
 """Operators whose kernels call functions that no runtime of ours has, and what to do instead."""
 
 
-def refuse(exported: torch.export.ExportedProgram, known: Iterable[str]) -> None:
+def refuse(
+    exported: torch.export.ExportedProgram, known: Iterable[str], written: Iterable[str]
+) -> None:
     """Refuse what cannot be computed, or not as PyTorch does.
 
     Parameters
@@ -43,6 +45,9 @@ def refuse(exported: torch.export.ExportedProgram, known: Iterable[str]) -> None
         The program, decomposed, with its constants annotated.
     known
         The names of operators that can be imported.
+    written
+        Buffers that a call was seen to write; the program itself lacks those of inner modules
+        that were replaced.
 
     Raises
     ------
@@ -50,19 +55,20 @@ def refuse(exported: torch.export.ExportedProgram, known: Iterable[str]) -> None
         It keeps state, has parameters of a dtype or operators that cannot be imported; the
         message names them with their module and line.
     """
-    _require_no_state(exported)
+    _require_no_state(exported, written)
     _require_single_precision(exported)
     _require_known(exported, set(known))
 
 
-def _require_no_state(exported: torch.export.ExportedProgram) -> None:
-    kept = list(dict.fromkeys(exported.graph_signature.buffers_to_mutate.values()))
+def _require_no_state(exported: torch.export.ExportedProgram, written: Iterable[str]) -> None:
+    kept = list(dict.fromkeys([*exported.graph_signature.buffers_to_mutate.values(), *written]))
     if kept:
         names = ", ".join(f"'{name}'" for name in kept[:_MOST_LISTED])
         plural = "buffers" if len(kept) > 1 else "buffer"
         raise ModelError(
             f"the model cannot be imported: it keeps state in its {plural} {names} from call to "
-            "call, which a library does not; have forward take it as an input and return it"
+            "call, which a library does not; --state makes inputs and outputs of it (state=True in "
+            "Python), or have forward take it as an input and return it"
         )
 
 

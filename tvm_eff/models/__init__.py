@@ -7,6 +7,7 @@ from tvm_eff.models.network import Network
 from tvm_eff.models.preprocessing import Preprocessing
 from tvm_eff.models.program import Program, trace
 from tvm_eff.models.registry import ModelSpec, create, names, outline, spec
+from tvm_eff.models.samples import Sample, Samples, read_samples, source_of
 from tvm_eff.models.source import load, of_module, of_program
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "Network",
     "Preprocessing",
     "Program",
+    "Sample",
+    "Samples",
     "Tensors",
     "account",
     "count",
@@ -29,6 +32,8 @@ __all__ = [
     "of_module",
     "of_program",
     "outline",
+    "read_samples",
+    "source_of",
     "spec",
     "standard_twin",
     "trace",

@@ -16,6 +16,7 @@ from tvm_eff.errors import NoneType, UsageError, require_kind
 from tvm_eff.models.network import Network
 from tvm_eff.models.preprocessing import Preprocessing, preprocessed
 from tvm_eff.models.source import DTYPES, load, of_module, of_program
+from tvm_eff.models.state import with_state
 from tvm_eff.tensors import TensorSpec
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ def network_of(
     width: float | None,
     resolution: int | None,
     preprocess: str | Preprocessing | None = None,
+    state: bool = False,
 ) -> Network:
     """Return the network that a user means: a module, a program, or what names one.
 
@@ -81,6 +83,8 @@ def network_of(
         As for :func:`load`: they are the model's own, before any preprocessing.
     preprocess
         How its image is prepared, in words or not; the examples are then what comes before.
+    state
+        Whether buffers that it writes become inputs and outputs; the examples are without them.
 
     Raises
     ------
@@ -127,7 +131,7 @@ def network_of(
     if preparation is not None:
         network = preprocessed(network, preparation)
     _require_taken(network, examples)
-    return network
+    return with_state(network) if state else network
 
 
 def _refuse(kind: str, **options: object) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -22,8 +24,11 @@ class Network:
         The module in inference mode, or a program saved by ``torch.export``.
     inputs
         The shape and dtype of each input, in the order the module takes them.
+    state
+        The last inputs and outputs that are state, by their names: where to start from.
     """
 
     name: str
     module: nn.Module | torch.export.ExportedProgram = field(repr=False)
     inputs: tuple[TensorSpec, ...]
+    state: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)

@@ -22,7 +22,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from tvm_eff.errors import ModelError
+from tvm_eff.models.double_precision import run_in_double_precision
 from tvm_eff.models.network import Network
+from tvm_eff.models.side_effects import SideEffects, named, side_effects, unchanged
 from tvm_eff.tensors import random_inputs
 
 _TORCH = Path(torch.__file__).parent
@@ -43,12 +45,15 @@ class Program:
         The names of its inputs and outputs, in order. An input has its name in the
         module's ``forward``; an output its key in a dictionary, or otherwise ``output``,
         or ``output0``, ``output1``...
+    written
+        Buffers that a call writes, as far as a call showed it.
     """
 
     network: Network
     exported: torch.export.ExportedProgram = field(repr=False)
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    written: tuple[str, ...] = ()
 
     def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return PyTorch's outputs, in order.
@@ -70,6 +75,10 @@ class Program:
                 )
         return outputs
 
+    def run_in_double_precision(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray] | None:
+        """Return the outputs in double precision; None if an operator does not compute in it."""
+        return run_in_double_precision(self.exported, inputs)
+
 
 def trace(network: Network) -> Program:
     """Trace `network` on random inputs of its specification.
@@ -84,10 +93,13 @@ def trace(network: Network) -> Program:
     if isinstance(module, nn.Module):
         _require_inference_mode(network.name, module)
     if isinstance(module, torch.export.ExportedProgram):
-        exported = module
+        exported, seen = module, None
     else:
-        exported = _export(network, module)
-    return Program(network, exported, _input_names(exported), _output_names(network, exported))
+        with unchanged(module):
+            exported, seen = _export(network, module)
+    written = () if seen is None else seen.buffers
+    names = _input_names(exported), _output_names(network, exported)
+    return Program(network, exported, *names, written)
 
 
 @contextmanager
@@ -137,20 +149,29 @@ def _is_ours(path: Path) -> bool:
     return path.parent == Path(__file__).parent or "importlib" in path.parts
 
 
-def _export(network: Network, module: nn.Module) -> torch.export.ExportedProgram:
+def _export(
+    network: Network, module: nn.Module
+) -> tuple[torch.export.ExportedProgram, SideEffects]:
+    """Return the traced module, and what calling it changed."""
     example = [torch.from_numpy(x) for x in random_inputs(network.inputs)]
     try:
-        with torch.no_grad():
-            _call(module, example)
+        seen = side_effects(module, lambda: _call(module, [each.clone() for each in example]))
     except Exception as error:  # whatever the user's code raises
         shapes = " and ".join(_described(spec.shape, spec.dtype) for spec in network.inputs)
         raise ModelError(
             f"the model cannot be traced: {network.name} rejects an input of "
             f"{shapes or 'no tensor'}: {first_line(error)}{location_of(error)}"
         ) from error
+    if seen.differs and not seen.buffers:
+        kept = f": it sets {named(seen.attributes)}" if seen.attributes else ""
+        raise ModelError(
+            f"the model cannot be traced: {network.name} returns something else when it is called "
+            f"again with the same input{kept}; register what it keeps as a buffer and use --state "
+            "(state=True in Python), or have forward take it as an input and return it"
+        )
     try:
         with quiet(), _DetachedData():
-            return torch.export.export(module, tuple(example))
+            return torch.export.export(module, tuple(example)), seen
     except Exception as error:
         raise ModelError(
             f"the model cannot be traced: {first_line(error)}{location_of(error)}"
@@ -198,7 +219,12 @@ def _output_names(network: Network, exported: torch.export.ExportedProgram) -> t
     ]
     structure = pytree.tree_unflatten(list(range(len(specs))), exported.call_spec.out_spec)
     paths, _ = pytree.tree_flatten_with_path(structure)
-    found = tuple(_output_name(path) for path, _ in paths)
+    if network.state:
+        # What the module returns, and a list of states.
+        inner = [path[1:] for path, _ in paths[: len(paths) - len(network.state)]]
+        found = (*map(_output_name, inner), *network.state)
+    else:
+        found = tuple(_output_name(path) for path, _ in paths)
     for name, spec in zip(found, specs, strict=True):
         if not isinstance(spec.arg, TensorArgument):
             value = getattr(spec.arg, "value", spec.arg)

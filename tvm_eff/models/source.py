@@ -197,13 +197,25 @@ def _own(model: str, specs: tuple[TensorSpec, ...], seed: int) -> Network:
             f"what shape does {model} take? give --input-shape, such as --input-shape 1,3,224,224, "
             "once for each input"
         )
-    found = _attribute(_module(location), attribute, model)
+    found = attribute_of(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         made = found if isinstance(found, nn.Module) else _make(found, model)
     if not isinstance(made, nn.Module):
         raise ModelError(f"{model} gives a {type(made).__name__}, not a torch.nn.Module")
     return Network(_file_name(attribute), made.eval(), specs)
+
+
+def attribute_of(name: str) -> Any:
+    """Return what ``FILE.py:NAME`` or ``PACKAGE.MODULE:NAME`` names.
+
+    Raises
+    ------
+    ModelError
+        It cannot be imported, or has nothing of the name.
+    """
+    location, _, attribute = name.rpartition(":")
+    return _attribute(_module(location), attribute, name)
 
 
 def _module(location: str) -> ModuleType:

@@ -12,13 +12,13 @@ import os
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from tvm_eff import schedules
 from tvm_eff.device import Device
-from tvm_eff.errors import ExecutionError, RecordError
+from tvm_eff.errors import ExecutionError, RecordError, SpaceError
 from tvm_eff.schedules import Candidate
 from tvm_eff.scratch import scratch_folder
 from tvm_eff.targets import Target
@@ -154,11 +154,13 @@ def tune(
         progress.started(sum(limits.values()), to_measure, rechecked)
         if to_measure:
             _measure(tasks, plans, pending, target, device, records, options, progress)
-    results = [_result(task, plans[task.name], records, options) for task in tasks]
+    results = [_result(task, plans[task.name], records, target, options) for task in tasks]
     records.write_winners(
         Winner(each.task, each.candidate, each.best.value)
         for each in results
-        if each.best is not None and each.best.failure is None
+        if each.best is not None
+        and each.best.failure is None
+        and each.candidate == each.best.candidate
     )
     return results
 
@@ -272,8 +274,31 @@ def _pending(
     return PendingTask(task, left, max(len(first), limit - len(explored)))
 
 
+def _chosen(
+    task: Task,
+    plan: Sequence[Candidate],
+    best: Record | None,
+    target: Target,
+    options: TuneOptions,
+) -> Candidate:
+    """Return the best candidate, or unmeasured the most promising one that can be applied."""
+    if best is not None and options.measure:
+        return best.candidate
+    known = [] if best is None else [best.candidate]
+    # After the unscheduled kernel, the plan begins with what is most promising.
+    for each in [*known, *plan[1:]]:
+        with suppress(SpaceError):
+            schedules.apply(task.func, each, target)
+            return each
+    return schedules.UNSCHEDULED
+
+
 def _result(
-    task: Task, plan: Sequence[Candidate], records: RecordStore, options: TuneOptions
+    task: Task,
+    plan: Sequence[Candidate],
+    records: RecordStore,
+    target: Target,
+    options: TuneOptions,
 ) -> TaskResult:
     found = [r for c in plan if (r := records.find(task.workload, c)) is not None]
     best, before = records.best(task.workload), records.find(task.workload, schedules.UNSCHEDULED)
@@ -288,8 +313,7 @@ def _result(
         )
     return TaskResult(
         task=task,
-        # Unmeasured, the first of the plan is the most promising one.
-        candidate=plan[min(1, len(plan) - 1)] if best is None else best.candidate,
+        candidate=_chosen(task, plan, best, target, options),
         best=best,
         before=before,
         is_prior=best is not None and records.is_prior(best),

@@ -1,0 +1,76 @@
+"""A network in double precision: what PyTorch's own result is judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.export.graph_signature import ExportGraphSignature, InputKind, OutputKind
+from torch.utils import _pytree as pytree
+
+
+def run_in_double_precision(
+    exported: torch.export.ExportedProgram, inputs: Sequence[np.ndarray]
+) -> list[np.ndarray] | None:
+    """Return the outputs in order; None if an operator does not compute in double precision.
+
+    Parameters
+    ----------
+    exported
+        A program in float32.
+    inputs
+        Its inputs in order, in the dtypes it takes.
+    """
+    given = iter(inputs)
+    arguments = []
+    for spec in exported.graph_signature.input_specs:
+        if spec.kind == InputKind.USER_INPUT:
+            # A copy: an operator may write in place.
+            arguments.append(_wide(torch.from_numpy(next(given).copy())))
+            continue
+        assert spec.target is not None, "everything else is kept by its name"
+        held = exported.state_dict.get(spec.target)
+        held = exported.constants.get(spec.target) if held is None else held
+        arguments.append(_wide(held.clone()) if isinstance(held, torch.Tensor) else held)
+    try:
+        with torch.no_grad():
+            results = _WideInterpreter(exported.graph_module).run(*arguments)
+    except Exception:  # whatever operators raise
+        return None
+    return _outputs(exported.graph_signature, results)
+
+
+class _WideInterpreter(torch.fx.Interpreter):
+    """Runs each operator with float64 in the place of float32."""
+
+    def run_node(self, n: torch.fx.Node) -> Any:
+        if n.target == torch.ops.aten.view.dtype:
+            raise TypeError("bits of another dtype are other values")
+        if n.op != "get_attr":
+            return super().run_node(n)
+        return pytree.tree_map_only(torch.Tensor, _wide, super().run_node(n))
+
+    def fetch_args_kwargs_from_env(
+        self, n: torch.fx.Node
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        args, kwargs = super().fetch_args_kwargs_from_env(n)
+        return pytree.tree_map_only(torch.dtype, _wide_dtype, (args, kwargs))
+
+
+def _wide(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().double() if tensor.dtype == torch.float32 else tensor.detach()
+
+
+def _wide_dtype(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float32 else dtype
+
+
+def _outputs(signature: ExportGraphSignature, results: Sequence[Any]) -> list[np.ndarray]:
+    kept = (OutputKind.USER_OUTPUT, OutputKind.LOSS_OUTPUT)
+    return [
+        each.detach().numpy()
+        for each, spec in zip(results, signature.output_specs, strict=True)
+        if spec.kind in kept
+    ]
