@@ -66,8 +66,8 @@ def validation_inputs(specs: Sequence[TensorSpec], number: int) -> list[np.ndarr
         The network's inputs.
     number
         0 for noise. 1 for what images are, from 0 to 1, and for zeros where integers may be
-        places in a table. 2 for the whole range of narrow integers, their limits among them,
-        which are no places. Noise again for all others.
+        places in a table. 2 for images from 0 to 255, and for the whole range of narrow integers,
+        their limits among them, which are no places. Noise again for all others.
     """
     if number not in (1, 2):
         return random_inputs(specs, number)
@@ -80,26 +80,20 @@ def varied_inputs(specs: Sequence[TensorSpec]) -> dict[str, list[np.ndarray]]:
 
     Narrow integers have their limits among them. Wide ones are 0 or 1, as they may be places.
     """
-    rng = np.random.default_rng(3)
-    bright = [
-        (255 * rng.random(spec.shape)).astype(spec.dtype)
-        if np.dtype(spec.dtype).kind == "f"
-        else limited
-        for spec, limited in zip(specs, validation_inputs(specs, 2), strict=True)
-    ]
     return {
         "noise": validation_inputs(specs, 0),
         "values from 0 to 1": validation_inputs(specs, 1),
-        "values from 0 to 255": bright,
+        "values from 0 to 255": validation_inputs(specs, 2),
         "ones": [np.ones(spec.shape, spec.dtype) for spec in specs],
     }
 
 
 def _unlike_noise(spec: TensorSpec, rng: np.random.Generator, number: int) -> np.ndarray:
     dtype = np.dtype(spec.dtype)
+    if dtype.kind == "f":
+        return ((255 if number == 2 else 1) * rng.random(spec.shape)).astype(dtype)
     if number == 1:
-        image = rng.random(spec.shape) if dtype.kind == "f" else np.zeros(spec.shape)
-        return image.astype(dtype)
+        return np.zeros(spec.shape, dtype)
     if dtype.kind in "iu" and dtype.itemsize < 4:
         limits = np.iinfo(dtype)
         found = rng.integers(limits.min, limits.max, spec.shape, dtype, endpoint=True)

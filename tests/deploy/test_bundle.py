@@ -131,7 +131,7 @@ def as_format_4(data: dict[str, Any]) -> None:
 def as_format_5(data: dict[str, Any]) -> None:
     """Take away what format 5 did not say."""
     data.update(format=5)
-    for key in ("reference_errors", "data"):
+    for key in ("reference_errors", "half_precision_limit", "data"):
         del data["validation"][key]
 
 

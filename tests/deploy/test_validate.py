@@ -6,13 +6,16 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import torch
 from made_bundles import Maker, tensor
+from torch import nn
 
 from tvm_eff.deploy.accuracy import Case
-from tvm_eff.deploy.validate import compare, validate, validation
+from tvm_eff.deploy.validate import compare, validate, validation, validation_cases
 from tvm_eff.device import Device, LocalDevice, MeasureOptions
 from tvm_eff.errors import ValidationError
-from tvm_eff.tensors import TOLERANCE, network_tolerance
+from tvm_eff.models import Network, trace
+from tvm_eff.tensors import TOLERANCE, TensorSpec, network_tolerance
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +81,41 @@ def test_every_input_has_its_class_in_float16(maker: Maker, device: Device) -> N
     expected[1][0][1] = 2 * inputs[1][0][1]
     with pytest.raises(ValidationError, match="input 1: output 0 is of another class"):
         validation(device, library, cases(inputs, expected), "float16")
+
+
+def test_values_up_to_255_are_a_limit_in_float16_and_an_error_in_float32(
+    maker: Maker, device: Device
+) -> None:
+    library, bright = maker.library("host"), tensor() * 255
+    wrong = Case([bright], [bright], is_bright=True)
+    cases = [Case([tensor()], [2 * tensor()]), wrong]
+    found, _ = validation(device, library, cases, "float16")
+    assert found.inputs == 1
+    assert found.half_precision_limit is not None
+    assert found.half_precision_limit.startswith("output 0 is wrong: its largest error is")
+    with pytest.raises(ValidationError, match="input 1: output 0 is wrong"):
+        validation(device, library, cases, "float32")
+
+    right = Case([bright], [2 * bright], is_bright=True)
+    found, _ = validation(device, library, [cases[0], right], "float16")
+    assert (found.inputs, found.half_precision_limit) == (2, None)
+
+
+class Picky(nn.Module):
+    """Infinite less infinite above 10."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.exp(x * x) - torch.exp(x * x)
+
+
+def test_values_up_to_255_that_pytorch_makes_nan_of_are_left_out() -> None:
+    def cases(module: nn.Module) -> list[Case]:
+        program = trace(Network("net", module, (TensorSpec((2, 3), "float32"),)))
+        return validation_cases(program, None, 3)
+
+    assert [each.is_bright for each in cases(Picky())] == [False, False]
+    bright = cases(nn.ReLU())[-1]
+    assert bright.is_bright and 100 < bright.inputs[0].max() < 255
 
 
 def test_float32_is_not_asked_for_classes(maker: Maker, device: Device) -> None:

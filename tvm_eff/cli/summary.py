@@ -51,6 +51,7 @@ def print_summary(bundle: Bundle, report: CompileReport, command: str) -> None:
         f"measured     on {report.where}{_caveat(report)}",
         *_priors(report),
         f"error        at most {bundle.error:.2g} of the spread of PyTorch's output{_own(bundle)}",
+        *_limit(bundle),
         *_data(bundle),
         f"library      {bundle.library} ({bundle.library.stat().st_size / 1e6:.1f} MB)",
         f"took         {report.seconds:.0f} s",
@@ -140,6 +141,16 @@ def _priors(report: CompileReport) -> list[str]:
 def _own(bundle: Bundle) -> str:
     found = bundle.manifest.validation.reference_errors
     return f"; PyTorch itself is off by {max(found):.2g}" if found else ""
+
+
+def _limit(bundle: Bundle) -> list[str]:
+    found = bundle.manifest.validation.half_precision_limit
+    if found is None:
+        return []
+    return [
+        f"float16      not for inputs from 0 to 255: {found}; scale them before (--preprocess), or "
+        "leave --dtype out"
+    ]
 
 
 def _data(bundle: Bundle) -> list[str]:

@@ -54,12 +54,15 @@ class Case:
         They in double precision; None if that is not known.
     recorded_errors
         PyTorch's own errors where `exact` is not kept, as in a bundle.
+    is_bright
+        Whether it has values from 0 to 255, which half precision may not be up to.
     """
 
     inputs: Sequence[np.ndarray]
     expected: Sequence[np.ndarray]
     exact: Sequence[np.ndarray] | None = None
     recorded_errors: Sequence[float] | None = None
+    is_bright: bool = False
 
     def reference_errors(self) -> tuple[float, ...]:
         """Return PyTorch's own error of each output, as a fraction of its spread; 0 if unknown."""

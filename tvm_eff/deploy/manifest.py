@@ -150,6 +150,8 @@ class Validation:
     reference_errors
         PyTorch's own error of each output against double precision, as a fraction of its spread;
         empty if that is not known: see :func:`tvm_eff.deploy.accuracy.allowed_error`.
+    half_precision_limit
+        What is wrong in float16 for inputs from 0 to 255; None if nothing is.
     data
         What came out on a user's own data; None if none was given.
     """
@@ -162,6 +164,7 @@ class Validation:
     same_class: bool | None = None
     operators_proved: Count | None = None
     reference_errors: tuple[Finite, ...] = ()
+    half_precision_limit: str | None = None
     data: DataValidation | None = None
 
 
@@ -272,7 +275,11 @@ def read(path: Path) -> Manifest:
 def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
     """Return a manifest of an earlier format as one of this, which has more to say."""
     # Nothing asked about PyTorch's own error, and before that the import was not checked.
-    missing: dict[str, Any] = {"reference_errors": [], "data": None}
+    missing: dict[str, Any] = {
+        "reference_errors": [],
+        "half_precision_limit": None,
+        "data": None,
+    }
     if data["format"] < 5:
         missing["operators_proved"] = None
     if isinstance(data.get("validation"), dict):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,18 +20,31 @@ if TYPE_CHECKING:
     from tvm_eff.models import Program
 
 
+_BRIGHT = 2
+"""The number of the inputs with values from 0 to 255."""
+
+
 def validation_cases(
     program: Program, examples: Sequence[np.ndarray] | None, count: int
 ) -> list[Case]:
-    """Return `count` inputs to validate on, the examples before them, and PyTorch's outputs."""
-    inputs = [validation_inputs(program.network.inputs, number) for number in range(count)]
+    """Return `count` inputs to validate on, the examples before them, and PyTorch's outputs.
+
+    Values from 0 to 255 that PyTorch does not take, or makes NaN of, are left out.
+    """
+    specs = program.network.inputs
+    inputs = [validation_inputs(specs, number) for number in range(count)]
+    bright = inputs.pop(_BRIGHT) if count > _BRIGHT else None
     state = list(program.network.state.values())
     if examples is not None:
         inputs.insert(0, [*examples, *state])
     elif state and inputs:
         # The first ones go into the bundle, and say where to start from.
         inputs[0][-len(state) :] = state
-    return [case_of(program, each) for each in inputs]
+    cases = [case_of(program, each) for each in inputs]
+    if bright is not None:
+        with suppress(Exception):  # whatever the user's code raises
+            cases.append(replace(case_of(program, bright), is_bright=True))
+    return cases
 
 
 def case_of(program: Program, inputs: Sequence[np.ndarray]) -> Case:
@@ -53,7 +68,8 @@ def validation(
     """Validate a library whose activations are stored as `dtype`, as :func:`validate` does.
 
     Half precision moves every output a little, so that two close class scores may change
-    places: in float16 the highest one must be PyTorch's, for every input.
+    places: in float16 the highest one must be PyTorch's, for every input. That it is not up to
+    values from 0 to 255 is no error but is said.
 
     Returns
     -------
@@ -70,9 +86,18 @@ def validation(
     """
     classes = dtype == "float16"
     tolerance = network_tolerance(dtype)
+    bright = [each for each in cases if classes and each.is_bright]
+    cases = [each for each in cases if not (classes and each.is_bright)]
     error, measured = validate(
         device, library, cases, tolerance, measure, dtype=dtype, classes=classes
     )
+    limit = None
+    try:
+        if bright:
+            most, _ = validate(device, library, bright, tolerance, dtype=dtype, classes=classes)
+            cases, error = [*cases, *bright], max(error, most)
+    except ValidationError as reason:
+        limit = str(reason).partition(": ")[2]
     compared = classes and any(map(are_class_scores, cases[0].expected))
     of_each_case = [each.reference_errors() for each in cases if each.exact is not None]
     found = Validation(
@@ -83,6 +108,7 @@ def validation(
         dtype,
         compared or None,
         reference_errors=tuple(map(max, zip(*of_each_case, strict=True))),
+        half_precision_limit=limit,
     )
     return found, measured
 
