@@ -99,3 +99,19 @@ def test_refused_by_a_converter(name: str) -> None:
     function, message = REFUSED[name]
     with pytest.raises(ModelError, match=rf"test_operators.py:\d+\): .*{message}"):
         imported(Applied(function))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x[x > 0],
+        lambda x: x.masked_select(x > 0).sum(),
+        torch.nonzero,
+        torch.unique,
+        lambda x: x.repeat_interleave(x.flatten().long().abs(), 0),
+    ],
+)
+def test_sizes_that_depend_on_values(function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    message = r"the result of operator '.*' \(.*\.py:\d+\) has a size that depends"
+    with pytest.raises(ModelError, match=message):
+        imported(Applied(function), TensorSpec((6,), "float32"))

@@ -92,3 +92,29 @@ def test_output_of_nan_cannot_be_compared_with() -> None:
     program = models.trace(network(Applied(lambda x: torch.log(-torch.abs(x) - 1)), (4,)))
     with pytest.raises(ModelError, match="output 'output' of net is NaN"):
         program.run([np.ones(4, "float32")])
+
+
+class Branch(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.sum() > 0:
+            return x
+        return -x
+
+
+class Loop(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(int(x.argmax())):
+            x = x + 1
+        return x
+
+
+class Number(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * float(x.max())
+
+
+@pytest.mark.parametrize("kind", [Branch, Loop, Number])
+def test_what_depends_on_values_is_named_with_its_line(kind: type[nn.Module]) -> None:
+    network = Network("net", kind(), (TensorSpec((6,), "float32"),))
+    with pytest.raises(ModelError, match=r"depends on the values .*test_program\.py:\d+, in forw"):
+        models.trace(network)

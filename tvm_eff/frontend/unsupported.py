@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import torch
 import tvm
 from torch.export.graph_signature import InputKind
+from torch.utils import _pytree as pytree
 
 from tvm_eff.errors import ModelError
 from tvm_eff.frontend import constants
@@ -57,6 +58,7 @@ def refuse(
     """
     _require_no_state(exported, written)
     _require_single_precision(exported)
+    _require_fixed_sizes(exported)
     _require_known(exported, set(known))
 
 
@@ -89,6 +91,20 @@ def _require_single_precision(exported: torch.export.ExportedProgram) -> None:
             raise ModelError(
                 f"the model cannot be imported: {described(node)} computes in "
                 f"{_NOT_COMPUTED[value.dtype]}; have it compute in float32"
+            )
+
+
+def _require_fixed_sizes(exported: torch.export.ExportedProgram) -> None:
+    for node in _operators(exported):
+        sizes = [
+            extent
+            for value in pytree.tree_leaves(node.meta.get("val"))
+            for extent in (value.shape if isinstance(value, torch.Tensor) else [value])
+        ]
+        if any(isinstance(each, torch.SymInt) for each in sizes):
+            raise ModelError(
+                f"the model cannot be imported: the result of {described(node)} has a size that "
+                "depends on the input's values, and a library has fixed ones; use torch.where"
             )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.export.graph_signature import OutputKind, TensorArgument
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
@@ -172,6 +173,12 @@ def _export(
     try:
         with quiet(), _DetachedData():
             return torch.export.export(module, tuple(example)), seen
+    except GuardOnDataDependentSymNode as error:
+        raise ModelError(
+            f"the model cannot be traced: what {network.name} does depends on the values of its "
+            f"input{location_of(error)}, and a library does the same for all; compute both and "
+            "choose with torch.where"
+        ) from error
     except Exception as error:
         raise ModelError(
             f"the model cannot be traced: {first_line(error)}{location_of(error)}"
