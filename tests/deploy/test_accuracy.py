@@ -125,6 +125,23 @@ def test_an_input_is_not_changed_and_integers_stay() -> None:
     np.testing.assert_array_equal(x, 1)
 
 
+def test_bytes_that_are_divided() -> None:
+    class Camera(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, frame: torch.Tensor) -> torch.Tensor:
+            return self.conv(frame / 255)
+
+    program = trace(Network("net", Camera().eval(), (TensorSpec((1, 3, 4, 4), "uint8"),)))
+    frame = np.arange(48, dtype="uint8").reshape(1, 3, 4, 4)
+    exact = program.run_in_double_precision([frame])
+    assert exact is not None
+    np.testing.assert_allclose(exact[0], program.run([frame])[0], rtol=1e-5, atol=1e-6)
+    assert torch.get_default_dtype() == torch.float32
+
+
 class Bits(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.view(torch.int32) & 0xFFFF

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -35,11 +36,22 @@ def run_in_double_precision(
         held = exported.constants.get(spec.target) if held is None else held
         arguments.append(_wide(held.clone()) if isinstance(held, torch.Tensor) else held)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _double_by_default():
             results = _WideInterpreter(exported.graph_module).run(*arguments)
     except Exception:  # whatever operators raise
         return None
     return _outputs(exported.graph_signature, results)
+
+
+@contextmanager
+def _double_by_default() -> Iterator[None]:
+    """Integers that are divided become float64."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 class _WideInterpreter(torch.fx.Interpreter):
