@@ -165,12 +165,12 @@ def test_a_value_that_nobody_can_have_measured(tmp_path: Path) -> None:
                 task=task.name,
                 candidate=schedules.UNSCHEDULED,
                 unit="seconds",
-                values=(1e-9,),
+                values=(1e-10,),
                 machine=device.identity,
                 generation=store.generation(schedules.UNSCHEDULED),
             )
         )
-    with pytest.raises(RecordError, match=rf"{MEASUREMENTS}: 1e-09 seconds .* nobody measured"):
+    with pytest.raises(RecordError, match=rf"{MEASUREMENTS}: 1e-10 seconds .* nobody measured"):
         session(tmp_path, LocalDevice(threads=1))
 
 
