@@ -76,6 +76,7 @@ setup(
         "docs": DOCS,
         "dev": [
             *DOCS,
+            "hypothesis==6.170.17",
             "import-linter==2.17",
             "mypy==2.4.1",
             "pytest==9.2.0",

@@ -43,6 +43,20 @@ def attention(x: torch.Tensor) -> torch.Tensor:
     return F.scaled_dot_product_attention(x, x * 2, x - 1, attn_mask=mask)
 
 
+def scattered(ids: torch.Tensor) -> list[torch.Tensor]:
+    values, counts = torch.arange(6.0) + ids, torch.zeros(3)
+    written = torch.zeros(2, 3)
+    written[ids, ids + 1] = 7.0
+    return [
+        counts.scatter_add(0, ids, values),
+        counts.scatter_reduce(0, ids, values, "amax", include_self=False),
+        counts.index_put((ids,), values, accumulate=True),
+        values.masked_scatter(ids > 0, values.flip(0)),
+        written,
+    ]
+
+
+TABLE = torch.arange(12.0).reshape(4, 3)
 LSTM, GRU = recurrent(nn.LSTM, bidirectional=True, batch_first=True), recurrent(nn.GRU)
 LINES = TensorSpec((4, 2, 7), "float32")
 
@@ -63,6 +77,34 @@ CASES: dict[str, tuple[Callable[[torch.Tensor], Any], TensorSpec]] = {
     "gru": (lambda x: GRU(x), LINES),
     "attention": (attention, IMAGE),
     "one_hot": (lambda ids: F.one_hot(ids % 4, 4).float(), IDS),
+    "powers_of_two": (lambda x: (x.exp2(), torch.expm1(x), torch.log1p(x.abs())), IMAGE),
+    "integers_in_floats": (lambda ids: (ids.sin(), ids.exp(), 2**ids, ids**ids), IDS),
+    "shifts": (lambda ids: (1 << ids, ids << ids, ids >> 1, ids << 70), IDS),
+    "distances": (
+        lambda x: (torch.cdist(x, x + 1), torch.cdist(x, x, 1.0), F.pdist(x[0, 0])),
+        IMAGE,
+    ),
+    "bilinear_form": (lambda x: F.bilinear(x, x * 2, torch.ones(3, 7, 7)), IMAGE),
+    "places_of_maxima": (
+        lambda x: (
+            F.max_pool2d(x, 3, 2, 1, return_indices=True),
+            F.adaptive_max_pool2d(x, (2, 3), return_indices=True),
+            F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), (2, 2), output_size=(5, 7)),
+        ),
+        IMAGE,
+    ),
+    "scattered": (scattered, IDS),
+    "transposed": (
+        lambda x: (
+            F.conv_transpose3d(x[:, :, None], torch.ones(4, 2, 2, 3, 3), None, 2, 1, 1, 2),
+            F.conv_transpose2d(x, torch.ones(4, 3, 3, 2), torch.ones(3), 1, 1, 1, 1, 2),
+            F.conv_transpose1d(x[:, :, 0], torch.ones(4, 3, 3), None, 1, 0, 2, 1, 3),
+        ),
+        IMAGE,
+    ),
+    "bags": (lambda ids: F.embedding_bag(ids.reshape(2, 3), TABLE, mode="max"), IDS),
+    "folded": (lambda x: F.fold(F.unfold(x, 3), (5, 7), 3), IMAGE),
+    "product_of_integers": (lambda ids: ids.reshape(2, 3) @ ids.reshape(3, 2), IDS),
     "the_input_itself": (lambda x: (x, x + 1), IMAGE),
 }
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from test_operators import Applied
 from torch import nn
+from tvm import relax
 
 from tvm_eff import frontend
 from tvm_eff.errors import ModelError
+from tvm_eff.frontend.operators import CONVERTERS
 from tvm_eff.models import Network, trace
 from tvm_eff.tensors import TensorSpec
 
@@ -74,23 +77,38 @@ def test_operators_without_kernels(function: Callable[[torch.Tensor], Any]) -> N
         imported(Applied(function))
 
 
-def written(x: torch.Tensor) -> torch.Tensor:
-    y = torch.zeros(3)
-    y[x[0, 0, :2].long() % 3] = 1.0
+def far_apart(x: torch.Tensor) -> torch.Tensor:
+    y = x * 1
+    y[x[0, 0, :2].long() % 2, :, torch.tensor([0, 1])] = 1.0
     return y
 
 
+PLACE = torch.zeros(4, dtype=torch.long)
+
 REFUSED: dict[str, tuple[Callable[[torch.Tensor], Any], str]] = {
-    "computed_places": (written, "computed from the input; write it with torch.where"),
-    "places_of_maxima": (
-        lambda x: nn.functional.adaptive_max_pool2d(x, 2, return_indices=True)[1],
-        "the places of the largest values are not supported",
+    "values_behind_a_mask": (
+        lambda x: x.index_put((x == x,), x.flatten()),
+        "several values are written where a mask is; write it with torch.where",
+    ),
+    "computed_places_apart": (far_apart, "along axes that are apart; permute them before"),
+    "computed_places_of_much": (
+        lambda x: torch.zeros(5000, 5000).scatter_add(0, x.long().abs()[0], x[0]),
+        "pairs of values and places, and at most 16777216 are supported",
+    ),
+    "places_of_maxima_of_much": (
+        lambda x: nn.functional.max_pool2d(x.repeat(1, 6, 4), 12, return_indices=True),
+        "the places of the largest of 144 values are not supported, but of at most 128",
+    ),
+    "antialias_to_a_line": (
+        lambda x: nn.functional.interpolate(x[None], (3, 1), mode="bilinear", antialias=True),
+        "PyTorch's antialiasing gives all rows the same values",
     ),
     "empty_slice": (lambda x: x[:, 3:1], "the slice is empty"),
     "often_added": (
-        lambda x: x.index_put((torch.zeros(20, dtype=torch.long),), x[0], accumulate=True),
-        "added to more than 16 times",
+        lambda x: torch.zeros(9000, 500).index_put((PLACE,), x[0, 0].repeat(125), True),
+        "a place is added to 4 times, and there are 4500000; use a sum",
     ),
+    "memory_of_a_view": (lambda x: x[:, 1:].as_strided((2, 2), (4, 1)), r"call .contiguous\(\)"),
 }
 
 
@@ -115,3 +133,38 @@ def test_sizes_that_depend_on_values(function: Callable[[torch.Tensor], torch.Te
     message = r"the result of operator '.*' \(.*\.py:\d+\) has a size that depends"
     with pytest.raises(ModelError, match=message):
         imported(Applied(function), TensorSpec((6,), "float32"))
+
+
+NEVER: dict[str, tuple[Callable[[torch.Tensor], Any], str]] = {
+    "random": (lambda x: x + torch.rand_like(x), "is random, and a library computes the same"),
+    "dropout": (lambda x: nn.functional.dropout(x), r"call dropout with training=False"),
+    "number": (lambda x: x * x[0, 0, 0].item(), "takes a number out of a tensor"),
+    "complex": (lambda x: torch.fft.rfft(x).abs(), "computes in complex64"),
+    "statistics": (
+        lambda x: torch.ops.aten.native_layer_norm(x, [4], None, None, 1e-5),
+        "only the first result is supported",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NEVER)
+def test_refused_by_name(name: str) -> None:
+    function, message = NEVER[name]
+    with pytest.raises(ModelError, match=rf"operator '.*test_operators.py:\d+\) .*{message}"):
+        imported(Applied(function))
+
+
+def test_what_tvm_says_is_written_to_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def failing(node: torch.fx.Node, importer: Any) -> relax.Var:
+        return importer.block_builder.emit(relax.op.cos(importer.env[node.args[0]]))
+
+    monkeypatch.setenv("TVM_EFF_CACHE", str(tmp_path))
+    monkeypatch.setitem(CONVERTERS, "floor.default", failing)
+    with pytest.raises(ModelError, match=r"'floor.default' .* is not supported with") as caught:
+        imported(Applied(lambda x: x.long().floor()))
+    assert "relax" not in str(caught.value).replace("imported to Relax", "")
+    (report,) = (tmp_path / "failures").iterdir()
+    assert str(report) in str(caught.value)
+    assert "requires the input tensor to have float dtype" in report.read_text()

@@ -179,8 +179,8 @@ def _require_running(operators: Sequence[SingleOperator], library: Path) -> None
             except ExecutionError as error:
                 cause = _that_fails([each, *alone], device)
                 raise ModelError(
-                    f"the import of {frontend.described(cause.node)} cannot be run: {error}; "
-                    "write it with another operator and report it with the model"
+                    f"the import of {frontend.described(cause.node)} cannot be run; write it with "
+                    f"another operator; {failures.advice(error)}"
                 ) from error
 
 
@@ -327,7 +327,11 @@ def _joined(operators: Sequence[SingleOperator]) -> tvm.IRModule:
 def _quicker(func: PrimFunc) -> PrimFunc:
     """On all cores, and with sums along the innermost axis in vectors; in the same order."""
     sch = Schedule(func)
-    for block in sch.get_child_blocks(sch.get_sblock("root")):
+    try:
+        blocks = sch.get_child_blocks(sch.get_sblock("root"))
+    except ScheduleError:  # it is written as loops, and stays as it is
+        return func
+    for block in blocks:
         # Which loops may be moved only the primitives themselves know; what they refuse stays.
         with suppress(ScheduleError):
             _quicken(sch, block)

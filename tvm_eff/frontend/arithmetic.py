@@ -30,13 +30,15 @@ def cast(expression: relax.Expr, dtype: str, importer: Any) -> relax.Expr:
     return importer.block_builder.emit(relax.op.astype(expression, dtype))
 
 
-def _operand(argument: Any, dtype: str, importer: Any) -> relax.Expr:
+def operand_of(argument: Any, dtype: str, importer: Any) -> relax.Expr:
+    """Return an argument, a tensor or a number, as an expression of a dtype."""
     if isinstance(argument, torch.fx.Node):
         return cast(importer.env[argument], dtype, importer)
-    return relax.const(_number(argument, dtype), dtype)
+    return relax.const(number_as(argument, dtype), dtype)
 
 
-def _number(value: Any, dtype: str) -> Any:
+def number_as(value: Any, dtype: str) -> Any:
+    """Return a number as PyTorch takes it beside a tensor of a dtype."""
     if dtype == "bool":
         return bool(value)
     if not dtype.startswith(("int", "uint")):
@@ -50,6 +52,19 @@ def _value(argument: Any) -> Any:
     return argument.meta["val"] if isinstance(argument, torch.fx.Node) else argument
 
 
+def propagating(operator: Operator) -> Operator:
+    """Return ``maximum`` or ``minimum`` that is NaN where one of two floats is, as PyTorch's."""
+
+    def chosen(left: relax.Expr, right: relax.Expr) -> relax.Expr:
+        found = operator(left, right)
+        for each in (right, left):
+            if str(each.ty.dtype).startswith("float"):
+                found = relax.op.where(relax.op.isnan(each), each, found)
+        return found
+
+    return chosen
+
+
 def _arithmetic(operator: Operator, of_booleans: Operator | None = None) -> Converter:
     """``add(x, y, alpha=1)`` and its like: in the dtype of the result."""
 
@@ -57,9 +72,9 @@ def _arithmetic(operator: Operator, of_booleans: Operator | None = None) -> Conv
         x, y = node.args[:2]
         alpha = node.kwargs.get("alpha", node.args[2] if len(node.args) > 2 else 1)
         dtype = dtype_of(node.meta["val"].dtype)
-        left, right = _operand(x, dtype, importer), _operand(y, dtype, importer)
+        left, right = operand_of(x, dtype, importer), operand_of(y, dtype, importer)
         if alpha != 1:
-            factor = relax.const(_number(alpha, dtype), dtype)
+            factor = relax.const(number_as(alpha, dtype), dtype)
             right = importer.block_builder.emit(relax.op.multiply(right, factor))
         chosen = of_booleans if dtype == "bool" and of_booleans is not None else operator
         return importer.block_builder.emit(chosen(left, right))
@@ -75,7 +90,7 @@ def _comparison(operator: Operator) -> Converter:
         dtype = dtype_of(torch.result_type(_value(x), _value(y)))
         if dtype == "bool":  # False is less than True
             dtype = "int8"
-        left, right = _operand(x, dtype, importer), _operand(y, dtype, importer)
+        left, right = operand_of(x, dtype, importer), operand_of(y, dtype, importer)
         return importer.block_builder.emit(operator(left, right))
 
     return convert
@@ -101,11 +116,14 @@ def _limits(least: int | None, most: int | None) -> Converter:
         x = cast(importer.env[node.args[0]], dtype, importer)
         numbers = not any(isinstance(each, torch.fx.Node) for each in (low, high))
         if numbers and dtype.startswith("float"):
-            ends = (-math.inf if low is None else low, math.inf if high is None else high)
+            ends = [-math.inf if low is None else low, math.inf if high is None else high]
+            # Of limits in the wrong order the upper one is that of all.
+            ends[0] = min(ends)
             return importer.block_builder.emit(relax.op.clip(x, *map(float, ends)))
         for bound, operator in ((low, relax.op.maximum), (high, relax.op.minimum)):
             if bound is not None:
-                x = importer.block_builder.emit(operator(x, _operand(bound, dtype, importer)))
+                limited = propagating(operator)(x, operand_of(bound, dtype, importer))
+                x = importer.block_builder.emit(limited)
         return x
 
     return convert
@@ -114,7 +132,7 @@ def _limits(least: int | None, most: int | None) -> Converter:
 def _division(node: torch.fx.Node, importer: Any) -> relax.Var:
     """``div(x, y, rounding_mode=None)``: exact, to the next integer below, or towards zero."""
     dtype = dtype_of(node.meta["val"].dtype)
-    left, right = (_operand(each, dtype, importer) for each in node.args[:2])
+    left, right = (operand_of(each, dtype, importer) for each in node.args[:2])
     return importer.block_builder.emit(
         _divided(left, right, node.kwargs.get("rounding_mode"), dtype)
     )
@@ -123,7 +141,7 @@ def _division(node: torch.fx.Node, importer: Any) -> relax.Var:
 def _floor_divide(node: torch.fx.Node, importer: Any) -> relax.Var:
     """``floor_divide(x, y)``."""
     dtype = dtype_of(node.meta["val"].dtype)
-    left, right = (_operand(each, dtype, importer) for each in node.args[:2])
+    left, right = (operand_of(each, dtype, importer) for each in node.args[:2])
     return importer.block_builder.emit(_divided(left, right, "floor", dtype))
 
 
@@ -175,6 +193,7 @@ _ARITHMETIC: dict[str, Converter] = {
     "le": _comparison(relax.op.less_equal),
     "gt": _comparison(relax.op.greater),
     "ge": _comparison(relax.op.greater_equal),
+    "fmod": _arithmetic(relax.op.mod),
     "remainder": _arithmetic(relax.op.floor_mod),
 }
 
@@ -195,7 +214,7 @@ CONVERTERS: dict[str, Converter] = {
     "elu.default": _elu,
     "floor_divide.Scalar": _floor_divide,
     "floor_divide.default": _floor_divide,
-    "maximum.default": _arithmetic(relax.op.maximum, relax.op.logical_or),
-    "minimum.default": _arithmetic(relax.op.minimum, relax.op.logical_and),
+    "maximum.default": _arithmetic(propagating(relax.op.maximum), relax.op.logical_or),
+    "minimum.default": _arithmetic(propagating(relax.op.minimum), relax.op.logical_and),
 }
 """By ATen name."""

@@ -12,12 +12,14 @@ from torch import nn
 from tvm import relax
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
+from tvm_eff import failures
 from tvm_eff.errors import ModelError
 from tvm_eff.frontend import constants, unsupported
-from tvm_eff.frontend.nodes import described
+from tvm_eff.frontend.nodes import UnsupportedError, described
 from tvm_eff.frontend.operators import CONVERTERS
+from tvm_eff.frontend.unsupported import abandon, not_supported
 from tvm_eff.models.network import Network
-from tvm_eff.models.program import Program, first_line, quiet, trace
+from tvm_eff.models.program import Program, quiet, trace
 from tvm_eff.passes import RelaxNetwork
 from tvm_eff.tensors import TensorSpec
 
@@ -109,8 +111,9 @@ def _write_out_strides(core: torch.export.ExportedProgram) -> None:
 
 
 def _translate(exported: torch.export.ExportedProgram) -> tvm.IRModule:
+    importer = ExportedProgramImporter()
     try:
-        return ExportedProgramImporter().from_exported_program(
+        return importer.from_exported_program(
             exported,
             keep_params_as_input=True,
             unwrap_unit_return_tuple=True,
@@ -118,17 +121,25 @@ def _translate(exported: torch.export.ExportedProgram) -> tvm.IRModule:
             custom_convert_map=dict(CONVERTERS),
         )
     except Exception as error:  # TVM raises assertions and its own types
-        node = _node_at_fault(error.__traceback__)
-        where = f"in {described(node)}: " if node is not None else ""
+        abandon(importer.block_builder)
         raise ModelError(
-            f"the model cannot be imported to Relax: {where}{first_line(error)}"
+            f"the model cannot be imported to Relax: {_why(error, _node_at_fault(error))}"
         ) from error
 
 
-def _node_at_fault(trace: TracebackType | None) -> torch.fx.Node | None:
+def _why(error: Exception, node: torch.fx.Node | None) -> str:
+    """Our own words on an error; TVM's are for the report."""
+    if node is None:
+        return failures.advice(error)
+    if isinstance(error, UnsupportedError):
+        return f"in {described(node)}: {error}"
+    return not_supported(node, error)
+
+
+def _node_at_fault(error: Exception) -> torch.fx.Node | None:
     """The node that TVM's importer was converting, which its errors do not name."""
     found = None
-    for frame in _frames(trace):
+    for frame in _frames(error.__traceback__):
         node = frame.f_locals.get("node")
         if isinstance(node, torch.fx.Node) and node.op == "call_function":
             found = node

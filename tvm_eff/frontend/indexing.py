@@ -16,10 +16,11 @@ from tvm import relax
 
 from tvm_eff.frontend import constants
 from tvm_eff.frontend.arithmetic import Converter, cast
-from tvm_eff.frontend.nodes import arguments_of, shape_of
+from tvm_eff.frontend.nodes import UnsupportedError, arguments_of, shape_of
+from tvm_eff.frontend.scattering import flat_position, put_computed
 
-_MOST_REPEATED = 16
-"""How often a place may be added to in one ``index_put``: each time is an operation."""
+_MOST_ADDED = 2**24
+"""How many values one ``index_put`` may add up: as many for each place as for the busiest one."""
 
 
 def _index(node: torch.fx.Node, importer: Any) -> relax.Var:
@@ -35,16 +36,36 @@ def _index(node: torch.fx.Node, importer: Any) -> relax.Var:
         at = np.arange(shape[axis])[places[axis]].astype("int32")
         return importer.block_builder.emit(relax.op.take(x, relax.const(at), axis, mode="clip"))
     if places is not None:
-        return _take_flat(x, _positions(shape, places), importer)
+        return take_flat(x, _positions(shape, places), importer)
     if any(each.meta["val"].dtype == torch.bool for _, each in listed):
-        raise ValueError("a mask makes a result whose size is not known; use torch.where")
-    before = {each: importer.env[each] for _, each in listed}
-    try:
-        for axis, each in listed:
-            importer.env[each] = _within(before[each], shape[axis], importer)
-        return importer._index_tensor(node)
-    finally:
-        importer.env.update(before)
+        raise UnsupportedError("a mask makes a result whose size is not known; use torch.where")
+    within = [
+        None if each is None else _within(importer.env[each], shape[axis], importer)
+        for axis, each in enumerate(given)
+    ]
+    return _take_computed(x, shape, within, importer)
+
+
+def _take_computed(
+    x: relax.Expr, shape: list[int], places: Sequence[relax.Expr | None], importer: Any
+) -> relax.Expr:
+    """Places along axes that are apart make the first axes of the result."""
+    listed = [axis for axis, each in enumerate(places) if each is not None]
+    first, last = listed[0], listed[-1]
+    position = flat_position(places, shape, importer)
+    if listed != list(range(first, last + 1)):
+        order = [*listed, *(axis for axis in range(len(shape)) if axis not in listed)]
+        x = _emit(importer, relax.op.permute_dims, x, order)
+        shape = [shape[axis] for axis in order]
+        first, last = 0, len(listed) - 1
+    before, behind = shape[:first], shape[last + 1 :]
+    merged = _emit(
+        importer, relax.op.reshape, x, [*before, _size(shape[first : last + 1]), *behind]
+    )
+    given = [int(extent) for extent in position.ty.shape]
+    flat = _emit(importer, relax.op.reshape, position, [_size(given)])
+    taken = importer.block_builder.emit(relax.op.take(merged, flat, first, mode="clip"))
+    return _emit(importer, relax.op.reshape, taken, [*before, *given, *behind])
 
 
 def _index_put(node: torch.fx.Node, importer: Any) -> relax.Var:
@@ -65,17 +86,24 @@ def _index_put(node: torch.fx.Node, importer: Any) -> relax.Var:
     if places is not None:
         return _put_constant(x, shape, places, values, shape_of(source), accumulate, importer)
     mask = given[0]
-    if len(given) != 1 or mask.meta["val"].dtype != torch.bool or _size(shape_of(source)) != 1:
-        raise ValueError(
-            "values are written to places that are computed from the input; write it with "
-            "torch.where or scatter"
-        )
+    if all(each is None or each.meta["val"].dtype != torch.bool for each in given):
+        within = [
+            None if each is None else _within(importer.env[each], shape[axis], importer)
+            for axis, each in enumerate(given)
+        ]
+        return put_computed(x, shape, within, values, accumulate, importer)
     trailing = len(shape) - len(shape_of(mask))
+    leading = shape_of(source)[: max(0, len(shape_of(source)) - trailing)]
+    if len(given) != 1 or _size(leading) != 1:
+        raise UnsupportedError(
+            "several values are written where a mask is; write it with torch.where or "
+            "masked_scatter"
+        )
     condition = _emit(
         importer, relax.op.reshape, importer.env[mask], [*shape_of(mask), *[1] * trailing]
     )
-    number = _emit(importer, relax.op.reshape, values, [1] * len(shape))
-    written = _emit(importer, relax.op.add, x, number) if accumulate else number
+    each = _emit(importer, relax.op.reshape, values, shape_of(source)[len(leading) :])
+    written = _emit(importer, relax.op.add, x, each) if accumulate else each
     return _emit(importer, relax.op.where, condition, written, x)
 
 
@@ -85,7 +113,7 @@ def _slice(node: torch.fx.Node, importer: Any) -> relax.Var:
     axis, start, end, step = _window(node, len(shape))
     places = range(shape[axis])[slice(start, end, step)]
     if not places:
-        raise ValueError("the slice is empty")
+        raise UnsupportedError("the slice is empty")
     if (start or 0) >= 0 and (end is None or end >= 0):
         return importer._slice(node)
     x = importer.env[node.args[0]]
@@ -164,34 +192,46 @@ def _put_constant(
     positions = _positions(shape, places)
     numbers = np.arange(_size(values_shape)).reshape(values_shape)
     sources = np.broadcast_to(numbers, positions.shape).ravel()
-    result = x
-    for chosen, origin in _rounds(positions.ravel(), sources, _size(shape), accumulate):
-        taken = _take_flat(values, origin.reshape(shape), importer)
-        written = _emit(importer, relax.op.add, result, taken) if accumulate else taken
-        condition = relax.const(chosen.reshape(shape))
-        result = _emit(importer, relax.op.where, condition, written, result)
-    return result
+    if accumulate:
+        return _add_constant(x, shape, positions.ravel(), sources, values, importer)
+    origin = np.zeros(_size(shape), "int64")
+    origin[positions.ravel()] = sources
+    taken = take_flat(values, origin.reshape(shape), importer)
+    written = np.isin(np.arange(_size(shape)), positions).reshape(shape)
+    return _emit(importer, relax.op.where, relax.const(written), taken, x)
 
 
-def _rounds(
-    positions: np.ndarray, sources: np.ndarray, size: int, accumulate: bool
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Which elements are written, and from which value; in several rounds where they add up."""
-    if not accumulate:
-        origin = np.zeros(size, "int64")
-        origin[positions] = sources
-        return [(np.isin(np.arange(size), positions), origin)]
-    found: list[tuple[np.ndarray, np.ndarray]] = []
-    while len(positions):
-        if len(found) == _MOST_REPEATED:
-            raise ValueError(f"a place is added to more than {_MOST_REPEATED} times; use a sum")
-        _, first = np.unique(positions, return_index=True)
-        origin, chosen = np.zeros(size, "int64"), np.zeros(size, bool)
-        origin[positions[first]] = sources[first]
-        chosen[positions[first]] = True
-        found.append((chosen, origin))
-        positions, sources = np.delete(positions, first), np.delete(sources, first)
-    return found
+def _add_constant(
+    x: relax.Expr,
+    shape: Sequence[int],
+    positions: np.ndarray,
+    sources: np.ndarray,
+    values: relax.Expr,
+    importer: Any,
+) -> relax.Expr:
+    """Add values to positions in the flat tensor, several of them to some."""
+    if not len(positions):
+        return x
+    order = np.argsort(positions, kind="stable")
+    ordered = positions[order]
+    # How many of its position are before each value.
+    turn = np.arange(len(ordered)) - np.searchsorted(ordered, ordered)
+    rounds = int(turn.max()) + 1
+    if rounds * _size(shape) > _MOST_ADDED:
+        raise UnsupportedError(
+            f"a place is added to {rounds} times, and there are {_size(shape)}; use a sum"
+        )
+    origin = np.zeros((rounds, _size(shape)), "int64")
+    chosen = np.zeros((rounds, _size(shape)), bool)
+    origin[turn, ordered] = sources[order]
+    chosen[turn, ordered] = True
+    whole = [rounds, *shape]
+    taken = take_flat(values, origin.reshape(whole), importer)
+    dtype = str(x.ty.dtype)
+    nothing = relax.const(0, dtype)
+    added = _emit(importer, relax.op.where, relax.const(chosen.reshape(whole)), taken, nothing)
+    total = _emit(importer, relax.op.sum, added, [0])
+    return _emit(importer, relax.op.add, x, total)
 
 
 def _select(node: torch.fx.Node, importer: Any) -> relax.Var:
@@ -224,6 +264,26 @@ def _embedding(node: torch.fx.Node, importer: Any) -> relax.Var:
     return _emit(importer, relax.op.reshape, found, [*shape, shape_of(node.args[0])[1]])
 
 
+def _as_strided(node: torch.fx.Node, importer: Any) -> relax.Var:
+    """``as_strided(x, size, stride, storage_offset=None)`` of a tensor that is all of its memory.
+
+    Of what PyTorch has as a view, it would be places of what is viewed.
+    """
+    given = arguments_of(node)
+    x: Any = node.args[0]
+    value = x.meta["val"]
+    if not value.is_contiguous() or value.storage_offset():
+        raise UnsupportedError("it looks at the memory of a view; call .contiguous() before")
+    size, stride = ([int(each) for each in given[name]] for name in ("size", "stride"))
+    places = np.full(size, int(given["storage_offset"] or 0))
+    for axis, (extent, step) in enumerate(zip(size, stride, strict=True)):
+        along = [-1 if each == axis else 1 for each in range(len(size))]
+        places += (np.arange(extent) * step).reshape(along)
+    if places.size and places.max() >= value.numel():
+        raise UnsupportedError("it looks at memory behind its input; call .contiguous() before")
+    return take_flat(importer.env[x], places, importer)
+
+
 def _constant(given: Sequence[torch.fx.Node | None]) -> list[np.ndarray | slice] | None:
     """The places as NumPy takes them; None if one is computed from an input."""
     found: list[np.ndarray | slice] = []
@@ -240,7 +300,8 @@ def _positions(shape: Sequence[int], places: Sequence[np.ndarray | slice]) -> np
     return np.arange(_size(shape)).reshape(shape)[tuple(places)]
 
 
-def _take_flat(x: relax.Expr, positions: np.ndarray, importer: Any) -> relax.Expr:
+def take_flat(x: relax.Expr, positions: np.ndarray, importer: Any) -> relax.Expr:
+    """Return elements of the flat tensor, in the shape of their positions."""
     flat = _emit(importer, relax.op.reshape, x, [-1])
     indices = relax.const(positions.ravel().astype("int32"))
     taken = importer.block_builder.emit(relax.op.take(flat, indices, 0, mode="clip"))
@@ -270,6 +331,7 @@ def _size(shape: Sequence[int]) -> int:
 
 
 CONVERTERS: dict[str, Converter] = {
+    "as_strided.default": _as_strided,
     "embedding.default": _embedding,
     "index.Tensor": _index,
     "index_put.default": _index_put,

@@ -8,6 +8,10 @@ from typing import Any
 import torch
 
 
+class UnsupportedError(Exception):
+    """A converter refuses an operator's arguments: the message says which, and what to do."""
+
+
 def arguments_of(node: torch.fx.Node) -> dict[str, Any]:
     """Return all arguments, by their names and in the order of the operator's schema."""
     target: Any = node.target

@@ -9,19 +9,56 @@ import numpy as np
 import torch
 from tvm import relax
 
-from tvm_eff.frontend import arithmetic, indexing, sampling
+from tvm_eff.frontend import (
+    arithmetic,
+    distances,
+    elementwise,
+    embedding_bag,
+    indexing,
+    pooling,
+    products,
+    sampling,
+    scattering,
+)
 from tvm_eff.frontend.arithmetic import Converter
+from tvm_eff.frontend.nodes import arguments_of, shape_of
 
 
-def _reduction(operator: Callable[..., relax.Expr]) -> Converter:
-    """``amax(x, dim=[], keepdim=False)``: over one dimension, several, or all by default."""
+def _product(node: torch.fx.Node, importer: Any) -> relax.Var:
+    """``prod(x, dim, keepdim=False, dtype=None)``: of integers in 64 bits."""
+    given = arguments_of(node)
+    axis = given.get("dim")
+    x = arithmetic.cast(
+        importer.env[node.args[0]], arithmetic.dtype_of(node.meta["val"].dtype), importer
+    )
+    axes = None if axis is None else [int(axis)]
+    return importer.block_builder.emit(relax.op.prod(x, axes, bool(given.get("keepdim"))))
 
-    def convert(node: torch.fx.Node, importer: Any) -> relax.Var:
-        x, given, keep = _arguments(node, importer, [], False)
-        axes = [given] if isinstance(given, int) else list(given)
-        return importer.block_builder.emit(operator(x, axes or None, bool(keep)))
 
-    return convert
+def _any(node: torch.fx.Node, importer: Any) -> relax.Var:
+    """``any(x, dim=None, keepdim=False)``: whether something is not 0, as NaN is not."""
+    given = arguments_of(node)
+    x = importer.env[node.args[0]]
+    dtype = str(x.ty.dtype)
+    if dtype != "bool":
+        other = relax.op.not_equal(x, relax.const(0, dtype))
+        if dtype.startswith("float"):  # NaN is neither equal nor unequal to TVM
+            other = relax.op.logical_or(other, relax.op.isnan(x))
+        x = importer.block_builder.emit(other)
+    axes = given.get("dim")
+    axes = [axes] if isinstance(axes, int) else list(axes or [])
+    found = _emit_extreme(x, axes, bool(given.get("keepdim")), True, importer)
+    # Of bytes it is a byte.
+    return arithmetic.cast(found, arithmetic.dtype_of(node.meta["val"].dtype), importer)
+
+
+def _cat(node: torch.fx.Node, importer: Any) -> relax.Var:
+    """``cat(tensors, dim=0)``: in the dtype of the result; an empty vector may be among them."""
+    arguments: tuple[Any, ...] = node.args
+    tensors = [each for each in arguments[0] if shape_of(each) != [0]] or arguments[0][:1]
+    dtype = arithmetic.dtype_of(node.meta["val"].dtype)
+    parts = [arithmetic.cast(importer.env[each], dtype, importer) for each in tensors]
+    return importer.block_builder.emit(relax.op.concat(parts, int(arguments_of(node)["dim"])))
 
 
 def _extreme(largest: bool) -> Converter:
@@ -68,9 +105,18 @@ def _emit_place(
     operator = relax.op.argmax if largest else relax.op.argmin
     dtype = str(x.ty.dtype)
     wide = arithmetic.cast(x, "int8", importer) if dtype == "bool" else x
-    place = importer.block_builder.emit(operator(wide, axis, keep))
+    emit = importer.block_builder.emit
+    place = emit(operator(wide, axis, keep))
     zero = relax.const(0, str(place.ty.dtype))
-    return importer.block_builder.emit(relax.op.maximum(place, zero))
+    place = emit(relax.op.maximum(place, zero))
+    if not dtype.startswith("float"):
+        return place
+    # NaN is both the largest and the smallest value.
+    unknown = emit(relax.op.astype(emit(relax.op.isnan(x)), "int8"))
+    axes = None if axis is None else [axis]
+    some = emit(relax.op.astype(emit(relax.op.max(unknown, axes, keep)), "bool"))
+    first = emit(relax.op.maximum(emit(relax.op.argmax(unknown, axis, keep)), zero))
+    return emit(relax.op.where(some, first, place))
 
 
 def _min_max(largest: bool) -> Converter:
@@ -99,39 +145,6 @@ def _cumulative(operator: Callable[..., relax.Expr]) -> Converter:
         return importer.block_builder.emit(operator(wide, int(axis)))
 
     return convert
-
-
-def _avg_pool(node: torch.fx.Node, importer: Any) -> relax.Var:
-    """``avg_pool2d`` with ``divisor_override``: sums of windows, divided by a number."""
-    given: list[Any] = list(node.args[1:])
-    defaults: list[Any] = [None, [], 0, False, True, None]
-    kernel, stride, padding, _, _, divisor = [*given, *defaults[len(given) :]]
-    if divisor is None:
-        return importer._avg_pool2d(node)
-    x = importer.env[node.args[0]]
-    (kh, kw), (top, left) = _pair(kernel), _pair(padding)
-    sh, sw = _pair(stride or kernel)
-    height, width = (int(extent) for extent in list(x.ty.shape)[-2:])
-    rows, columns = node.meta["val"].shape[-2:]
-    # All that the last windows see, as far as that lies beyond the padding.
-    bottom = max(0, (rows - 1) * sh + kh - height - top)
-    right = max(0, (columns - 1) * sw + kw - width - left)
-    rank = int(x.ty.ndim)
-    widths = [0] * (2 * rank - 4) + [top, bottom, left, right]
-    padded = importer.block_builder.emit(relax.op.nn.pad(x, widths))
-    if rank == 3:
-        padded = importer.block_builder.emit(relax.op.expand_dims(padded, 0))
-    mean = relax.op.nn.avg_pool2d(padded, (kh, kw), (sh, sw), count_include_pad=True)
-    mean = importer.block_builder.emit(mean)
-    if rank == 3:
-        mean = importer.block_builder.emit(relax.op.squeeze(mean, [0]))
-    factor = relax.const(kh * kw / divisor, str(x.ty.dtype))
-    return importer.block_builder.emit(relax.op.multiply(mean, factor))
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    numbers = [value] if isinstance(value, int) else list(value)
-    return int(numbers[0]), int(numbers[-1])
 
 
 def _padding(mode: str) -> Converter:
@@ -170,19 +183,29 @@ def _arguments(node: torch.fx.Node, importer: Any, *defaults: Any) -> list[Any]:
 
 CONVERTERS: dict[str, Converter] = {
     **arithmetic.CONVERTERS,
+    **distances.CONVERTERS,
+    **elementwise.CONVERTERS,
+    **embedding_bag.CONVERTERS,
     **indexing.CONVERTERS,
+    **pooling.CONVERTERS,
+    **products.CONVERTERS,
     **sampling.CONVERTERS,
+    **scattering.CONVERTERS,
+    "any.default": _any,
+    "any.dim": _any,
+    "any.dims": _any,
     "amax.default": _extreme(largest=True),
     "amin.default": _extreme(largest=False),
     "argmax.default": _place_of_extreme(largest=True),
     "argmin.default": _place_of_extreme(largest=False),
-    "avg_pool2d.default": _avg_pool,
+    "cat.default": _cat,
     "cumprod.default": _cumulative(relax.op.cumprod),
     "cumsum.default": _cumulative(relax.op.cumsum),
     "max.dim": _min_max(largest=True),
     "min.dim": _min_max(largest=False),
     "native_group_norm.default": _group_norm,
-    "prod.dim_int": _reduction(relax.op.prod),
+    "prod.default": _product,
+    "prod.dim_int": _product,
     "reflection_pad1d.default": _padding("reflect"),
     "reflection_pad2d.default": _padding("reflect"),
     "replication_pad1d.default": _padding("replicate"),

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from tvm import relax
 
+from tvm_eff.frontend import pooling
 from tvm_eff.frontend.arithmetic import Converter
-from tvm_eff.frontend.nodes import arguments_of, shape_of
+from tvm_eff.frontend.nodes import UnsupportedError, arguments_of, shape_of
 
 _BESIDE = 4
 """The extent of the axis that stays, beside which an operator is asked for its weights."""
@@ -30,6 +31,17 @@ def _resized(node: torch.fx.Node, importer: Any) -> relax.Var:
         x = _along(x, axis, shape, _matrix(node, axis, shape[axis]), importer)
         shape[axis] = shape_of(node)[axis]
     return x
+
+
+def _antialiased(node: torch.fx.Node, importer: Any) -> relax.Var:
+    """``_upsample_MODE2d_aa``, but not what PyTorch 2.13 computes all rows of as one."""
+    height, width = shape_of(node)[2:]
+    if width == 1 and height > 1:
+        raise UnsupportedError(
+            "to a width of 1, PyTorch's antialiasing gives all rows the same values; take the mean "
+            "along the width, or resize without antialias"
+        )
+    return _resized(node, importer)
 
 
 def _bilinear(node: torch.fx.Node, importer: Any) -> relax.Var:
@@ -143,14 +155,16 @@ def _means(extent: int, size: int) -> np.ndarray:
 
 
 def _adaptive_maximum(rank: int) -> Converter:
-    """``adaptive_max_poolNd(x, size)``: the values; their places are refused."""
+    """``adaptive_max_poolNd(x, size)``: the values, and their places if they are used."""
 
     def convert(node: torch.fx.Node, importer: Any) -> relax.Var:
-        if any(user.args[1] == 1 for user in node.users):
-            raise ValueError("the places of the largest values are not supported")
         x = importer.env[node.args[0]]
         before = shape_of(node.args[0])
         after = [int(extent) for extent in node.meta["val"][0].shape]
+        if pooling.asks_for(node, 1):
+            first = len(before) - rank
+            windows = [_windows(b, a) for b, a in zip(before[first:], after[first:], strict=True)]
+            return pooling.largest_with_places(x, before, windows, importer)
         for axis in range(len(before) - rank, len(before)):
             x = _largest(x, axis, _windows(before[axis], after[axis]), importer)
         return importer.block_builder.emit(relax.Tuple([x, x]))
@@ -198,8 +212,8 @@ def _grid_sample(node: torch.fx.Node, importer: Any) -> relax.Var:
 CONVERTERS: dict[str, Converter] = {
     "_adaptive_avg_pool2d.default": _adaptive_average(2, "_adaptive_avg_pool2d"),
     "_adaptive_avg_pool3d.default": _adaptive_average(3, "_adaptive_avg_pool3d"),
-    "_upsample_bicubic2d_aa.default": _resized,
-    "_upsample_bilinear2d_aa.default": _resized,
+    "_upsample_bicubic2d_aa.default": _antialiased,
+    "_upsample_bilinear2d_aa.default": _antialiased,
     "adaptive_avg_pool1d.default": _adaptive_average(1, "_adaptive_avg_pool1d"),
     "adaptive_max_pool2d.default": _adaptive_maximum(2),
     "adaptive_max_pool3d.default": _adaptive_maximum(3),

@@ -11,8 +11,10 @@ import tvm
 from tvm import relax
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
+from tvm_eff.errors import ModelError
 from tvm_eff.frontend.arithmetic import dtype_of
 from tvm_eff.frontend.operators import CONVERTERS
+from tvm_eff.frontend.unsupported import abandon, not_supported
 from tvm_eff.passes.relax.legalize import legalize_operators
 
 _NO_OPERATORS = ("getitem", "empty", "new_empty")
@@ -45,8 +47,13 @@ def single_operators(core: torch.export.ExportedProgram) -> Iterator[SingleOpera
     """
     for node in core.graph.nodes:
         if node.op == "call_function" and not node.target.__name__.startswith(_NO_OPERATORS):
-            mod = _imported(node)
-            text = tvm.ir.save_json(legalize_operators()(mod)).encode()
+            try:
+                mod = _imported(node)
+                text = tvm.ir.save_json(legalize_operators()(mod)).encode()
+            except Exception as error:  # TVM raises assertions and its own types
+                raise ModelError(
+                    f"the model cannot be imported: {not_supported(node, error)}"
+                ) from error
             yield SingleOperator(node, mod, "op_" + hashlib.sha256(text).hexdigest()[:24])
 
 
@@ -60,7 +67,17 @@ def _imported(node: torch.fx.Node) -> tvm.IRModule:
         shape = [int(extent) for extent in value.shape]
         variables.append(relax.Var(f"x{number}", relax.TensorType(shape, dtype_of(value.dtype))))
     importer.env = dict(zip(node.all_input_nodes, variables, strict=True))
-    name = node.target.__name__  # type: ignore[union-attr]
+    try:
+        return _built(node, importer, variables)
+    except Exception:
+        abandon(builder)
+        raise
+
+
+def _built(
+    node: torch.fx.Node, importer: ExportedProgramImporter, variables: list[relax.Var]
+) -> tvm.IRModule:
+    builder, name = importer.block_builder, node.target.__name__  # type: ignore[union-attr]
     with builder.function("main", variables):
         with builder.dataflow():
             convert = importer.convert_map[name]

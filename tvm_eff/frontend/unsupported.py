@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Any
 
 import torch
 import tvm
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
+from tvm_eff import failures
 from tvm_eff.errors import ModelError
 from tvm_eff.frontend import constants
-from tvm_eff.frontend.nodes import described
+from tvm_eff.frontend.nodes import arguments_of, described
 
 _MOST_LISTED = 5
 _NOT_COMPUTED = {
@@ -33,6 +36,35 @@ _WITHOUT_KERNEL = {
     "topk.default": "use max or argmax, or choose outside of the model",
 }
 """Operators whose kernels call functions that no runtime of ours has, and what to do instead."""
+
+
+_NUMBERS = ("_local_scalar_dense.default", "item.default")
+"""Operators that take a number out of a tensor."""
+
+_FIRST_RESULT = frozenset(
+    {
+        "_native_batch_norm_legit.no_stats",
+        "_native_batch_norm_legit_no_training.default",
+        "native_dropout.default",
+        "native_group_norm.default",
+        "native_layer_norm.default",
+    }
+)
+"""Operators whose other results belong to training."""
+
+
+def not_supported(node: torch.fx.Node, error: BaseException) -> str:
+    """Return the message on an operator that TVM failed on, and write its words to a file."""
+    return (
+        f"{described(node)} is not supported with these arguments and dtypes; write it with other "
+        f"operators; {failures.advice(error)}"
+    )
+
+
+def abandon(builder: Any) -> None:
+    """End the block that a failed conversion leaves open: TVM would warn on the terminal."""
+    with suppress(Exception):
+        builder._end_block()
 
 
 def refuse(
@@ -58,8 +90,11 @@ def refuse(
     """
     _require_no_state(exported, written)
     _require_single_precision(exported)
+    _require_no_randomness(exported)
+    _require_tensors(exported)
     _require_fixed_sizes(exported)
     _require_known(exported, set(known))
+    _require_first_results(exported)
 
 
 def _require_no_state(exported: torch.export.ExportedProgram, written: Iterable[str]) -> None:
@@ -94,6 +129,15 @@ def _require_single_precision(exported: torch.export.ExportedProgram) -> None:
             )
 
 
+def _require_tensors(exported: torch.export.ExportedProgram) -> None:
+    for node in _operators(exported):
+        if _name(node) in _NUMBERS:
+            raise ModelError(
+                f"the model cannot be imported: {described(node)} takes a number out of a tensor, "
+                "which a library does not; compute with the tensor"
+            )
+
+
 def _require_fixed_sizes(exported: torch.export.ExportedProgram) -> None:
     for node in _operators(exported):
         sizes = [
@@ -124,6 +168,28 @@ def _require_known(exported: torch.export.ExportedProgram, known: set[str]) -> N
         f"the model cannot be imported to Relax: TVM {tvm.__version__} knows no "
         f"{'; no '.join(listed[:_MOST_LISTED])}{more}; write it with other operators"
     )
+
+
+def _require_no_randomness(exported: torch.export.ExportedProgram) -> None:
+    for node in _operators(exported):
+        if torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
+            continue
+        if _name(node).startswith("native_dropout") and not arguments_of(node)["train"]:
+            continue
+        raise ModelError(
+            f"the model cannot be imported: {described(node)} is random, and a library computes "
+            "the same from the same inputs; have forward take random numbers as an input, and "
+            "call dropout with training=False"
+        )
+
+
+def _require_first_results(exported: torch.export.ExportedProgram) -> None:
+    for node in _operators(exported):
+        if _name(node) in _FIRST_RESULT and any(user.args[1] != 0 for user in node.users):
+            raise ModelError(
+                f"the model cannot be imported: of {described(node)} only the first result is "
+                "supported, and the others belong to training; compute them with mean and var"
+            )
 
 
 def _operators(exported: torch.export.ExportedProgram) -> Iterator[torch.fx.Node]:

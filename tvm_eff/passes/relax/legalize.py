@@ -1,7 +1,7 @@
 """Operators as PrimFuncs: TVM's own, but for reductions that begin with the wrong value.
 
 TVM's maximum of floats begins with the least finite one, so that the maximum of a row of nothing
-but negative infinity, as of one that is masked altogether, would be -3.4e38.
+but negative infinity, as of one that is masked altogether, would be -3.4e38; and it forgets NaN.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _reduction(
     kept = [d for d in range(rank) if d not in steps]
     infinity = float("-inf") if largest else float("inf")
     reducer = te.comm_reducer(
-        (lambda a, b: tirx.max(a, b)) if largest else (lambda a, b: tirx.min(a, b)),
+        lambda a, b: tirx.Select(tirx.any(a > b if largest else a < b, tirx.isnan(a)), a, b),
         lambda dtype: tirx.const(infinity, dtype),
         name="extreme",
     )
