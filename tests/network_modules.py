@@ -60,6 +60,18 @@ class Residual(nn.Module):
         return torch.relu(self.convolution(x) + x)
 
 
+class ParallelBranches(nn.Module):
+    """RepVGG's: two convolutions and the scaled input itself, added up."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.three, self.one = conv_bn(channels, channels, 3), conv_bn(channels, channels, 1)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.relu(self.three(x) + self.one(x) + self.norm(x))
+
+
 class SharedConvolution(nn.Module):
     """One convolution used twice, with batch norm after one use only."""
 

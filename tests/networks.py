@@ -21,6 +21,7 @@ from network_modules import (
     Branches,
     ChannelAttention,
     NormalizedInput,
+    ParallelBranches,
     PerChannel,
     SharedConvolution,
     SharedOutput,
@@ -249,6 +250,11 @@ NETWORKS = {
         (image(8),),
     ),
     "local_response_norm": Example(per_channel(nn.LocalResponseNorm(5)), (image(8),), transposes=2),
+    "parallel_branches": Example(sequence(nn.Conv2d(3, 8, 1), ParallelBranches(8)), (image(9),)),
+    "empty_parts": Example(
+        per_channel(Applied(lambda x: torch.cat([2 * each for each in x.split([0, 8, 0], 1)], 1))),
+        (image(9),),
+    ),
     "dense_only": Example(
         sequence(nn.Linear(16, 33), nn.BatchNorm1d(33), nn.ReLU(), nn.Linear(33, 5), nn.Softmax(1)),
         ((7, 16),),

@@ -28,7 +28,7 @@ SLOW = (
     "test_setup_env",
     "test_tiers",
     r"test_compile\.py::test_(?!nothing_is_measured|what_is_wrong|output)",
-    "benchmarks/test_(arm|emulated_script|layers|peers|tuning)",
+    "benchmarks/test_(arm|emulated_script|layers|peers|random_networks|tuning)",
     r"benchmarks/test_hotloops\.py::test_a_model_without_records",
     r"cli/test_cost_command\.py::test_(cost_as_tables|list_of_models)",
     "cli/test_(own_model|records_command|tune_command)",

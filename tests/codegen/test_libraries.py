@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import tvm
 from kernels import HOST, lowered, small_convolution
 from records import most_promising
 from torch import nn
+from tvm import relax
 
 from tvm_eff import schedules, targets
 from tvm_eff.codegen import build_kernel
@@ -103,3 +106,18 @@ def test_schedule_that_cannot_be_lowered(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="cannot be compiled"):
         build_kernel(sch, HOST, tmp_path / "kernel.so")
     assert not (tmp_path / "kernel.so").exists()
+
+
+def test_unoptimized_libraries_are_no_system_libraries(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    quick = replace(HOST, tvm={**HOST.tvm, "opt-level": 0})
+    model = Small().eval()
+    loaded = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        loaded.append(tvm.runtime.load_module(str(built(model, quick, tmp_path / name))))
+    assert capfd.readouterr().err == ""
+    x = torch.randn(SHAPE)
+    found = relax.VirtualMachine(loaded[1], tvm.cpu())["main"](tvm.runtime.tensor(x.numpy()))
+    assert relative_error(found.numpy(), model(x).detach().numpy()) <= TOLERANCE

@@ -208,6 +208,40 @@ def test_an_overflow_of_pytorchs_excuses_nothing(monkeypatch: pytest.MonkeyPatch
         proved(Squares())
 
 
+class Means(nn.Module):
+    """Sums of many values of one sign, so that all results are near one another."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean((2, 3))
+
+
+@pytest.mark.parametrize("extent", [24, 33, 64])
+def test_means_of_bright_maps(extent: int) -> None:
+    assert proved(Means(), TensorSpec((1, 2, extent, extent), "float32")) == 1
+
+
+class MeansOfOneValue(nn.Module):
+    """Means of maps that are constant where the input is, as of a network on ones."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scales = torch.tensor([0.1234567, 0.1234568, 0.1234572])
+        return (x * scales[:, None, None]).mean((2, 3))
+
+
+def test_means_of_one_value() -> None:
+    assert proved(MeansOfOneValue(), TensorSpec((1, 3, 40, 40), "float32")) > 1
+
+
+def test_means_that_are_wrong_by_more_than_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nearly(node: torch.fx.Node, importer: Any) -> relax.Var:
+        mean = relax.op.mean(importer.env[node.args[0]], [2, 3])
+        return importer.block_builder.emit(relax.op.multiply(mean, relax.const(1.00002)))
+
+    monkeypatch.setitem(CONVERTERS, "mean.dim", nearly)
+    with pytest.raises(ModelError, match=r"'mean\.dim'.* is wrong on "):
+        proved(Means(), TensorSpec((1, 2, 33, 33), "float32"))
+
+
 def test_inputs_that_pytorch_rejects() -> None:
     class Picky(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

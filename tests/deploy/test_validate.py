@@ -50,6 +50,14 @@ def test_wrong_outputs(actual: list[np.ndarray], expected: list[np.ndarray], mes
         compare(actual, Case([], expected), 1e-5, "it")
 
 
+def test_rounding_of_values_near_one_another() -> None:
+    places = np.array([[0.48, 0.4801], [0.4802, 0.4804]], "float32")
+    exact = Case([], [places], [places.astype("float64")])
+    compare([places * np.float32(1 + 1.5e-6)], exact, TOLERANCE, "it")
+    with pytest.raises(ValidationError, match="output 0 is wrong"):
+        compare([places * np.float32(1 + 1e-5)], exact, TOLERANCE, "it")
+
+
 SCORES = np.array([[0.0, 1.0, 5.0, 4.999]], "float32")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,7 @@ def build_module(mod: tvm.IRModule, target: Target, library: Path) -> OpenCLRequ
             built,
             library,
             lambda objects: toolchain.compile_shared(objects, library, triple, flags=["-lm", "-s"]),
+            pack=_pack_imports(target) if target.tvm.get("opt-level") == 0 else None,
         )
     except Error:
         raise
@@ -102,9 +104,32 @@ def _needs(mod: tvm.IRModule, built: Any) -> OpenCLRequirements:
     return opencl_source.needs_of(mod, source)
 
 
-def _export(built: Any, library: Path, link: Callable[[list[Path]], None]) -> None:
+def _export(
+    built: Any,
+    library: Path,
+    link: Callable[[list[Path]], None],
+    pack: Callable[..., str] | None = None,
+) -> None:
     def fcompile(output: str, objects: list[str], **_: Any) -> None:
         link([Path(each) for each in objects])
 
     fcompile.output_format = "so"  # type: ignore[attr-defined]
-    built.export_library(str(library), fcompile=fcompile)
+    options = {} if pack is None else {"fpack_imports": pack}
+    built.export_library(str(library), fcompile=fcompile, **options)
+
+
+def _pack_imports(target: Target) -> Callable[..., str]:
+    """Pack what is no machine code as TVM does, but optimized, and as no system library.
+
+    TVM takes every library for one: what registers it is never reached, and only LLVM's
+    optimizations take it out. Left in, loading two such libraries prints a warning.
+    """
+    words = json.dumps({"kind": "llvm", "mtriple": target.tvm["mtriple"]})
+    packed = tvm.get_global_func("runtime.ModulePackImportsToLLVM")
+
+    def pack(module: Any, _: bool, prefix: str, folder: str) -> str:
+        path = Path(folder) / "imports.o"
+        packed(module, False, words, prefix).write_to_file(str(path))
+        return str(path)
+
+    return pack

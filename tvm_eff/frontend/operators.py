@@ -53,9 +53,10 @@ def _any(node: torch.fx.Node, importer: Any) -> relax.Var:
 
 
 def _cat(node: torch.fx.Node, importer: Any) -> relax.Var:
-    """``cat(tensors, dim=0)``: in the dtype of the result; an empty vector may be among them."""
+    """``cat(tensors, dim=0)``: in the dtype of the result; without those that hold nothing."""
     arguments: tuple[Any, ...] = node.args
-    tensors = [each for each in arguments[0] if shape_of(each) != [0]] or arguments[0][:1]
+    held = [each for each in arguments[0] if 0 not in shape_of(each)]
+    tensors = held or [each for each in arguments[0] if shape_of(each) != [0]] or arguments[0][:1]
     dtype = arithmetic.dtype_of(node.meta["val"].dtype)
     parts = [arithmetic.cast(importer.env[each], dtype, importer) for each in tensors]
     return importer.block_builder.emit(relax.op.concat(parts, int(arguments_of(node)["dim"])))
@@ -175,6 +176,26 @@ def _group_norm(node: torch.fx.Node, importer: Any) -> relax.Var:
     return importer.block_builder.emit(relax.Tuple([normal, normal, normal]))
 
 
+def _parts(node: torch.fx.Node, importer: Any) -> relax.Var:
+    """``split_with_sizes(x, sizes, dim=0)``: some may be zero."""
+    sizes: Any = node.args[1]
+    if all(sizes):
+        return importer._split(node)
+    x, values = importer.env[node.args[0]], node.meta["val"]
+    axis = int(node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0))  # type: ignore[arg-type]
+    found, start = [], 0
+    for size, value in zip(sizes, values, strict=True):
+        # No library can hold a constant without values.
+        part = (
+            relax.op.strided_slice(x, [axis], [start], [start + size], [1])
+            if size
+            else relax.op.zeros(tuple(map(int, value.shape)), str(x.ty.dtype))
+        )
+        found.append(importer.block_builder.emit(part))
+        start += size
+    return importer.block_builder.emit(relax.Tuple(found))
+
+
 def _arguments(node: torch.fx.Node, importer: Any, *defaults: Any) -> list[Any]:
     """The converted input, then the other arguments or their defaults."""
     given = list(node.args[1:])
@@ -210,4 +231,5 @@ CONVERTERS: dict[str, Converter] = {
     "reflection_pad2d.default": _padding("reflect"),
     "replication_pad1d.default": _padding("replicate"),
     "replication_pad2d.default": _padding("replicate"),
+    "split_with_sizes.default": _parts,
 }

@@ -8,12 +8,14 @@ import tvm_ffi
 from tvm import tirx
 from tvm.s_tir import Schedule
 
-from tvm_eff.schedules.analysis import epilogue, is_identity_copy, is_reduction
+from tvm_eff.schedules.analysis import blocks, epilogue, is_identity_copy, is_reduction
 from tvm_eff.schedules.rule import vector_length
 
 
 def inline_epilogue(sch: Schedule, block: Any) -> Any | None:
-    """Inline the elementwise consumers of `block` into the last of them.
+    """Inline the elementwise consumers of `block` into the last of them, and what they read beside.
+
+    A branch that is fused with it, as the scaled input that RepVGG adds, is such a thing.
 
     Returns
     -------
@@ -22,9 +24,24 @@ def inline_epilogue(sch: Schedule, block: Any) -> Any | None:
     """
     consumers = epilogue(sch, block)
     assert consumers is not None, "the workload was matched when the candidate was made"
-    for consumer in consumers[:-1]:
-        sch.compute_inline(consumer)
+    for each in (*_beside(sch, block, consumers), *consumers[:-1]):
+        sch.compute_inline(each)
     return consumers[-1] if consumers else None
+
+
+def _beside(sch: Schedule, block: Any, consumers: list[Any]) -> list[Any]:
+    """The elementwise producers that the consumers of `block` alone read, in program order."""
+    inside = [str(sch.get(each).name_hint) for each in (block, *consumers)]
+    found: list[Any] = []
+    for each in reversed(blocks(sch)):
+        statement = sch.get(each)
+        readers = [str(sch.get(reader).name_hint) for reader in sch.get_consumers(each)]
+        if str(statement.name_hint) in inside or not readers or is_reduction(statement):
+            continue
+        if inside[0] not in readers and all(reader in inside for reader in readers):
+            inside.append(str(statement.name_hint))
+            found.insert(0, each)
+    return found
 
 
 def inline_copies(sch: Schedule, block: Any) -> list[Any]:
