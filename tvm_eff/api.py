@@ -22,7 +22,7 @@ from tvm_eff import frontend, models, passes, paths, targets, tensors, tune
 from tvm_eff.deploy import bundle, machine
 from tvm_eff.deploy.accuracy import Case
 from tvm_eff.deploy.bundle import Bundle, Golden, MeasuredCost
-from tvm_eff.deploy.library import build_library
+from tvm_eff.deploy.library import build_library, kernel_schedules
 from tvm_eff.deploy.manifest import DataValidation
 from tvm_eff.deploy.own_data import validate_on_data
 from tvm_eff.deploy.proof import prove
@@ -284,6 +284,7 @@ class _Job:
                 golden=_golden(program, cases[0]),
                 validation=replace(validated, operators_proved=proved, data=on_data),
                 opencl=opencl,
+                kernels=kernel_schedules(lowered, winners),
                 measurement=MeasuredCost(
                     measurement.unit, measurement.values, device.where, date.today().isoformat()
                 ),

@@ -11,7 +11,6 @@ board can check itself. Loading one needs neither torch nor the tuner::
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tarfile
@@ -20,17 +19,18 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tvm_eff import __version__, paths
+from tvm_eff.deploy import _files, machine, manifest
 from tvm_eff.deploy import _golden as golden_file
-from tvm_eff.deploy import machine, manifest
 from tvm_eff.deploy._golden import Golden
 from tvm_eff.deploy.loaded import LoadedBundle
 from tvm_eff.deploy.manifest import (
     EmulatorInfo,
+    KernelSchedule,
     MadeFor,
     Manifest,
     MeasuredCost,
@@ -42,6 +42,7 @@ from tvm_eff.errors import BundleError
 
 if TYPE_CHECKING:
     from tvm_eff.deploy.bench import Report
+    from tvm_eff.deploy.bisect import Bisection
     from tvm_eff.deploy.report import CompileReport
     from tvm_eff.targets import OpenCLRequirements, Target
 
@@ -59,10 +60,9 @@ __all__ = [
 ]
 
 LIBRARY = "model.so"
-MANIFEST = "manifest.json"
+MANIFEST = manifest.NAME
 GOLDEN = "golden.npz"
 _FILES = (LIBRARY, MANIFEST, GOLDEN)
-_ADVICE = "build or copy the bundle again"
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,24 @@ class Bundle:
 
         return bench(Options(self.folder, **options))
 
+    def bisect(self, **options: Any) -> Bisection:
+        """Find the first kernel of the library whose result differs from PyTorch's.
+
+        Parameters
+        ----------
+        options
+            Those of :class:`tvm_eff.deploy.bisect.Options`: ``model``, ``on``, ``key``,
+            ``weights``, ``preprocess``, ``target``, ``output``.
+
+        Raises
+        ------
+        Error
+            As for :func:`tvm_eff.deploy.bisect.bisect`.
+        """
+        from tvm_eff.deploy.bisect import Options, bisect
+
+        return bisect(Options(self.folder, **options))
+
     @cached_property
     def _loaded(self) -> LoadedBundle:
         return load(self.folder)
@@ -163,6 +181,7 @@ def write(
     validation: Validation,
     measurement: MeasuredCost | None = None,
     opencl: OpenCLRequirements | None = None,
+    kernels: Mapping[str, KernelSchedule] | None = None,
     archive: bool = False,
     report: CompileReport | None = None,
 ) -> Bundle:
@@ -187,6 +206,8 @@ def write(
     opencl
         What the library needs of a GPU, as :func:`tvm_eff.deploy.library.build_library` says;
         None if `target` is a processor.
+    kernels
+        What its kernels are scheduled by, by their names as lowered, if that is known.
     archive
         Whether to write :func:`archive_path` beside the folder as well.
     report
@@ -213,6 +234,7 @@ def write(
         sizes={},
         validation=validation,
         measurement=measurement,
+        kernels=kernels or {},
     )
     try:
         with paths.atomic_folder(folder) as part:
@@ -221,7 +243,7 @@ def write(
             others = [part / name for name in (LIBRARY, GOLDEN)]
             complete = replace(
                 described,
-                files={each.name: _sha256(each) for each in others},
+                files={each.name: _files.sha256(each) for each in others},
                 sizes={each.name: each.stat().st_size for each in others},
             )
             (part / MANIFEST).write_text(complete.text(), encoding="utf-8")
@@ -259,7 +281,7 @@ def read(folder: str | Path) -> Bundle:
         )
     described = manifest.read(folder / MANIFEST)
     for name in (LIBRARY, GOLDEN):
-        _check_file(folder / name, described)
+        _files.check(folder / name, described)
     return Bundle(folder, described)
 
 
@@ -359,32 +381,6 @@ def _write_archive(folder: Path) -> None:
     with paths.atomic_file(archive_path(folder)) as part, tarfile.open(part, "w:gz") as packed:
         for name in _FILES:
             packed.add(folder / name, f"{folder.name}/{name}")
-
-
-def _check_file(path: Path, described: Manifest) -> None:
-    expected, size = described.files.get(path.name), described.sizes.get(path.name)
-    if expected is None:
-        raise BundleError(f"{path.parent / MANIFEST} has no hash of {path.name}; build it again")
-    with paths.open_regular(path, BundleError, f"the bundle is incomplete: {_ADVICE}") as file:
-        found = os.fstat(file.fileno()).st_size
-        if size is not None and found != size:
-            raise BundleError(
-                f"{path} is damaged: it has {found} bytes, and the manifest says {size}; {_ADVICE}"
-            )
-        if _digest(file) != expected:
-            raise BundleError(f"{path} is damaged: its SHA-256 is not the manifest's; {_ADVICE}")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return _digest(file)
-
-
-def _digest(file: IO[bytes]) -> str:
-    digest = hashlib.sha256()
-    while chunk := file.read(1 << 20):
-        digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _unpack_hint(path: Path) -> str:

@@ -13,6 +13,7 @@ from tvm.tirx import PrimFunc
 
 from tvm_eff import schedules
 from tvm_eff.codegen import build_module
+from tvm_eff.deploy.manifest import KernelSchedule
 from tvm_eff.errors import BuildError, SpaceError
 from tvm_eff.passes import RelaxNetwork, pipeline
 from tvm_eff.passes.relax.kernel_replacement import KernelReplacement, replace_kernels
@@ -54,6 +55,12 @@ def build_library(
     """
     mod = network.mod if winners is None else schedule_kernels(network.mod, winners, target)
     return build_module(pipeline.pack_weights(mod, network.params), target, path)
+
+
+def kernel_schedules(network: RelaxNetwork, winners: Winners) -> dict[str, KernelSchedule]:
+    """Return what each kernel of a library is scheduled by, for its manifest."""
+    chosen = {name: winners[task.workload] for name, task in kernels_of(network.mod).items()}
+    return {name: KernelSchedule(each.rule, each.as_dict()) for name, each in chosen.items()}
 
 
 def schedule_kernels(mod: tvm.IRModule, winners: Winners, target: Target) -> tvm.IRModule:

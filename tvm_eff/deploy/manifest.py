@@ -17,6 +17,8 @@ from tvm_eff.strict import Count, Finite
 from tvm_eff.targets import OpenCLRequirements
 from tvm_eff.targets.architectures import name_in
 
+NAME = "manifest.json"
+
 FORMAT = 6
 """Version of the bundle's format; a reader refuses the versions it does not know."""
 
@@ -191,6 +193,29 @@ class MeasuredCost:
 
 
 @dataclass(frozen=True)
+class KernelSchedule:
+    """What a kernel of the library is scheduled by: a candidate, as in records.
+
+    Attributes
+    ----------
+    rule
+        The rule's name.
+    decisions
+        Its decisions, in sampling order.
+    """
+
+    rule: str
+    decisions: Mapping[str, int] = field(hash=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "decisions", MappingProxyType(dict(self.decisions)))
+
+    def __str__(self) -> str:
+        inner = ", ".join(f"{name}={value}" for name, value in self.decisions.items())
+        return f"{self.rule}({inner})"
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything a bundle says of itself.
 
@@ -217,6 +242,8 @@ class Manifest:
         How close it came to PyTorch.
     measurement
         What an inference cost, if it was measured.
+    kernels
+        What each kernel is scheduled by, by its name as lowered; empty if that is not known.
     """
 
     format: int
@@ -231,10 +258,12 @@ class Manifest:
     sizes: Mapping[str, Count] = field(hash=False)
     validation: Validation
     measurement: MeasuredCost | None
+    kernels: Mapping[str, KernelSchedule] = field(hash=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "files", MappingProxyType(dict(self.files)))
         object.__setattr__(self, "sizes", MappingProxyType(dict(self.sizes)))
+        object.__setattr__(self, "kernels", MappingProxyType(dict(self.kernels)))
 
     def text(self) -> str:
         """Return it as the text of its file."""
@@ -274,6 +303,8 @@ def read(path: Path) -> Manifest:
 
 def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
     """Return a manifest of an earlier format as one of this, which has more to say."""
+    # What kernels are scheduled by is said since format 6.
+    data = {**data, "kernels": {}}
     # Nothing asked about PyTorch's own error, and before that the import was not checked.
     missing: dict[str, Any] = {
         "reference_errors": [],

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,12 @@ import torch
 import tvm
 from torch.utils import _pytree as pytree
 from tvm import relax
-from tvm.s_tir import Schedule
-from tvm.s_tir.schedule import SBlockRV, ScheduleError
-from tvm.tirx import IterVar, PrimFunc
 
 from tvm_eff import failures, frontend, paths, targets
 from tvm_eff.codegen import build_module
 from tvm_eff.deploy import operator_work
 from tvm_eff.deploy.accuracy import MORE_THAN_PYTORCH
+from tvm_eff.deploy.unscheduled import quicken
 from tvm_eff.device import Device, LocalDevice
 from tvm_eff.errors import BuildError, ExecutionError, ModelError
 from tvm_eff.frontend import SingleOperator, constants
@@ -87,7 +84,7 @@ def prove(program: Program, core: Core, cases: Mapping[str, Sequence[np.ndarray]
     tried = 0
     for name, inputs in cases.items():
         prover = _Prover(core.graph_module, operators, machine, name)
-        tried += prover.prove(_arguments(core, inputs))
+        tried += prover.prove(constants.arguments(core, inputs))
     if not tried:
         raise ModelError(
             f"{program.network.name} rejects all inputs that its import is checked on: "
@@ -287,13 +284,6 @@ def _difference(found: np.ndarray, wanted: np.ndarray) -> str:
     )
 
 
-def _arguments(core: Core, inputs: Sequence[np.ndarray]) -> list[torch.Tensor]:
-    """What the graph's placeholders stand for: weights and constants, then the inputs."""
-    given = iter(inputs)
-    values = (constants.held(core, spec) for spec in core.graph_signature.input_specs)
-    return [torch.from_numpy(next(given).copy()) if each is None else each for each in values]
-
-
 def _library(operators: Sequence[SingleOperator], host: Target) -> Path:
     """One library with all operators; it is kept for networks with the same ones."""
     alone = {each.key: each for each in operators}
@@ -332,44 +322,8 @@ def _joined(operators: Sequence[SingleOperator]) -> tvm.IRModule:
         for each in operators
     }
     mod = legalize_operators()(tvm.IRModule(functions))
-    for variable, func in list(mod.functions_items()):
-        if isinstance(func, PrimFunc):
-            mod.update_func(variable, _quicker(func))
+    quicken(mod)
     return mod
-
-
-def _quicker(func: PrimFunc) -> PrimFunc:
-    """On all cores, and with sums along the innermost axis in vectors; in the same order."""
-    sch = Schedule(func)
-    try:
-        blocks = sch.get_child_blocks(sch.get_sblock("root"))
-    except ScheduleError:  # it is written as loops, and stays as it is
-        return func
-    for block in blocks:
-        # Which loops may be moved only the primitives themselves know; what they refuse stays.
-        with suppress(ScheduleError):
-            _quicken(sch, block)
-    return sch.mod["main"]
-
-
-def _quicken(sch: Schedule, block: SBlockRV) -> None:
-    loops = sch.get_loops(block)
-    axes = sch.get(block).iter_vars
-    kinds = [int(each.iter_type) for each in axes]
-    if any(int(each.dom.extent) == 0 for each in axes):
-        return
-    if len(loops) != len(kinds) or not {*kinds} <= {IterVar.DataPar, IterVar.CommReduce}:
-        return
-    of_kind = list(zip(loops, kinds, strict=True))
-    kept = [each for each, kind in of_kind if kind == IterVar.DataPar]
-    summed = [each for each, kind in of_kind if kind == IterVar.CommReduce]
-    if not kept:
-        return
-    if summed and len(kept) > 1:
-        sch.reorder(*kept[:-1], *summed, kept[-1])
-        sch.decompose_reduction(block, summed[0])
-    outer = kept[:-1][:2]
-    sch.parallel(sch.fuse(*outer) if len(outer) > 1 else kept[0])
 
 
 def _drop_old(folder: Path) -> None:

@@ -263,8 +263,8 @@ class Device(ABC):
         measure
             Whether and how to measure, after the call whose outputs are returned.
         keep
-            Whether the library stays loaded on the device, from where the next such run
-            takes it if it is the same; until another one, or :meth:`forget`.
+            Whether the library stays loaded on the device, from where the next such run, or
+            :meth:`call`, takes it if it is the same; until another one, or :meth:`forget`.
 
         Returns
         -------

@@ -37,6 +37,7 @@ class _Loaded:
     """A library that stays on the device, and what runs it there."""
 
     content: bytes
+    module: Any
     machine: relax.VirtualMachine
 
 
@@ -131,7 +132,7 @@ class RpcSessionDevice(Device):
 
         def work(session: rpc.RPCSession) -> tuple[list[np.ndarray], Measurement | None]:
             device = self._device(session)
-            with self._opened().uploaded(content) as module:
+            with self._module(content) as module:
                 function = module[symbol]
                 sent, filled = tensors.send(inputs, device), tensors.unwritten(outputs, device)
                 function(*sent, *filled)
@@ -205,6 +206,15 @@ class RpcSessionDevice(Device):
         return self._attempt(f"'{function}' of {library.name}", work)
 
     @contextmanager
+    def _module(self, content: bytes) -> Iterator[Any]:
+        """Lend a library: the one that :meth:`run` kept, or a new one."""
+        if self._loaded is not None and self._loaded.content == content:
+            yield self._loaded.module
+            return
+        with self._opened().uploaded(content) as module:
+            yield module
+
+    @contextmanager
     def _machine(self, content: bytes, device: Any, keep: bool) -> Iterator[relax.VirtualMachine]:
         """Lend the virtual machine of a library: the one that was kept, or a new one."""
         if keep and self._loaded is not None and self._loaded.content == content:
@@ -214,7 +224,7 @@ class RpcSessionDevice(Device):
         with self._opened().uploaded(content) as module:
             machine = relax.VirtualMachine(module, device)
             if keep:
-                self._loaded = _Loaded(content, machine)
+                self._loaded = _Loaded(content, module, machine)
             yield machine
 
     def _measure(

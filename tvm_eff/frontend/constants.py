@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch.export.graph_signature import InputKind, InputSpec
 
@@ -26,6 +29,15 @@ def held(exported: torch.export.ExportedProgram, spec: InputSpec) -> torch.Tenso
     # A buffer that is not saved with the weights is among the constants.
     value = exported.constants.get(spec.target) if value is None else value
     return value if isinstance(value, torch.Tensor) else None
+
+
+def arguments(
+    exported: torch.export.ExportedProgram, inputs: Sequence[np.ndarray]
+) -> list[torch.Tensor]:
+    """Return what the graph's placeholders stand for: weights and constants, then the inputs."""
+    given = iter(inputs)
+    values = (held(exported, spec) for spec in exported.graph_signature.input_specs)
+    return [torch.from_numpy(next(given).copy()) if each is None else each for each in values]
 
 
 def value_of(node: torch.fx.Node) -> torch.Tensor | None:

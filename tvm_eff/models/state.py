@@ -15,7 +15,8 @@ from tvm_eff.models.network import Network
 from tvm_eff.models.program import quiet, trace
 from tvm_eff.tensors import TensorSpec
 
-_PREFIX = "state_"
+PREFIX = "state_"
+"""What the names of states begin with."""
 
 
 class Stateful(nn.Module):
@@ -100,7 +101,7 @@ def with_state(network: Network) -> Network:
 
 def state_name(buffer: str) -> str:
     """Return what the input and the output of a buffer are called."""
-    return _PREFIX + buffer.replace(".", "_")
+    return PREFIX + buffer.replace(".", "_")
 
 
 def _module_of(network: Network) -> nn.Module:

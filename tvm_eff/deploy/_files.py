@@ -1,0 +1,51 @@
+"""Are a bundle's files those that its manifest describes?"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import IO
+
+from tvm_eff import paths
+from tvm_eff.deploy import manifest
+from tvm_eff.deploy.manifest import Manifest
+from tvm_eff.errors import BundleError
+
+_ADVICE = "build or copy the bundle again"
+
+
+def check(path: Path, described: Manifest) -> None:
+    """Refuse a file that is not the one that a bundle's manifest describes.
+
+    Raises
+    ------
+    BundleError
+        It is damaged, or cannot be read.
+    """
+    expected, size = described.files.get(path.name), described.sizes.get(path.name)
+    if expected is None:
+        raise BundleError(
+            f"{path.parent / manifest.NAME} has no hash of {path.name}; build it again"
+        )
+    with paths.open_regular(path, BundleError, f"the bundle is incomplete: {_ADVICE}") as file:
+        found = os.fstat(file.fileno()).st_size
+        if size is not None and found != size:
+            raise BundleError(
+                f"{path} is damaged: it has {found} bytes, and the manifest says {size}; {_ADVICE}"
+            )
+        if _digest(file) != expected:
+            raise BundleError(f"{path} is damaged: its SHA-256 is not the manifest's; {_ADVICE}")
+
+
+def sha256(path: Path) -> str:
+    """Return a file's SHA-256."""
+    with path.open("rb") as file:
+        return _digest(file)
+
+
+def _digest(file: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    return digest.hexdigest()
