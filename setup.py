@@ -79,6 +79,7 @@ setup(
             "hypothesis==6.170.17",
             "import-linter==2.17",
             "mypy==2.4.1",
+            "pyelftools==0.33",
             "pytest==9.2.0",
             "pytest-xdist==3.8.0",
             "ruff==0.17.6",

@@ -22,7 +22,8 @@ PICTURE = HERE / "architecture.svg"
 
 PURPOSES = {
     "cli": "a verb a file: parses, calls, prints",
-    "api": "compile(): the whole way on one page",
+    "api": "compile(): options checked",
+    "driver": "one compilation, step by step",
     "progress": "what a user sees meanwhile",
     "deploy": "library, bundle, validation, benchmark",
     "tune": "build, measure, check, record",

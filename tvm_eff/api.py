@@ -1,48 +1,35 @@
-"""The whole way on one page: PyTorch model in, validated library for a target out."""
+"""The front door: PyTorch model in, validated library for a target out."""
 
 from __future__ import annotations
 
 import math
 import os
 import shutil
-import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from datetime import date
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from tvm_eff import device as devices
-from tvm_eff import frontend, models, passes, paths, targets, tensors, tune
-from tvm_eff.deploy import bundle, machine
-from tvm_eff.deploy.accuracy import Case
-from tvm_eff.deploy.bundle import Bundle, Golden, MeasuredCost
-from tvm_eff.deploy.library import build_library, kernel_schedules
-from tvm_eff.deploy.manifest import DataValidation
-from tvm_eff.deploy.own_data import validate_on_data
-from tvm_eff.deploy.proof import prove
-from tvm_eff.deploy.report import CompileReport
-from tvm_eff.deploy.validate import validation, validation_cases
-from tvm_eff.device import Device, MeasureOptions, SelectedDevice
-from tvm_eff.device.selection import FLOAT16_EXTENSION
+from tvm_eff import models, passes, paths, targets, tune
+from tvm_eff.deploy.bundle import Bundle
+from tvm_eff.deploy.manifest import Runtime
+from tvm_eff.device import Device, SelectedDevice
+from tvm_eff.driver import Compilation
 from tvm_eff.errors import (
-    BundleError,
-    DeviceError,
     NoneType,
     RecordError,
     UsageError,
+    nearest,
     require_kind,
     require_positive,
 )
-from tvm_eff.models import Network, Program
+from tvm_eff.models import Network
 from tvm_eff.passes import pipeline
 from tvm_eff.progress import CountingProgress, Progress, progress_of
-from tvm_eff.scratch import scratch_folder
 from tvm_eff.targets import Target
 
 if TYPE_CHECKING:
@@ -56,6 +43,7 @@ def compile(
     *,
     target: str | Path | Target = "host",
     dtype: str = "float32",
+    runtime: Runtime = "virtual-machine",
     input_shapes: Sequence[Sequence[int]] = (),
     input_dtypes: Sequence[str] = (),
     weights: str | Path | None = None,
@@ -96,6 +84,9 @@ def compile(
         A target, its name, or the path of its file.
     dtype
         What the network computes in, ``float32`` or ``float16``; its inputs and outputs stay.
+    runtime
+        What runs the library: TVM's virtual machine, or with ``native`` its own code alone, with
+        a C interface, which needs nothing but libc.
     input_shapes, input_dtypes, weights, width, resolution
         Of a model that is named: see :func:`tvm_eff.models.load`.
     preprocess
@@ -140,7 +131,7 @@ def compile(
         Anything a user can cause or meet: see :mod:`tvm_eff.errors`.
     """
     _require_kinds(
-        {"target": target, "output": output, "dtype": dtype, "key": key},
+        {"target": target, "output": output, "dtype": dtype, "key": key, "runtime": runtime},
         {"logs": logs, "dump_ir": dump_ir, "weights": weights, "rpc": rpc, "name": name},
         {"trials": trials, "workers": workers, "resolution": resolution},
         {"budget": budget, "until_roofline": until_roofline},
@@ -181,10 +172,11 @@ def compile(
         # Only LLVM knows whether the processor exists; ask before anything is written or built.
         chosen.tvm_target()
         passes.require_dtype(chosen, dtype)
+        _require_runtime(chosen, runtime)
         selected = _select(chosen, rpc, key, device, shown, dtype)
         stack.enter_context(pipeline.dumping(None if dump_ir is None else Path(dump_ir)))
         suffix = [] if dtype == "float32" else [dtype]
-        job = _Job(
+        compilation = Compilation(
             network=network,
             target=chosen,
             dtype=dtype,
@@ -193,10 +185,11 @@ def compile(
             folder=Path(output) / "-".join([network.name, chosen.name, *suffix]),
             tuning=options,
             proof=bool(proof),
+            runtime=runtime,
             data=validation_data,
             progress=CountingProgress(shown),
         )
-        return job.run(examples, validation_inputs)
+        return compilation.run(examples, validation_inputs)
 
 
 def default_logs(target: Target) -> Path:
@@ -212,118 +205,6 @@ def default_logs(target: Target) -> Path:
                 f"cannot write the records to {own}: {error}; name a folder with --logs FOLDER"
             ) from error
     return logs
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One compilation, all of whose options are checked."""
-
-    network: Network
-    target: Target
-    dtype: str
-    selected: SelectedDevice
-    logs: Path
-    folder: Path
-    tuning: tune.TuneOptions
-    proof: bool
-    data: models.Samples | None
-    progress: CountingProgress
-
-    def run(self, examples: Sequence[np.ndarray] | None, random_inputs: int) -> Bundle:
-        """Do it."""
-        started = time.monotonic()
-        self.progress.step(f"importing {self.network.name}")
-        program = models.trace(self.network)
-        self._require_data(program)
-        core = frontend.decompose(program)
-        imported = frontend.import_program(program, core)
-        _require_writable(self.folder.parent)
-        bundle.require_replaceable(self.folder)
-        cases = validation_cases(program, examples, random_inputs)
-        given = examples is not None or self.network.state
-        known = {"the example inputs": cases[0].inputs} if given else {}
-        proved = self._prove(program, core, known) if self.proof else None
-        lowered = passes.lower(imported, self.target, self.dtype)
-
-        if self.tuning.measure:
-            tune.preload()
-        self.progress.step(self.selected.opening)
-        with self.selected.device as device, scratch_folder() as scratch:
-            self._require_suitable(device)
-            tasks = self._tune(lowered, device)
-            library = scratch / "model.so"
-            winners = tune.winners(tasks)
-            self.progress.step("compiling the library")
-            opencl = build_library(lowered, winners, self.selected.target, library)
-            self.progress.step(f"validating on {device.where}")
-            validated, measurement = validation(
-                device, library, cases, self.dtype, MeasureOptions()
-            )
-            assert measurement is not None, "a measurement was asked for"
-            on_data = self._on_data(device, library, program)
-            if self.selected.target != self.target:
-                self.progress.step(f"compiling the library for {self.target.name}")
-                library = library.with_name("board.so")
-                build_library(lowered, winners, self.target, library)
-            report = CompileReport(
-                target=self.target,
-                dtype=self.dtype,
-                tasks=tasks,
-                where=device.where,
-                ran_elsewhere=self.selected.target != self.target,
-                measurement=measurement,
-                measured=self.progress.count,
-                failed=self.progress.failures,
-                seconds=time.monotonic() - started,
-            )
-            return bundle.write(
-                self.folder,
-                library,
-                model=self.network.name,
-                target=self.target,
-                golden=_golden(program, cases[0]),
-                validation=replace(validated, operators_proved=proved, data=on_data),
-                opencl=opencl,
-                kernels=kernel_schedules(lowered, winners),
-                measurement=MeasuredCost(
-                    measurement.unit, measurement.values, device.where, date.today().isoformat()
-                ),
-                report=report,
-            )
-
-    def _prove(
-        self, program: Program, core: ExportedProgram, known: Mapping[str, Sequence[np.ndarray]]
-    ) -> int:
-        self.progress.step("comparing its operators with PyTorch's")
-        return prove(program, core, {**known, **tensors.varied_inputs(self.network.inputs)})
-
-    def _require_data(self, program: Program) -> None:
-        """Find out before the search that the data can be read."""
-        if self.data is not None:
-            next(models.read_samples(self.data, self.network.inputs, program.inputs))
-
-    def _on_data(self, device: Device, library: Path, program: Program) -> DataValidation | None:
-        if self.data is None:
-            return None
-        source = models.source_of(self.data)
-        self.progress.step(f"comparing with PyTorch on {source}")
-        samples = models.read_samples(self.data, self.network.inputs, program.inputs)
-
-        def done(count: int) -> None:
-            self.progress.advanced("samples", count, None)
-
-        return validate_on_data(device, library, program, samples, self.dtype, source, done)
-
-    def _require_suitable(self, device: Device) -> None:
-        """Find out before the search whether the library can run there."""
-        target, needed = self.target, machine.needed_features(self.target)
-        machine.require_suitable(device, target.name, target.architecture.name, needed)
-        _require_float16(device, self.dtype)
-
-    def _tune(self, lowered: passes.RelaxNetwork, device: Device) -> list[tune.TaskResult]:
-        records = tune.RecordStore.of(self.logs, self.target, device)
-        tasks = tune.extract(lowered.mod)
-        return tune.tune(tasks, self.selected.target, device, records, self.tuning, self.progress)
 
 
 def _require_kinds(
@@ -353,6 +234,16 @@ def _require_validation(examples: Sequence[np.ndarray] | None, random_inputs: in
         )
 
 
+def _require_runtime(target: Target, runtime: str) -> None:
+    if runtime not in get_args(Runtime):
+        raise UsageError(f"unknown runtime '{runtime}'{nearest(runtime, get_args(Runtime))}")
+    if runtime == "native" and target.gpu is not None:
+        raise UsageError(
+            f"{target.name} runs kernels on the GPU, which needs TVM's virtual machine; leave "
+            "--runtime out"
+        )
+
+
 def _select(
     target: Target,
     rpc: str | None,
@@ -366,34 +257,3 @@ def _select(
     if rpc is not None:
         raise UsageError("a device and the address of an RPC server are two places; give one")
     return SelectedDevice(device, target, "opening the device")
-
-
-def _require_float16(device: Device, dtype: str) -> None:
-    """Find out before the search whether a board's GPU computes in half precision."""
-    found = device.opencl_device
-    if dtype == "float16" and found is not None and not found.has_float16:
-        raise DeviceError(
-            f"{found.name} ({found.driver}) has no {FLOAT16_EXTENSION}, so it cannot "
-            "compute in float16; leave --dtype out"
-        )
-
-
-def _golden(program: Program, case: Case) -> Golden:
-    """What the bundle checks itself with."""
-    return Golden(
-        dict(zip(program.inputs, case.inputs, strict=True)),
-        dict(zip(program.outputs, case.expected, strict=True)),
-    )
-
-
-def _require_writable(folder: Path) -> None:
-    """Find out before the search that its result can be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise BundleError(
-            f"cannot write to the output folder {folder}: {error.strerror}; "
-            "name another with --output FOLDER"
-        ) from error

@@ -49,6 +49,7 @@ def _main(argv: list[str] | None) -> int:
             arguments.model,
             target=arguments.target,
             dtype=arguments.dtype,
+            runtime=arguments.runtime,
             **model_options(arguments),
             preprocess=arguments.preprocess,
             state=arguments.state,
@@ -92,6 +93,13 @@ def _parser() -> argparse.ArgumentParser:
         default="float32",
         help="what the network computes in, on GPUs; its inputs and outputs stay float32 "
         "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--runtime",
+        choices=("virtual-machine", "native"),
+        default="virtual-machine",
+        help="what runs the library: TVM's virtual machine, or its own code alone, with a C "
+        "interface, which needs nothing but libc (default: %(default)s)",
     )
     parser.add_argument(
         "--inputs",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tarfile
 from pathlib import Path
 from typing import IO
 
@@ -42,6 +43,13 @@ def sha256(path: Path) -> str:
     """Return a file's SHA-256."""
     with path.open("rb") as file:
         return _digest(file)
+
+
+def write_archive(folder: Path, archive: Path) -> None:
+    """Pack a bundle's files."""
+    with paths.atomic_file(archive) as part, tarfile.open(part, "w:gz") as packed:
+        for each in sorted(folder.iterdir()):
+            packed.add(each, f"{folder.name}/{each.name}")
 
 
 def _digest(file: IO[bytes]) -> str:

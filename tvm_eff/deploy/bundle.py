@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -34,6 +33,7 @@ from tvm_eff.deploy.manifest import (
     MadeFor,
     Manifest,
     MeasuredCost,
+    Runtime,
     TensorInfo,
     Validation,
     Versions,
@@ -62,7 +62,8 @@ __all__ = [
 LIBRARY = "model.so"
 MANIFEST = manifest.NAME
 GOLDEN = "golden.npz"
-_FILES = (LIBRARY, MANIFEST, GOLDEN)
+HEADERS = ("tvm_eff.h", "tvm_eff_open.h")
+_FILES = (LIBRARY, MANIFEST, GOLDEN, *HEADERS)
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ class Bundle:
     @property
     def size(self) -> int:
         """The bytes of all files together."""
-        return sum((self.folder / name).stat().st_size for name in _FILES)
+        present = [self.folder / name for name in _FILES if (self.folder / name).exists()]
+        return sum(each.stat().st_size for each in present)
 
     @property
     def error(self) -> float:
@@ -184,6 +186,7 @@ def write(
     kernels: Mapping[str, KernelSchedule] | None = None,
     archive: bool = False,
     report: CompileReport | None = None,
+    runtime: Runtime = "virtual-machine",
 ) -> Bundle:
     """Write a bundle; one that is there already is replaced when the new one is complete.
 
@@ -212,6 +215,8 @@ def write(
         Whether to write :func:`archive_path` beside the folder as well.
     report
         What the compilation found.
+    runtime
+        What runs the library.
 
     Raises
     ------
@@ -235,12 +240,16 @@ def write(
         validation=validation,
         measurement=measurement,
         kernels=kernels or {},
+        runtime=runtime,
     )
     try:
         with paths.atomic_folder(folder) as part:
             shutil.copyfile(library, part / LIBRARY)
             golden_file.write(part / GOLDEN, golden)
-            others = [part / name for name in (LIBRARY, GOLDEN)]
+            others = [part / LIBRARY, part / GOLDEN]
+            if runtime == "native":
+                sources = paths.data_folder("runtime") / "native"
+                others += [Path(shutil.copy(sources / name, part)) for name in HEADERS]
             complete = replace(
                 described,
                 files={each.name: _files.sha256(each) for each in others},
@@ -248,7 +257,7 @@ def write(
             )
             (part / MANIFEST).write_text(complete.text(), encoding="utf-8")
         if archive:
-            _write_archive(folder)
+            _files.write_archive(folder, archive_path(folder))
     except OSError as error:
         raise BundleError(
             f"cannot write the bundle {folder}: {error.strerror or error}; check the right to "
@@ -280,7 +289,7 @@ def read(folder: str | Path) -> Bundle:
             f"a compilation wrote{_neighbours(folder / MANIFEST)}"
         )
     described = manifest.read(folder / MANIFEST)
-    for name in (LIBRARY, GOLDEN):
+    for name in (LIBRARY, GOLDEN, *(each for each in HEADERS if each in described.files)):
         _files.check(folder / name, described)
     return Bundle(folder, described)
 
@@ -375,12 +384,6 @@ def require_replaceable(folder: Path) -> None:
             f"{folder} holds '{foreign[0]}', which is no part of a bundle and would be lost; "
             "move it away, or write the bundle elsewhere"
         )
-
-
-def _write_archive(folder: Path) -> None:
-    with paths.atomic_file(archive_path(folder)) as part, tarfile.open(part, "w:gz") as packed:
-        for name in _FILES:
-            packed.add(folder / name, f"{folder.name}/{name}")
 
 
 def _unpack_hint(path: Path) -> str:

@@ -19,6 +19,8 @@ from tvm_eff.targets.architectures import name_in
 
 NAME = "manifest.json"
 
+Runtime = Literal["native", "virtual-machine"]
+
 FORMAT = 6
 """Version of the bundle's format; a reader refuses the versions it does not know."""
 
@@ -244,6 +246,8 @@ class Manifest:
         What an inference cost, if it was measured.
     kernels
         What each kernel is scheduled by, by its name as lowered; empty if that is not known.
+    runtime
+        What runs the library: TVM's virtual machine, or nothing but its own code.
     """
 
     format: int
@@ -259,6 +263,7 @@ class Manifest:
     validation: Validation
     measurement: MeasuredCost | None
     kernels: Mapping[str, KernelSchedule] = field(hash=False)
+    runtime: Runtime = "virtual-machine"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "files", MappingProxyType(dict(self.files)))
@@ -306,6 +311,7 @@ def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
     # What kernels are scheduled by is said since format 6.
     data = {**data, "kernels": {}}
     # Nothing asked about PyTorch's own error, and before that the import was not checked.
+    data = {**data, "runtime": "virtual-machine"}
     missing: dict[str, Any] = {
         "reference_errors": [],
         "half_precision_limit": None,

@@ -15,7 +15,7 @@ import tvm
 from tvm import relax, rpc
 from typing_extensions import override
 
-from tvm_eff.device import remote_opencl
+from tvm_eff.device import native, remote_opencl
 from tvm_eff.device.base import Contender, Device, Measurement, MeasureOptions, Unit
 from tvm_eff.device.connection import Connection, SessionLostError
 from tvm_eff.device.opencl import OpenCLDevice
@@ -38,7 +38,7 @@ class _Loaded:
 
     content: bytes
     module: Any
-    machine: relax.VirtualMachine
+    machine: relax.VirtualMachine | None = None
 
 
 class RpcSessionDevice(Device):
@@ -185,6 +185,9 @@ class RpcSessionDevice(Device):
 
         def work(session: rpc.RPCSession) -> tuple[list[np.ndarray], Measurement | None]:
             device = self._device(session)
+            if native.is_native(content):
+                with self._module(content, keep) as module:
+                    return self._run_native(module, function, inputs, device, measure)
             with self._machine(content, device, keep) as machine:
                 sent = [tvm.runtime.tensor(array, device) for array in inputs]
                 machine.set_input(function, *sent)
@@ -205,20 +208,43 @@ class RpcSessionDevice(Device):
 
         return self._attempt(f"'{function}' of {library.name}", work)
 
+    def _run_native(
+        self,
+        module: Any,
+        function: str,
+        inputs: Sequence[np.ndarray],
+        device: Any,
+        measure: MeasureOptions | None,
+    ) -> tuple[list[np.ndarray], Measurement | None]:
+        sent = [tvm.runtime.tensor(array, device) for array in inputs]
+        filled = TensorCache().unwritten(native.outputs_of(module), device)
+        call = module[function]
+        call(*sent, *filled)
+        results = [each.numpy() for each in filled]
+        if measure is None:
+            return results, None
+        evaluate = _evaluator(module, function, device, [*sent, *filled])
+        return results, self._measure(lambda: call(*sent, *filled), evaluate, measure)
+
     @contextmanager
-    def _module(self, content: bytes) -> Iterator[Any]:
-        """Lend a library: the one that :meth:`run` kept, or a new one."""
+    def _module(self, content: bytes, keep: bool = False) -> Iterator[Any]:
+        """Lend a library: the one that was kept, or a new one, which may be kept."""
         if self._loaded is not None and self._loaded.content == content:
             yield self._loaded.module
             return
+        if keep:
+            self._loaded = None
         with self._opened().uploaded(content) as module:
+            if keep:
+                self._loaded = _Loaded(content, module)
             yield module
 
     @contextmanager
     def _machine(self, content: bytes, device: Any, keep: bool) -> Iterator[relax.VirtualMachine]:
         """Lend the virtual machine of a library: the one that was kept, or a new one."""
-        if keep and self._loaded is not None and self._loaded.content == content:
-            yield self._loaded.machine
+        kept = self._loaded
+        if keep and kept is not None and kept.machine is not None and kept.content == content:
+            yield kept.machine
             return
         self._loaded = None
         with self._opened().uploaded(content) as module:

@@ -219,6 +219,40 @@ def tir_description(opencl: bool) -> list[str]:
     return [*names, *(f"not {name}" for name in CPU_DISABLED_PASSES), str(sorted(CPU_CONFIG))]
 
 
+_behind: ContextVar[Passes] = ContextVar("behind", default=())
+
+
+@contextmanager
+def behind_lowering(passes: Passes) -> Iterator[None]:
+    """Run passes that only look behind a target's lowering of PrimFuncs."""
+    token = _behind.set(passes)
+    try:
+        yield
+    finally:
+        _behind.reset(token)
+
+
+def lower_calls(mod: tvm.IRModule) -> tvm.IRModule:
+    """Give the kernels that ``main`` calls their destinations, which it allocates first.
+
+    Parameters
+    ----------
+    mod
+        A network whose weights are packed.
+    """
+    return _run(
+        mod,
+        [
+            transform.LegalizeOps(),
+            transform.RewriteDataflowReshape(),
+            transform.ToNonDataflow(),
+            transform.RemovePurityChecking(),
+            transform.CallTIRRewrite(),
+            transform.AttachGlobalSymbol(),
+        ],
+    )
+
+
 def prepare_tir(mod: tvm.IRModule) -> tvm.IRModule:
     """Return scheduled PrimFuncs ready for :func:`tir_pipeline`."""
     return prefetch_weights(mod)
@@ -304,7 +338,8 @@ def _run(mod: tvm.IRModule, passes: Passes) -> tvm.IRModule:
 def _register(name: str, passes: Callable[[], Passes]) -> None:
     def pipeline() -> tuple[object, object, object]:
         _, finish_host, finish_device = get_tir_pipeline("default")
-        return tvm.ir.transform.Sequential(list(passes())), finish_host, finish_device
+        lowering = tvm.ir.transform.Sequential([*passes(), *_behind.get()])
+        return lowering, finish_host, finish_device
 
     register_tir_pipeline(name, pipeline)
 

@@ -117,6 +117,11 @@ def bisect(options: Options) -> Bisection:
             f"{bundle.folder} runs its kernels on a GPU, which bisect cannot run one by one; "
             "build it for a processor, such as --target host, to find what the two share"
         )
+    if bundle.manifest.runtime == "native":
+        raise BundleError(
+            f"{bundle.folder} is a native library, whose kernels are not called by name; build it "
+            "without --runtime native, with the same records, to find what the two share"
+        )
     place = choose(bundle, options.on, options.key)
     target = _target(options, bundle)
     network = _network(options, bundle)

@@ -25,6 +25,11 @@ def allocate_on_stack(func: tirx.PrimFunc, _mod: tvm.IRModule, _ctx: object) -> 
     return func.with_body(tvm_ffi.structural_map(func.body, (tirx.AllocBuffer, _marked)))
 
 
+def is_on_stack(stmt: tirx.AllocBuffer) -> bool:
+    """Whether a buffer is marked as not to be allocated from the workspace."""
+    return _NO_WORKSPACE in dict(stmt.annotations)
+
+
 def _marked(stmt: tirx.AllocBuffer) -> tirx.Stmt:
     buffer = stmt.buffer
     known = all(isinstance(extent, tirx.IntImm) for extent in buffer.shape)

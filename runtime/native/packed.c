@@ -1,0 +1,78 @@
+/* The network as a function of TVM's: what its RPC server calls, with outputs to fill. */
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "plan.h"
+
+#define MOST_TENSORS 64
+#define EXPORTED __attribute__((visibility("default")))
+
+static tvm_eff_model *shared_model;
+static int created;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+/* As many threads as TVM's own would be, where its variable says so. */
+static void create_once(void) {
+  const char *wanted = getenv("TVM_NUM_THREADS");
+  tvm_eff_options options = {sizeof options, wanted == NULL ? 0 : atoi(wanted), NULL, 0};
+  created = tvm_eff_the_library.create(&options, &shared_model);
+}
+
+static void *data_of(const TVMFFIAny *argument) {
+  const DLTensor *tensor = argument->v_ptr;
+  if (argument->type_index == kTVMFFITensor) {
+    tensor = (const DLTensor *)((const char *)argument->v_ptr + sizeof(TVMFFIObject));
+  } else if (argument->type_index != kTVMFFIDLTensorPtr) {
+    return NULL;
+  }
+  return (char *)tensor->data + tensor->byte_offset;
+}
+
+EXPORTED const tvm_eff_library *tvm_eff_this_library(void) { return &tvm_eff_the_library; }
+
+/* What an output looks like: (output, what) -> the code of its dtype for -3, the bits for -2, its
+ * rank for -1, and an extent for each dimension. */
+EXPORTED int __tvm_ffi_tvm_eff_output(void *self, const TVMFFIAny *arguments, int32_t count,
+                                      TVMFFIAny *result) {
+  (void)self;
+  const tvm_eff_library *library = &tvm_eff_the_library;
+  if (count != 2 || arguments[0].v_int64 < 0 || arguments[0].v_int64 >= library->output_count) {
+    return -1;
+  }
+  int64_t output = arguments[0].v_int64, what = arguments[1].v_int64;
+  const DLDataType dtype = tvm_eff_the_plan.output_dtypes[output];
+  const tvm_eff_tensor *tensor = &library->outputs[output];
+  if (what < -3 || what >= tensor->rank) return -1;
+  result->type_index = kTVMFFIInt;
+  result->v_int64 = what == -3   ? dtype.code
+                    : what == -2 ? dtype.bits
+                    : what == -1 ? tensor->rank
+                                 : tensor->shape[what];
+  return 0;
+}
+
+EXPORTED int __tvm_ffi_tvm_eff_output_count(void *self, const TVMFFIAny *arguments, int32_t count,
+                                            TVMFFIAny *result) {
+  (void)self, (void)arguments, (void)count;
+  result->type_index = kTVMFFIInt;
+  result->v_int64 = tvm_eff_the_library.output_count;
+  return 0;
+}
+
+EXPORTED int __tvm_ffi_main(void *self, const TVMFFIAny *arguments, int32_t count,
+                            TVMFFIAny *result) {
+  (void)self;
+  const tvm_eff_library *library = &tvm_eff_the_library;
+  const void *inputs[MOST_TENSORS];
+  void *outputs[MOST_TENSORS];
+  result->type_index = kTVMFFINone;
+  if (count != library->input_count + library->output_count || count > 2 * MOST_TENSORS) return -1;
+  for (int32_t each = 0; each < count; ++each) {
+    void *data = data_of(&arguments[each]);
+    if (each < library->input_count) inputs[each] = data;
+    else outputs[each - library->input_count] = data;
+  }
+  pthread_once(&once, create_once);
+  if (created != TVM_EFF_OK) return -1;
+  return library->run(shared_model, inputs, outputs) == TVM_EFF_OK ? 0 : -1;
+}

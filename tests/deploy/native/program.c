@@ -1,0 +1,155 @@
+/* What a user of a native library writes, and what may go wrong: says "ok", or where it is wrong. */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tvm_eff.h"
+
+#define ROUNDS 50
+#define REQUIRE(condition)                                                       \
+  do {                                                                           \
+    if (!(condition)) {                                                          \
+      fprintf(stderr, "line %d: %s (%s)\n", __LINE__, #condition, last_error()); \
+      exit(1);                                                                   \
+    }                                                                            \
+  } while (0)
+
+static const tvm_eff_library *net;
+static char *input, *expected;
+
+static const char *last_error(void) { return net == NULL ? "" : net->last_error(); }
+
+static char *read_all(const char *path, size_t bytes) {
+  char *found = aligned_alloc(64, (bytes + 63) / 64 * 64);
+  FILE *file = fopen(path, "rb");
+  REQUIRE(file != NULL && fread(found, 1, bytes, file) == bytes);
+  fclose(file);
+  return found;
+}
+
+static void run_once(tvm_eff_model *model) {
+  size_t bytes = net->outputs[0].bytes;
+  char *output = aligned_alloc(64, (bytes + 63) / 64 * 64);
+  memset(output, 0xff, bytes);
+  const void *inputs[] = {input};
+  void *outputs[] = {output};
+  REQUIRE(net->run(model, inputs, outputs) == TVM_EFF_OK);
+  REQUIRE(memcmp(output, expected, bytes) == 0);
+  free(output);
+}
+
+static tvm_eff_model *created(int threads) {
+  tvm_eff_options options = {sizeof options, threads, NULL, 0};
+  tvm_eff_model *model = NULL;
+  REQUIRE(net->create(&options, &model) == TVM_EFF_OK);
+  REQUIRE(model != NULL);
+  return model;
+}
+
+static void misuse(void) {
+  tvm_eff_model *model = created(1);
+  const void *none[] = {NULL}, *odd[] = {input + 1};
+  void *outputs[] = {malloc(net->outputs[0].bytes)}, *nowhere[] = {NULL};
+  const void *inputs[] = {input};
+  REQUIRE(net->run(NULL, inputs, outputs) == TVM_EFF_BAD_ARGUMENT);
+  REQUIRE(net->run(model, NULL, outputs) == TVM_EFF_BAD_ARGUMENT);
+  REQUIRE(net->run(model, none, outputs) == TVM_EFF_BAD_ARGUMENT);
+  REQUIRE(strstr(last_error(), "the input x is NULL") != NULL);
+  REQUIRE(net->run(model, odd, outputs) == TVM_EFF_BAD_ARGUMENT);
+  REQUIRE(strstr(last_error(), "multiple of 4 bytes") != NULL);
+  REQUIRE(net->run(model, inputs, nowhere) == TVM_EFF_BAD_ARGUMENT);
+  REQUIRE(net->create(NULL, NULL) == TVM_EFF_BAD_ARGUMENT);
+  tvm_eff_options options = {sizeof options, -1, NULL, 0};
+  tvm_eff_model *other;
+  REQUIRE(net->create(&options, &other) == TVM_EFF_BAD_ARGUMENT && other == NULL);
+  options.size = 1;
+  REQUIRE(net->create(&options, &other) == TVM_EFF_BAD_ARGUMENT);
+  net->destroy(NULL);
+  run_once(model);
+  net->destroy(model);
+  free(outputs[0]);
+}
+
+static void *run_many(void *argument) {
+  tvm_eff_model *model = created(*(int *)argument);
+  for (int round = 0; round < ROUNDS; ++round) run_once(model);
+  net->destroy(model);
+  return NULL;
+}
+
+static void several_at_once(void) {
+  pthread_t threads[8];
+  int counts[8];
+  for (int each = 0; each < 8; ++each) {
+    counts[each] = 1 + each % 4;
+    REQUIRE(pthread_create(&threads[each], NULL, run_many, &counts[each]) == 0);
+  }
+  for (int each = 0; each < 8; ++each) pthread_join(threads[each], NULL);
+}
+
+static void in_a_child(void) {
+  tvm_eff_model *model = created(2);
+  run_once(model);
+  pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    for (int round = 0; round < ROUNDS; ++round) run_once(model);
+    net->destroy(model);
+    _exit(0);
+  }
+  int status;
+  REQUIRE(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  run_once(model);
+  net->destroy(model);
+}
+
+static long resident_pages(void) {
+  long size, resident;
+  FILE *file = fopen("/proc/self/statm", "r");
+  if (file == NULL || fscanf(file, "%ld %ld", &size, &resident) != 2) return -1;
+  fclose(file);
+  return resident;
+}
+
+static void open_and_close(int rounds) {
+  for (int round = 0; round < 20; ++round) net->destroy(created(2));
+  long before = resident_pages();
+  for (int round = 0; round < rounds; ++round) {
+    tvm_eff_model *model = created(2);
+    run_once(model);
+    net->destroy(model);
+  }
+  REQUIRE(resident_pages() <= before + 64);
+}
+
+static void by_kernel(void) {
+  tvm_eff_model *model = created(1);
+  tvm_eff_profile *kernels = calloc((size_t)net->kernel_count, sizeof *kernels);
+  void *outputs[] = {malloc(net->outputs[0].bytes)};
+  const void *inputs[] = {input};
+  REQUIRE(net->profile(model, inputs, outputs, kernels) == TVM_EFF_OK);
+  for (int32_t each = 0; each < net->kernel_count; ++each) {
+    REQUIRE(kernels[each].calls > 0 && kernels[each].seconds > 0 && kernels[each].kernel[0] != 0);
+  }
+  free(kernels);
+  free(outputs[0]);
+  net->destroy(model);
+}
+
+int main(int count, char **words) {
+  REQUIRE(count == 4);
+  net = tvm_eff_this_library();
+  REQUIRE(net->abi == TVM_EFF_ABI && net->input_count == 1);
+  input = read_all(words[1], net->inputs[0].bytes);
+  expected = read_all(words[2], net->outputs[0].bytes);
+  misuse();
+  by_kernel();
+  several_at_once();
+  in_a_child();
+  open_and_close(atoi(words[3]));
+  puts("ok");
+  return 0;
+}

@@ -1,0 +1,205 @@
+"""A native library: the same numbers as the virtual machine's, from C, Python and over RPC."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from elftools.elf.dynamic import DynamicSection
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
+from torch import nn
+
+from tvm_eff import frontend, passes, paths, targets
+from tvm_eff.codegen import toolchain
+from tvm_eff.deploy.library import build_library
+from tvm_eff.deploy.manifest import TensorInfo
+from tvm_eff.deploy.native_library import build_native_library
+from tvm_eff.deploy.native_model import NativeModel
+from tvm_eff.deploy.plan import NotStraightError, Plan
+from tvm_eff.device import Device, EmulatedDevice, LocalDevice
+from tvm_eff.errors import BundleError
+from tvm_eff.models import Network, Program, trace
+from tvm_eff.targets import Target
+from tvm_eff.tensors import TensorSpec, random_inputs
+
+PROGRAM = Path(__file__).parent / "native" / "program.c"
+IMAGE = TensorSpec((1, 3, 12, 12), "float32")
+
+
+class Fire(nn.Module):
+    """Kernels that follow each other, one that writes in place, and a reshape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(3, 8, 3, stride=2)
+        self.left, self.right = nn.Conv2d(8, 16, 1), nn.Conv2d(8, 16, 3, padding=1)
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        squeezed = self.squeeze(x).relu()
+        both = torch.cat([self.left(squeezed), self.right(squeezed)], 1).relu()
+        return self.head(both.mean((2, 3)))
+
+
+class Several(nn.Module):
+    """Outputs that are an input, a constant, each other, and integers."""
+
+    ones: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("ones", torch.ones(2, 3))
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        z = x + y
+        return z, x, self.ones, z, z.argmax(1), z.reshape(3, 2)
+
+
+@dataclass(frozen=True)
+class Made:
+    program: Program
+    plan: Plan
+    library: Path
+    machines: Path
+
+    @property
+    def infos(self) -> tuple[list[TensorInfo], list[TensorInfo]]:
+        taken = zip(self.program.inputs, self.plan.inputs, strict=True)
+        given = zip(self.program.outputs, self.plan.outputs, strict=True)
+        return (
+            [TensorInfo(name, spec.shape, spec.dtype) for name, spec in taken],
+            [TensorInfo(name, spec.shape, spec.dtype) for name, spec in given],
+        )
+
+    def model(self, threads: int | None = None) -> NativeModel:
+        return NativeModel(self.library, *self.infos, threads)
+
+
+def make(module: nn.Module, specs: tuple[TensorSpec, ...], target: Target, folder: Path) -> Made:
+    torch.manual_seed(0)
+    program = trace(Network("net", module.eval(), specs))
+    lowered = passes.lower(frontend.import_program(program), target)
+    library, machines = folder / f"{target.name}.so", folder / f"{target.name}-vm.so"
+    plan = build_native_library(program, lowered, None, target, library)
+    build_library(lowered, None, target, machines)
+    return Made(program, plan, library, machines)
+
+
+@pytest.fixture(scope="module")
+def fire(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make(Fire(), (IMAGE,), targets.load("host"), tmp_path_factory.mktemp("fire"))
+
+
+@pytest.fixture(scope="module")
+def device() -> Iterator[Device]:
+    with LocalDevice() as opened:
+        yield opened
+
+
+def test_a_network_that_branches_needs_the_virtual_machine(tmp_path: Path) -> None:
+    from tvm import relax
+
+    from tvm_eff.deploy.plan import plan
+
+    x = relax.Var("x", relax.TensorType((2, 3), "float32"))
+    builder = relax.BlockBuilder()
+    with builder.function("main", [x]):
+        builder.emit_func_output(builder.emit(relax.op.shape_of(x)))
+    with pytest.raises(NotStraightError, match=r"a call of relax\.shape_of"):
+        plan(builder.get())
+
+
+def test_the_same_bits_as_the_virtual_machines(fire: Made, device: Device) -> None:
+    inputs = random_inputs([IMAGE])
+    expected, _ = device.run(fire.machines, inputs)
+    found, _ = device.run(fire.library, inputs)
+    np.testing.assert_array_equal(found[0], expected[0])
+    for threads in (1, 2, None):
+        np.testing.assert_array_equal(fire.model(threads)(inputs)[0], expected[0])
+
+
+def test_it_needs_libc_alone_and_exports_its_interface(fire: Made) -> None:
+    with fire.library.open("rb") as file:
+        read = ELFFile(file)
+        dynamic, names = map(read.get_section_by_name, (".dynamic", ".dynsym"))
+        assert isinstance(dynamic, DynamicSection) and isinstance(names, SymbolTableSection)
+        needed = {tag.needed.partition(".")[0] for tag in dynamic.iter_tags("DT_NEEDED")}
+        symbols = list(names.iter_symbols())
+    # The loader has what finds a thread's variables.
+    assert needed <= {"libc", "ld-linux-x86-64"}
+    exported = {each.name for each in symbols if each.name and each["st_shndx"] != "SHN_UNDEF"}
+    assert exported == {
+        "tvm_eff_this_library",
+        "__tvm_ffi_main",
+        "__tvm_ffi_tvm_eff_output",
+        "__tvm_ffi_tvm_eff_output_count",
+    }
+    weights = sum(each.nbytes for each in fire.plan.constants)
+    assert fire.library.stat().st_size - weights < 250_000
+
+
+def test_outputs_that_nobody_computes(tmp_path: Path, device: Device) -> None:
+    specs = (TensorSpec((2, 3), "float32"), TensorSpec((2, 3), "float32"))
+    made = make(Several(), specs, targets.load("host"), tmp_path)
+    inputs = random_inputs(specs)
+    found = made.model()(inputs)
+    over_rpc, _ = device.run(made.library, inputs)
+    for ours, theirs, wanted in zip(found, over_rpc, made.program.run(inputs), strict=True):
+        np.testing.assert_array_equal(ours, wanted)
+        np.testing.assert_array_equal(theirs, wanted)
+
+
+def test_a_library_of_another_network(fire: Made) -> None:
+    inputs, _ = fire.infos
+    with pytest.raises(BundleError, match="holds another network than the manifest says"):
+        NativeModel(fire.library, inputs, [TensorInfo("y", (1, 10), "float32")])
+
+
+def test_what_is_no_library(tmp_path: Path, fire: Made) -> None:
+    (tmp_path / "text.so").write_text("no library")
+    for path in (tmp_path / "text.so", tmp_path / "none.so", fire.machines):
+        with pytest.raises(BundleError, match="cannot be loaded"):
+            NativeModel(path, *fire.infos)
+
+
+def compiled(made: Made, target: Target, folder: Path) -> list[str]:
+    """Compile the program in C against the library, and write what it reads."""
+    inputs = random_inputs([IMAGE])
+    inputs[0].tofile(folder / "input")
+    with LocalDevice() as here:
+        expected = here.run(made.machines, inputs)[0] if target.is_host else None
+    if expected is not None:
+        expected[0].tofile(folder / "expected")
+    toolchain.run(
+        [
+            *("cc", "-target", target.toolchain.zig_triple, "-std=c11", "-D_GNU_SOURCE"),
+            *("-Wall", "-Wextra", "-Werror", f"-I{paths.data_folder('runtime') / 'native'}"),
+            *(PROGRAM, made.library, "-Wl,-rpath,$ORIGIN", "-lpthread"),
+            *("-o", made.library.with_name("program")),
+        ]
+    )
+    return [str(made.library.with_name("program")), str(folder / "input"), str(folder / "expected")]
+
+
+def test_a_program_in_c(fire: Made, tmp_path: Path) -> None:
+    words = compiled(fire, targets.load("host"), tmp_path)
+    done = subprocess.run([*words, "200"], capture_output=True, text=True, timeout=300, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("ok\n", "", 0)
+
+
+@pytest.mark.parametrize("name", ["rasp4", "rasp3-armv7"])
+def test_on_the_emulated_board(tmp_path: Path, name: str) -> None:
+    target = targets.load(name)
+    assert target.emulator is not None
+    made = make(Fire(), (IMAGE,), target, tmp_path)
+    inputs = random_inputs([IMAGE])
+    with EmulatedDevice(target.emulator.arch, target.emulator.cpu) as board:
+        expected, _ = board.run(made.machines, inputs)
+        found, _ = board.run(made.library, inputs)
+    np.testing.assert_array_equal(found[0], expected[0])

@@ -1,0 +1,89 @@
+"""A lowered network and its winners as a native library, which needs nothing but libc."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tvm_eff.codegen import native
+from tvm_eff.deploy import machine, plan_source
+from tvm_eff.deploy.library import Winners, schedule_kernels
+from tvm_eff.deploy.plan import NotStraightError, Plan, plan
+from tvm_eff.deploy.plan_source import Description
+from tvm_eff.errors import ModelError
+from tvm_eff.models import Program
+from tvm_eff.passes import RelaxNetwork, pipeline
+from tvm_eff.scratch import scratch_folder
+from tvm_eff.targets import Target
+
+
+def require_straight(name: str, network: RelaxNetwork, target: Target) -> None:
+    """Refuse a network that needs the virtual machine, before it is tuned.
+
+    Raises
+    ------
+    ModelError
+        It is no straight line of kernel calls.
+    """
+    packed = pipeline.pack_weights(network.mod, network.params)
+    try:
+        with target.tvm_target():
+            plan(pipeline.lower_calls(packed))
+    except NotStraightError as error:
+        raise ModelError(
+            f"{name} needs TVM's virtual machine: it has {error}; leave --runtime out"
+        ) from error
+
+
+def build_native_library(
+    program: Program,
+    network: RelaxNetwork,
+    winners: Winners | None,
+    target: Target,
+    library: Path,
+) -> Plan:
+    """Apply the winners, pack the weights, plan, compile and link.
+
+    Parameters
+    ----------
+    program
+        The traced network, for the names of its tensors.
+    network
+        It, lowered.
+    winners
+        For each of its kernels, what it is scheduled by; None leaves all as imported.
+    target
+        What the library is for: a processor, not a GPU.
+    library
+        The shared library to write: see ``runtime/native/tvm_eff.h`` for its interface.
+
+    Returns
+    -------
+    Plan
+        What it does.
+
+    Raises
+    ------
+    NotStraightError
+        The network needs the virtual machine.
+    BuildError
+        As for :func:`tvm_eff.deploy.library.build_library`.
+    """
+    mod = network.mod if winners is None else schedule_kernels(network.mod, winners, target)
+    packed = pipeline.prepare_tir(pipeline.pack_weights(mod, network.params))
+    with target.tvm_target():
+        calls = pipeline.lower_calls(packed)
+    planned = plan(calls)
+    with scratch_folder() as folder:
+        objects, workspace = native.compile_kernels(calls, target, folder)
+        described = Description(
+            name=program.network.name,
+            target=target.name,
+            inputs=program.inputs,
+            outputs=program.outputs,
+            features=tuple(machine.needed_features(target)),
+            shared_workspace=workspace.shared,
+            thread_workspace=workspace.each_thread,
+        )
+        sources = plan_source.write_sources(planned, described, folder)
+        native.link_library(sources, objects, target, library)
+    return planned

@@ -1,0 +1,156 @@
+"""A native library in this process, through ctypes: neither TVM nor torch is there."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from ctypes import CFUNCTYPE, POINTER, c_char_p, c_int, c_int32, c_int64, c_size_t, c_void_p
+from pathlib import Path
+
+import numpy as np
+
+from tvm_eff.deploy.loading import own_path
+from tvm_eff.deploy.manifest import TensorInfo
+from tvm_eff.errors import BundleError
+
+_ABI = 1
+
+
+class _Tensor(ctypes.Structure):
+    _fields_ = [
+        ("name", c_char_p),
+        ("dtype", c_char_p),
+        ("rank", c_int32),
+        ("shape", POINTER(c_int64)),
+        ("bytes", c_size_t),
+        ("alignment", c_size_t),
+    ]
+
+
+class _Options(ctypes.Structure):
+    _fields_ = [
+        ("size", c_size_t),
+        ("threads", c_int32),
+        ("cores", POINTER(c_int32)),
+        ("core_count", c_int32),
+    ]
+
+
+class _Library(ctypes.Structure):
+    """``tvm_eff_library`` of ``runtime/native/tvm_eff.h``."""
+
+    _fields_ = [
+        ("abi", ctypes.c_uint32),
+        ("name", c_char_p),
+        ("built_for", c_char_p),
+        ("input_count", c_int32),
+        ("inputs", POINTER(_Tensor)),
+        ("output_count", c_int32),
+        ("outputs", POINTER(_Tensor)),
+        ("arena_bytes", c_size_t),
+        ("weight_bytes", c_size_t),
+        ("kernel_count", c_int32),
+        ("create", CFUNCTYPE(c_int, POINTER(_Options), POINTER(c_void_p))),
+        ("run", CFUNCTYPE(c_int, c_void_p, c_void_p, c_void_p)),
+        ("profile", c_void_p),
+        ("threads", CFUNCTYPE(c_int32, c_void_p)),
+        ("destroy", CFUNCTYPE(None, c_void_p)),
+        ("last_error", CFUNCTYPE(c_char_p)),
+    ]
+
+
+class NativeModel:
+    """One instance of a native library's network.
+
+    Parameters
+    ----------
+    library
+        The library.
+    inputs, outputs
+        What the bundle's manifest says of its tensors.
+    threads
+        How many threads it uses; as many as this process may use if it is None.
+
+    Raises
+    ------
+    BundleError
+        It cannot be loaded, is another network's, or does not run on this processor.
+    """
+
+    def __init__(
+        self,
+        library: Path,
+        inputs: Sequence[TensorInfo],
+        outputs: Sequence[TensorInfo],
+        threads: int | None = None,
+    ) -> None:
+        self._model = c_void_p()
+        try:
+            with own_path(library) as path:
+                loaded = ctypes.CDLL(str(path), ctypes.RTLD_LOCAL)
+            loaded.tvm_eff_this_library.restype = POINTER(_Library)
+        except (OSError, AttributeError) as error:
+            raise BundleError(
+                f"{library} cannot be loaded: {error}; build it again for this machine"
+            ) from error
+        self._interface = loaded.tvm_eff_this_library().contents
+        self._check(library, inputs, outputs)
+        self._outputs = [(each.shape, np.dtype(each.dtype)) for each in outputs]
+        options = _Options(ctypes.sizeof(_Options), threads or 0, None, 0)
+        create = self._interface.create
+        if create(ctypes.byref(options), ctypes.byref(self._model)) != 0:
+            raise BundleError(f"{library}: {self._last_error()}")
+        self._given = (c_void_p * max(1, len(inputs)))()
+        self._made = (c_void_p * max(1, len(outputs)))()
+        self._run, self._instance = self._interface.run, self._model.value
+
+    def __call__(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """Run it on arrays of the right shapes and dtypes; one call at a time."""
+        # The arrays live in `lent` until the call is over.
+        lent = [each if _lies_in_order(each) else np.array(each, order="C") for each in inputs]
+        outputs = tuple(np.empty(shape, dtype) for shape, dtype in self._outputs)
+        for number, each in enumerate(lent):
+            self._given[number] = each.ctypes.data
+        for number, each in enumerate(outputs):
+            self._made[number] = each.ctypes.data
+        if self._run(self._instance, self._given, self._made) != 0:
+            raise BundleError(self._last_error())
+        return outputs
+
+    @property
+    def threads(self) -> int:
+        """How many threads it uses."""
+        return int(self._interface.threads(self._model))
+
+    def __del__(self) -> None:
+        if self._model:
+            self._interface.destroy(self._model)
+
+    def _check(
+        self, library: Path, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]
+    ) -> None:
+        found = self._interface
+        if found.abi != _ABI:
+            raise BundleError(
+                f"{library} has interface {found.abi}, and this tvm_eff reads {_ABI}; use the "
+                "tvm_eff that it was built with"
+            )
+        taken = (found.inputs, found.input_count, inputs)
+        for tensors, count, infos in (taken, (found.outputs, found.output_count, outputs)):
+            if [_info(tensors[number]) for number in range(count)] != list(infos):
+                raise BundleError(
+                    f"{library} holds another network than the manifest says; build or copy the "
+                    "bundle again"
+                )
+
+    def _last_error(self) -> str:
+        return str(self._interface.last_error().decode(errors="replace"))
+
+
+def _info(tensor: _Tensor) -> TensorInfo:
+    shape = tuple(tensor.shape[axis] for axis in range(tensor.rank))
+    return TensorInfo(tensor.name.decode(), shape, tensor.dtype.decode())
+
+
+def _lies_in_order(array: np.ndarray) -> bool:
+    return array.flags.c_contiguous and array.flags.aligned
