@@ -133,8 +133,8 @@ def _require_tensors(exported: torch.export.ExportedProgram) -> None:
     for node in _operators(exported):
         if _name(node) in _NUMBERS:
             raise ModelError(
-                f"the model cannot be imported: {described(node)} takes a number out of a tensor, "
-                "which a library does not; compute with the tensor"
+                f"the model cannot be imported: {described(node)} takes a number out of a tensor; "
+                "compute with the tensor"
             )
 
 
