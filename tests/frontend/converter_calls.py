@@ -101,6 +101,11 @@ class Generator:
         least, most = (limits.min, limits.max) if odd and special else (max(limits.min, -9), 9)
         return rng.integers(least, most, shape, dtype, endpoint=True)
 
+    def known(self, shape: list[int]) -> Any:
+        """An array without NaN, of which clipping makes a number (see `tvm_eff.load`)."""
+        array = self.array(shape, NUMBERS)
+        return np.nan_to_num(array, nan=0.5, posinf=np.inf, neginf=-np.inf)
+
     def smooth(self, shape: list[int]) -> Any:
         """Noise, or a constant."""
         rng = np.random.default_rng(self.number(0, 1000))
@@ -219,7 +224,7 @@ def _remainder(g: Generator) -> tuple[Any, ...]:
 @calls("clamp.default")
 def _clamp(g: Generator) -> tuple[Any, ...]:
     low, high = g.one(((-1, 1), (None, 0.5), (0.25, None), (2, 1), (0, 100)))
-    return g.array(g.shape(), NUMBERS), low, high
+    return g.known(g.shape()), low, high
 
 
 @calls("clamp.Tensor")
@@ -233,7 +238,7 @@ def _clamp_to_tensors(g: Generator) -> tuple[Any, ...]:
 
 @calls("clamp_min.default", "clamp_max.default")
 def _clamp_to_one(g: Generator) -> tuple[Any, ...]:
-    return g.array(g.shape(), NUMBERS), g.one((-1, 0.5, 3))
+    return g.known(g.shape()), g.one((-1, 0.5, 3))
 
 
 @calls("clamp_min.Tensor", "clamp_max.Tensor")
@@ -352,6 +357,15 @@ def _product_along(g: Generator) -> tuple[Any, ...]:
 def _running(g: Generator) -> tuple[Any, ...]:
     shape = g.shape()
     return g.array(shape, ALL, special=False), g.axis(len(shape))
+
+
+@calls("split_with_sizes.default")
+def _parts(g: Generator) -> tuple[Any, ...]:
+    shape = g.shape()
+    axis = g.axis(len(shape))
+    sizes = [g.number(0, 2) for _ in range(g.number(1, 3))]
+    shape[axis] = sum(sizes) + 1
+    return g.array(shape, ALL), [*sizes, 1], axis
 
 
 @calls("cat.default")

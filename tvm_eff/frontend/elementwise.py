@@ -93,8 +93,6 @@ def _power(node: torch.fx.Node, importer: Any) -> relax.Var:
     x, y = node.args[:2]
     base, exponent = operand_of(x, dtype, importer), operand_of(y, dtype, importer)
     if dtype.startswith("float"):
-        if y in (2, 2.0):
-            return importer.block_builder.emit(relax.op.multiply(base, base))
         return importer.block_builder.emit(relax.op.power(base, exponent))
     if not isinstance(y, torch.fx.Node):
         return _constant_power(base, int(y), dtype, importer)
