@@ -252,3 +252,14 @@ def test_inputs_that_pytorch_rejects() -> None:
     bad = {"places outside": [np.full(3, 9, "int64")]}
     with pytest.raises(ModelError, match=r"net rejects all inputs .*: places outside; give inputs"):
         proof.prove(program, frontend.decompose(program), bad)
+
+
+class Chances(nn.Module):
+    """Nearly even chances of thousands of places: all near one another, unlike their rounding."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x * 1e-4).flatten().repeat(30)[None].softmax(-1)
+
+
+def test_a_sum_of_thousands_is_judged_by_its_rounding() -> None:
+    assert proved(Chances()) > 1

@@ -10,6 +10,7 @@ import torch
 
 from tvm_eff import targets
 from tvm_eff.frontend import SingleOperator
+from tvm_eff.frontend.nodes import arguments_of, shape_of
 from tvm_eff.targets import Target
 
 _QUICKLY_RUN = 300_000_000
@@ -58,6 +59,21 @@ def rounding(operator: SingleOperator) -> float:
     the sum is rounded in the same direction, until it is twice as large.
     """
     terms = _terms(operator)
-    name = getattr(operator.node.target, "__name__", "")
-    of_one_value = terms / 4 if name.startswith(("mean", "sum")) else 0.0
-    return _ROUNDOFF * max(2 * math.sqrt(terms), of_one_value)
+    return _ROUNDOFF * max(2 * math.sqrt(terms), _summed(operator) / 4)
+
+
+def _summed(operator: SingleOperator) -> int:
+    """How many values each value is divided by the sum of, or is the sum of; 0 for others."""
+    node = operator.node
+    name = getattr(node.target, "__name__", "")
+    if name.startswith(("mean", "sum")):
+        return _terms(operator)
+    if name.startswith(("_softmax", "_log_softmax")):
+        given = arguments_of(node)
+        return shape_of(given["self"])[given["dim"]]
+    if name.startswith("native_layer_norm"):
+        return math.prod(arguments_of(node)["normalized_shape"])
+    if name.startswith("native_group_norm"):
+        given = arguments_of(node)
+        return int(given["C"]) // int(given["group"]) * int(given["HxW"])
+    return 0
