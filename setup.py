@@ -58,6 +58,7 @@ setup(
         "pebble>=5.0",
         "pillow>=10.0",
         "platformdirs>=4.0",
+        "pyelftools>=0.31",
         # An OpenCL device in software, for GPU targets without a board.
         f"pocl-binary-distribution==3.0; {LINUX_X86}",
         "psutil>=5.9",
@@ -79,7 +80,6 @@ setup(
             "hypothesis==6.170.17",
             "import-linter==2.17",
             "mypy==2.4.1",
-            "pyelftools==0.33",
             "pytest==9.2.0",
             "pytest-xdist==3.8.0",
             "ruff==0.17.6",

@@ -22,6 +22,8 @@ from tvm_eff.deploy import bundle
 from tvm_eff.deploy.bisect.packed import packed_constants
 from tvm_eff.deploy.bundle import Bundle, Golden, Validation
 from tvm_eff.deploy.library import build_library, kernel_schedules
+from tvm_eff.deploy.manifest import Runtime
+from tvm_eff.deploy.native.library import build_native_library
 from tvm_eff.passes import RelaxNetwork, pipeline
 from tvm_eff.schedules import Candidate, Packing
 from tvm_eff.schedules.cpu.convolution import RegisterTile
@@ -128,15 +130,22 @@ def best(network: RelaxNetwork, target: str = "host") -> dict[str, Candidate]:
 
 
 def write(
-    folder: Path, target: str = "host", chosen: Mapping[str, Candidate] | None = None
+    folder: Path,
+    target: str = "host",
+    chosen: Mapping[str, Candidate] | None = None,
+    runtime: Runtime = "native",
 ) -> Bundle:
     """Build a bundle whose kernels are scheduled by their best candidates, or by `chosen`."""
     network, made_for = lowered(target), targets.load(target)
     candidates = {**best(network, target), **(chosen or {})}
     winners = {each.workload: candidates[each.name] for each in tune.extract(network.mod)}
     library = folder.with_suffix(".so")
-    build_library(network, winners, made_for, library)
     program = models.trace(models.load(MODEL, input_shapes=[SHAPE]))
+    plan = None
+    if runtime == "native":
+        plan = build_native_library(program, network, winners, made_for, library)
+    else:
+        build_library(network, winners, made_for, library)
     inputs = random_inputs(program.network.inputs, 1)
     return bundle.write(
         folder,
@@ -146,6 +155,7 @@ def write(
         golden=Golden({"x": inputs[0]}, {"output": program.run(inputs)[0]}),
         validation=Validation(1e-5, 2e-7, 1, "a test"),
         kernels=kernel_schedules(network, winners),
+        plan=plan,
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from tvm_eff import device as devices
 from tvm_eff import models, passes, paths, targets, tune
 from tvm_eff.deploy.bundle import Bundle
-from tvm_eff.deploy.manifest import Runtime
+from tvm_eff.deploy.manifest import RuntimeChoice
 from tvm_eff.device import Device, SelectedDevice
 from tvm_eff.driver import Compilation
 from tvm_eff.errors import (
@@ -43,7 +43,7 @@ def compile(
     *,
     target: str | Path | Target = "host",
     dtype: str = "float32",
-    runtime: Runtime = "virtual-machine",
+    runtime: RuntimeChoice = "auto",
     input_shapes: Sequence[Sequence[int]] = (),
     input_dtypes: Sequence[str] = (),
     weights: str | Path | None = None,
@@ -85,8 +85,9 @@ def compile(
     dtype
         What the network computes in, ``float32`` or ``float16``; its inputs and outputs stay.
     runtime
-        What runs the library: TVM's virtual machine, or with ``native`` its own code alone, with
-        a C interface, which needs nothing but libc.
+        What runs the library: with ``native`` its own code, which needs nothing but libc and has
+        a C interface; or TVM's ``virtual-machine``. With ``auto``, that is for networks that are
+        no straight line of kernel calls, and for GPUs.
     input_shapes, input_dtypes, weights, width, resolution
         Of a model that is named: see :func:`tvm_eff.models.load`.
     preprocess
@@ -235,8 +236,9 @@ def _require_validation(examples: Sequence[np.ndarray] | None, random_inputs: in
 
 
 def _require_runtime(target: Target, runtime: str) -> None:
-    if runtime not in get_args(Runtime):
-        raise UsageError(f"unknown runtime '{runtime}'{nearest(runtime, get_args(Runtime))}")
+    known = get_args(RuntimeChoice)
+    if runtime not in known:
+        raise UsageError(f"unknown runtime '{runtime}'{nearest(runtime, known)}")
     if runtime == "native" and target.gpu is not None:
         raise UsageError(
             f"{target.name} runs kernels on the GPU, which needs TVM's virtual machine; leave "

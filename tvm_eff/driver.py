@@ -7,24 +7,27 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tvm_eff import frontend, models, passes, tensors, tune
-from tvm_eff.deploy import bundle, machine, native_library
+from tvm_eff.deploy import bundle, machine
 from tvm_eff.deploy.accuracy import Case
 from tvm_eff.deploy.bundle import Bundle, Golden, MeasuredCost
 from tvm_eff.deploy.library import Winners, build_library, kernel_schedules
-from tvm_eff.deploy.manifest import DataValidation, Runtime
+from tvm_eff.deploy.manifest import DataValidation, RuntimeChoice
+from tvm_eff.deploy.native import library as native_library
+from tvm_eff.deploy.native.plan import Plan
 from tvm_eff.deploy.own_data import validate_on_data
 from tvm_eff.deploy.proof import prove
 from tvm_eff.deploy.report import CompileReport
 from tvm_eff.deploy.validate import validation, validation_cases
 from tvm_eff.device import Device, MeasureOptions, SelectedDevice
 from tvm_eff.device.selection import FLOAT16_EXTENSION
-from tvm_eff.errors import BundleError, DeviceError
+from tvm_eff.errors import BundleError, DeviceError, ModelError
 from tvm_eff.models import Network, Program
 from tvm_eff.progress import CountingProgress
 from tvm_eff.scratch import scratch_folder
@@ -32,6 +35,14 @@ from tvm_eff.targets import OpenCLRequirements, Target
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
+
+
+@dataclass(frozen=True)
+class _Built:
+    """What a library needs of a GPU, and what a native one does."""
+
+    opencl: OpenCLRequirements | None
+    plan: Plan | None
 
 
 @dataclass(frozen=True)
@@ -51,7 +62,7 @@ class Compilation:
     proof
         Whether each operator as imported is compared with PyTorch's.
     runtime
-        What runs the library.
+        What runs the library: with ``auto``, its own code wherever that can.
     data
         Data of the user's own to validate it on; None for none.
     progress
@@ -66,7 +77,7 @@ class Compilation:
     folder: Path
     tuning: tune.TuneOptions
     proof: bool
-    runtime: Runtime
+    runtime: RuntimeChoice
     data: models.Samples | None
     progress: CountingProgress
 
@@ -84,8 +95,7 @@ class Compilation:
         given = examples is not None or self.network.state
         proved = self._prove(program, core, cases[0] if given else None) if self.proof else None
         lowered = passes.lower(imported, self.target, self.dtype)
-        if self.runtime == "native":
-            native_library.require_straight(self.network.name, lowered, self.target)
+        obstacle = self._obstacle(lowered)
 
         if self.tuning.measure:
             tune.preload()
@@ -96,7 +106,8 @@ class Compilation:
             library = scratch / "model.so"
             winners = tune.winners(tasks)
             self.progress.step("compiling the library")
-            opencl = self._build(program, lowered, winners, self.selected.target, library)
+            build = partial(self._build, program, lowered, winners, obstacle is None)
+            made = build(self.selected.target, library)
             self.progress.step(f"validating on {device.where}")
             whole = MeasureOptions()
             validated, measurement = validation(device, library, cases, self.dtype, whole)
@@ -105,7 +116,7 @@ class Compilation:
             if self.selected.target != self.target:
                 self.progress.step(f"compiling the library for {self.target.name}")
                 library = library.with_name("board.so")
-                self._build(program, lowered, winners, self.target, library)
+                made = build(self.target, library)
             report = CompileReport(
                 target=self.target,
                 dtype=self.dtype,
@@ -116,6 +127,7 @@ class Compilation:
                 measured=self.progress.count,
                 failed=self.progress.failures,
                 seconds=time.monotonic() - started,
+                virtual_machine=obstacle,
             )
             return bundle.write(
                 self.folder,
@@ -124,13 +136,13 @@ class Compilation:
                 target=self.target,
                 golden=_golden(program, cases[0]),
                 validation=replace(validated, operators_proved=proved, data=on_data),
-                opencl=opencl,
+                opencl=made.opencl,
                 kernels=kernel_schedules(lowered, winners),
                 measurement=MeasuredCost(
                     measurement.unit, measurement.values, device.where, date.today().isoformat()
                 ),
                 report=report,
-                runtime=self.runtime,
+                plan=made.plan,
             )
 
     def _build(
@@ -138,13 +150,25 @@ class Compilation:
         program: Program,
         lowered: passes.RelaxNetwork,
         winners: Winners,
+        native: bool,
         target: Target,
         library: Path,
-    ) -> OpenCLRequirements | None:
-        if self.runtime == "native":
-            native_library.build_native_library(program, lowered, winners, target, library)
-            return None
-        return build_library(lowered, winners, target, library)
+    ) -> _Built:
+        if not native:
+            return _Built(build_library(lowered, winners, target, library), None)
+        plan = native_library.build_native_library(program, lowered, winners, target, library)
+        return _Built(None, plan)
+
+    def _obstacle(self, lowered: passes.RelaxNetwork) -> str | None:
+        """Why TVM's virtual machine is to run the library, in words; None if it is not."""
+        if self.runtime == "virtual-machine":
+            return "as asked for"
+        found = native_library.obstacle(lowered, self.target)
+        if found is not None and self.runtime == "native":
+            raise ModelError(
+                f"{self.network.name} needs TVM's virtual machine: {found}; leave --runtime out"
+            )
+        return found
 
     def _prove(self, program: Program, core: ExportedProgram, example: Case | None) -> int:
         self.progress.step("comparing its operators with PyTorch's")

@@ -4,7 +4,6 @@
 
 #include "plan.h"
 
-#define MOST_TENSORS 64
 #define EXPORTED __attribute__((visibility("default")))
 
 static tvm_eff_model *shared_model;
@@ -63,10 +62,11 @@ EXPORTED int __tvm_ffi_main(void *self, const TVMFFIAny *arguments, int32_t coun
                             TVMFFIAny *result) {
   (void)self;
   const tvm_eff_library *library = &tvm_eff_the_library;
-  const void *inputs[MOST_TENSORS];
-  void *outputs[MOST_TENSORS];
+  /* C has no empty array. */
+  const void *inputs[library->input_count + 1];
+  void *outputs[library->output_count + 1];
   result->type_index = kTVMFFINone;
-  if (count != library->input_count + library->output_count || count > 2 * MOST_TENSORS) return -1;
+  if (count != library->input_count + library->output_count) return -1;
   for (int32_t each = 0; each < count; ++each) {
     void *data = data_of(&arguments[each]);
     if (each < library->input_count) inputs[each] = data;

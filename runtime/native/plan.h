@@ -1,4 +1,4 @@
-/* What a generated plan tells the runtime: see tvm_eff/deploy/plan_source.py. */
+/* What a generated plan tells the runtime: see tvm_eff/deploy/native/source.py. */
 #ifndef TVM_EFF_PLAN_H
 #define TVM_EFF_PLAN_H
 

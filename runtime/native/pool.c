@@ -113,6 +113,11 @@ static void wait_for_workers(tvm_eff_pool *pool) {
   pthread_mutex_unlock(&pool->mutex);
 }
 
+static void *aligned(size_t bytes) {
+  void *found = NULL;
+  return posix_memalign(&found, CACHE_LINE, bytes == 0 ? CACHE_LINE : bytes) == 0 ? found : NULL;
+}
+
 static int alone(tvm_eff_task task, void *data, int tasks) {
   tvm_eff_parallel parallel = {NULL, tasks == 0 ? 1 : tasks};
   int failed = 0;
@@ -142,6 +147,8 @@ static int launch(tvm_eff_task task, void *data, int tasks) {
 static void *take(int device_type, int device, uint64_t bytes, int code, int bits) {
   (void)device_type, (void)device, (void)code, (void)bits;
   uint64_t rounded = (bytes + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+  /* A kernel that is called by its name, without a model, as tvm-eff bisect does. */
+  if (workspace == NULL) return aligned(rounded);
   if ((uint64_t)(workspace->end - workspace->next) < rounded) return NULL;
   char *taken = workspace->next;
   workspace->next += rounded;
@@ -151,7 +158,8 @@ static void *take(int device_type, int device, uint64_t bytes, int code, int bit
 static int give_back(int device_type, int device, void *taken) {
   (void)device_type, (void)device;
   /* Kernels give back what they took last. */
-  workspace->next = taken;
+  if (workspace == NULL) free(taken);
+  else workspace->next = taken;
   return 0;
 }
 
@@ -202,11 +210,6 @@ static void stop(tvm_eff_pool *pool) {
   pthread_mutex_destroy(&pool->mutex);
   pthread_cond_destroy(&pool->next_round);
   pthread_cond_destroy(&pool->finished);
-}
-
-static void *aligned(size_t bytes) {
-  void *found = NULL;
-  return posix_memalign(&found, CACHE_LINE, bytes == 0 ? CACHE_LINE : bytes) == 0 ? found : NULL;
 }
 
 static int lay_out(tvm_eff_pool *pool, size_t shared, size_t own) {

@@ -58,6 +58,7 @@ def report() -> CompileReport:
         measured=16,
         failed=3,
         seconds=12.0,
+        virtual_machine=None,
     )
 
 

@@ -7,8 +7,8 @@ import random
 import pytest
 
 from tvm_eff import frontend, models, passes, targets
-from tvm_eff.deploy.arena import ALIGNMENT, Lifetime, pack
-from tvm_eff.deploy.plan import plan
+from tvm_eff.deploy.native.arena import ALIGNMENT, Lifetime, pack
+from tvm_eff.deploy.native.planner import plan
 from tvm_eff.passes import pipeline
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import planted
 import pytest
@@ -22,6 +22,7 @@ from tvm_eff import models, targets
 from tvm_eff.deploy import bundle
 from tvm_eff.deploy.bisect import Bisection, Finding
 from tvm_eff.deploy.bundle import Bundle, Golden, Validation
+from tvm_eff.deploy.manifest import Runtime
 from tvm_eff.errors import BundleError, DeviceError, ModelError, TargetError, UsageError
 from tvm_eff.passes import pipeline
 from tvm_eff.schedules import registry
@@ -51,9 +52,12 @@ def output_of(script: Path) -> str:
     return ran.stdout
 
 
-@pytest.fixture(scope="module")
-def right(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return planted.write(tmp_path_factory.mktemp("right") / "net")
+RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
+
+
+@pytest.fixture(scope="module", params=RUNTIMES)
+def right(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return planted.write(tmp_path_factory.mktemp("right") / "net", runtime=request.param)
 
 
 @pytest.fixture
@@ -112,9 +116,12 @@ def test_with_state(tmp_path: Path) -> None:
     assert made.bisect(model=Smooth().eval(), state=True).right
 
 
-def test_a_wrong_schedule(tmp_path: Path, with_rule: None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_wrong_schedule(
+    tmp_path: Path, with_rule: None, monkeypatch: pytest.MonkeyPatch, runtime: Runtime
+) -> None:
     chosen = planted.summing_integers()
-    made = planted.write(tmp_path / "net", chosen=chosen)
+    made = planted.write(tmp_path / "net", chosen=chosen, runtime=runtime)
     finding = wrong_in(made)
     assert {finding.lowered} == chosen.keys()
     assert finding.kernel.startswith(finding.lowered)
@@ -187,11 +194,12 @@ def test_on_an_emulated_board(tmp_path: Path, with_rule: None, emulator: None) -
         bisected(made, on="host")
 
 
-def test_a_bundle_of_an_earlier_format(right: Bundle, tmp_path: Path) -> None:
+def test_a_bundle_of_an_earlier_format(tmp_path: Path) -> None:
+    right = planted.write(tmp_path / "right", runtime="virtual-machine")
     made = planted.corrupted(right, tmp_path / "net", 1, 1)
     path = made.folder / bundle.MANIFEST
     data = json.loads(path.read_text())
-    del data["kernels"]
+    del data["kernels"], data["runtime"]
     path.write_text(json.dumps({**data, "format": 5}))
     finding = wrong_in(bundle.read(made.folder))
     assert (finding.number, finding.schedule) == (1, None)

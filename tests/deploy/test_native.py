@@ -19,9 +19,10 @@ from tvm_eff import frontend, passes, paths, targets
 from tvm_eff.codegen import toolchain
 from tvm_eff.deploy.library import build_library
 from tvm_eff.deploy.manifest import TensorInfo
-from tvm_eff.deploy.native_library import build_native_library
-from tvm_eff.deploy.native_model import NativeModel
-from tvm_eff.deploy.plan import NotStraightError, Plan
+from tvm_eff.deploy.native.library import build_native_library
+from tvm_eff.deploy.native.model import NativeModel
+from tvm_eff.deploy.native.plan import Plan
+from tvm_eff.deploy.native.planner import NotStraightError, plan
 from tvm_eff.device import Device, EmulatedDevice, LocalDevice
 from tvm_eff.errors import BundleError
 from tvm_eff.models import Network, Program, trace
@@ -105,8 +106,6 @@ def device() -> Iterator[Device]:
 def test_a_network_that_branches_needs_the_virtual_machine(tmp_path: Path) -> None:
     from tvm import relax
 
-    from tvm_eff.deploy.plan import plan
-
     x = relax.Var("x", relax.TensorType((2, 3), "float32"))
     builder = relax.BlockBuilder()
     with builder.function("main", [x]):
@@ -134,7 +133,8 @@ def test_it_needs_libc_alone_and_exports_its_interface(fire: Made) -> None:
     # The loader has what finds a thread's variables.
     assert needed <= {"libc", "ld-linux-x86-64"}
     exported = {each.name for each in symbols if each.name and each["st_shndx"] != "SHN_UNDEF"}
-    assert exported == {
+    kernels = {f"__tvm_ffi_{each.kernel}" for each in fire.plan.calls}
+    assert exported == kernels | {
         "tvm_eff_this_library",
         "__tvm_ffi_main",
         "__tvm_ffi_tvm_eff_output",

@@ -1,4 +1,4 @@
-"""``--runtime native``, the whole way: a bundle that Python without TVM and C run."""
+"""A native library, the whole way: a bundle that Python without TVM and C run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("native")
     (folder / "net.py").write_text(NET)
     words = ["--target", "host", "--model", f"{folder / 'net.py'}:net", "--input-shape"]
-    words += ["1,3,16,16", "--runtime", "native", "--trials", "2"]
+    words += ["1,3,16,16", "--trials", "2"]
     words += ["--output", str(folder / "dist"), "--logs", str(folder / "logs")]
     assert tune.main(words) == 0
     from tvm_eff.deploy.bundle import read
@@ -59,13 +59,11 @@ def test_an_unknown_runtime_and_a_gpu(tmp_path: Path) -> None:
 def test_the_bundle(made: Bundle) -> None:
     assert made.manifest.runtime == "native"
     assert {each.name for each in made.folder.iterdir()} == {
-        *("model.so", "manifest.json", "golden.npz", "tvm_eff.h", "tvm_eff_open.h")
+        *("model.so", "manifest.json", "golden.npz", "plan.json", "tvm_eff.h", "tvm_eff_open.h")
     }
     assert made.check() <= made.error
     report = made.benchmark(repeat=2)
     assert report.largest_error <= 1e-5
-    with pytest.raises(BundleError, match="is a native library, whose kernels are not called"):
-        made.bisect(model=nn.ReLU())
 
 
 def test_inputs_that_do_not_fit(made: Bundle) -> None:
@@ -138,7 +136,6 @@ def test_a_bundle_written_again_is_loaded_anew(tmp_path: Path) -> None:
         made = tvm_eff.compile(
             module.eval(),
             torch.ones(1, 3),
-            runtime="native",
             measure=False,
             output=tmp_path,
             logs=tmp_path / "logs",
@@ -153,7 +150,6 @@ def test_a_board(tmp_path: Path) -> None:
         module,
         torch.from_numpy(image()),
         target="rasp4",
-        runtime="native",
         trials=1,
         output=tmp_path,
         logs=tmp_path / "logs",

@@ -53,7 +53,8 @@ def print_summary(bundle: Bundle, report: CompileReport, command: str) -> None:
         f"error        at most {bundle.error:.2g} of the spread of PyTorch's output{_own(bundle)}",
         *_limit(bundle),
         *_data(bundle),
-        f"library      {bundle.library} ({bundle.library.stat().st_size / 1e6:.1f} MB)",
+        f"library      {bundle.library} ({bundle.library.stat().st_size / 1e6:.1f} MB), "
+        f"{_needs(report)}",
         f"took         {report.seconds:.0f} s",
         "",
         *_next_steps(bundle, report, command),
@@ -163,6 +164,12 @@ def _data(bundle: Bundle) -> list[str]:
     if found.top1 is not None:
         words.append(f"the right class for {found.top1:.1%}, PyTorch {found.pytorch_top1:.1%}")
     return [f"your data    {'; '.join(words)}"]
+
+
+def _needs(report: CompileReport) -> str:
+    if report.virtual_machine is None:
+        return "which needs nothing but libc"
+    return f"run by TVM's virtual machine: {report.virtual_machine}"
 
 
 def _next_steps(bundle: Bundle, report: CompileReport, command: str) -> list[str]:

@@ -96,10 +96,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--runtime",
-        choices=("virtual-machine", "native"),
-        default="virtual-machine",
-        help="what runs the library: TVM's virtual machine, or its own code alone, with a C "
-        "interface, which needs nothing but libc (default: %(default)s)",
+        choices=("auto", "native", "virtual-machine"),
+        default="auto",
+        help="what runs the library: its own code, which needs nothing but libc and has a C "
+        "interface, or TVM's virtual machine, which GPUs need and networks that branch "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--inputs",

@@ -24,7 +24,8 @@ _FLAGS = (
     # Its functions are this library's own.
     "-DTVM_FFI_DLL=",
 )
-_EXPORTED = "{ global: tvm_eff_this_library; __tvm_ffi_main; __tvm_ffi_tvm_eff_*; local: *; };\n"
+# The kernels have their names for profilers and for tvm-eff bisect.
+_EXPORTED = "{ global: tvm_eff_this_library; __tvm_ffi_*; local: *; };\n"
 
 
 def compile_kernels(
@@ -83,7 +84,7 @@ def link_library(
     Parameters
     ----------
     sources
-        What :func:`tvm_eff.deploy.plan_source.write_sources` wrote, all in one folder.
+        What :func:`tvm_eff.deploy.native.source.write_sources` wrote, all in one folder.
     objects
         The kernels.
     target
@@ -108,6 +109,7 @@ def link_library(
             *sources,
             *(runtime / name for name in _RUNTIME),
             *objects,
-            *(f"-Wl,--version-script={script}", "-Wl,--gc-sections", "-lm", "-s", "-o", library),
+            *(f"-Wl,--version-script={script}", "-Wl,-Bsymbolic", "-Wl,--gc-sections", "-lm", "-s"),
+            *("-o", library),
         ]
     )

@@ -33,7 +33,6 @@ from tvm_eff.deploy.manifest import (
     MadeFor,
     Manifest,
     MeasuredCost,
-    Runtime,
     TensorInfo,
     Validation,
     Versions,
@@ -43,6 +42,7 @@ from tvm_eff.errors import BundleError
 if TYPE_CHECKING:
     from tvm_eff.deploy.bench import Report
     from tvm_eff.deploy.bisect import Bisection
+    from tvm_eff.deploy.native.plan import Plan
     from tvm_eff.deploy.report import CompileReport
     from tvm_eff.targets import OpenCLRequirements, Target
 
@@ -62,8 +62,9 @@ __all__ = [
 LIBRARY = "model.so"
 MANIFEST = manifest.NAME
 GOLDEN = "golden.npz"
-HEADERS = ("tvm_eff.h", "tvm_eff_open.h")
-_FILES = (LIBRARY, MANIFEST, GOLDEN, *HEADERS)
+PLAN = "plan.json"
+_HEADERS = ("tvm_eff.h", "tvm_eff_open.h")
+_FILES = (LIBRARY, MANIFEST, GOLDEN, PLAN, *_HEADERS)
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ def write(
     kernels: Mapping[str, KernelSchedule] | None = None,
     archive: bool = False,
     report: CompileReport | None = None,
-    runtime: Runtime = "virtual-machine",
+    plan: Plan | None = None,
 ) -> Bundle:
     """Write a bundle; one that is there already is replaced when the new one is complete.
 
@@ -215,8 +216,8 @@ def write(
         Whether to write :func:`archive_path` beside the folder as well.
     report
         What the compilation found.
-    runtime
-        What runs the library.
+    plan
+        What a native library does; None if TVM's virtual machine runs the library.
 
     Raises
     ------
@@ -240,16 +241,14 @@ def write(
         validation=validation,
         measurement=measurement,
         kernels=kernels or {},
-        runtime=runtime,
+        runtime="virtual-machine" if plan is None else "native",
     )
     try:
         with paths.atomic_folder(folder) as part:
             shutil.copyfile(library, part / LIBRARY)
             golden_file.write(part / GOLDEN, golden)
             others = [part / LIBRARY, part / GOLDEN]
-            if runtime == "native":
-                sources = paths.data_folder("runtime") / "native"
-                others += [Path(shutil.copy(sources / name, part)) for name in HEADERS]
+            others += [] if plan is None else _write_native(plan, part)
             complete = replace(
                 described,
                 files={each.name: _files.sha256(each) for each in others},
@@ -264,6 +263,15 @@ def write(
             "write there and the room on the disk, then run the same command again"
         ) from error
     return Bundle(folder, complete, report)
+
+
+def _write_native(plan: Plan, folder: Path) -> list[Path]:
+    """Write what a native library has beside it, and return the files."""
+    from tvm_eff.deploy.native import plan_file
+
+    plan_file.write(plan, folder / PLAN)
+    sources = paths.data_folder("runtime") / "native"
+    return [folder / PLAN, *(Path(shutil.copy(sources / name, folder)) for name in _HEADERS)]
 
 
 def read(folder: str | Path) -> Bundle:
@@ -289,7 +297,11 @@ def read(folder: str | Path) -> Bundle:
             f"a compilation wrote{_neighbours(folder / MANIFEST)}"
         )
     described = manifest.read(folder / MANIFEST)
-    for name in (LIBRARY, GOLDEN, *(each for each in HEADERS if each in described.files)):
+    for name in dict.fromkeys((LIBRARY, GOLDEN, *described.files)):
+        if name not in _FILES:
+            raise BundleError(
+                f"{folder / MANIFEST} names '{name}', which is no part of a bundle; build it again"
+            )
         _files.check(folder / name, described)
     return Bundle(folder, described)
 

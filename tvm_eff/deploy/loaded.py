@@ -96,7 +96,7 @@ class LoadedBundle:
 
 def _model(library: Path, manifest: Manifest) -> Model:
     if manifest.runtime == "native":
-        from tvm_eff.deploy.native_model import NativeModel
+        from tvm_eff.deploy.native.model import NativeModel
 
         return NativeModel(library, manifest.inputs, manifest.outputs)
     from tvm_eff.deploy.virtual_machine import VirtualMachineModel

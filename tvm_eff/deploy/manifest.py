@@ -20,6 +20,7 @@ from tvm_eff.targets.architectures import name_in
 NAME = "manifest.json"
 
 Runtime = Literal["native", "virtual-machine"]
+RuntimeChoice = Literal["auto", "native", "virtual-machine"]
 
 FORMAT = 6
 """Version of the bundle's format; a reader refuses the versions it does not know."""

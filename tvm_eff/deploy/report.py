@@ -31,6 +31,8 @@ class CompileReport:
         Candidates measured now, and how many of them failed.
     seconds
         How long everything took.
+    virtual_machine
+        Why TVM's virtual machine runs the library, in words; None if its own code does.
     """
 
     target: Target
@@ -42,6 +44,7 @@ class CompileReport:
     measured: int
     failed: int
     seconds: float
+    virtual_machine: str | None
 
     @property
     def kernels_before(self) -> float:

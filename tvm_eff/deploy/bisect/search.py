@@ -14,15 +14,16 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tvm_eff import frontend, models, passes, schedules, targets
 from tvm_eff.deploy import machine
 from tvm_eff.deploy.accuracy import Case
-from tvm_eff.deploy.bisect import executable, lowering, packed, reproduction
+from tvm_eff.deploy.bisect import lowering, packed, reproduction
 from tvm_eff.deploy.bisect.kernel_walk import OTHER_BUILD, KernelWalk, WrongCall, tolerance_of
+from tvm_eff.deploy.bisect.library_program import LibraryProgram, program_of
 from tvm_eff.deploy.bisect.origins import Origins
 from tvm_eff.deploy.bisect.place import Place, choose
 from tvm_eff.deploy.bisect.reference import KernelCall, Reference, run_reference
@@ -117,11 +118,6 @@ def bisect(options: Options) -> Bisection:
             f"{bundle.folder} runs its kernels on a GPU, which bisect cannot run one by one; "
             "build it for a processor, such as --target host, to find what the two share"
         )
-    if bundle.manifest.runtime == "native":
-        raise BundleError(
-            f"{bundle.folder} is a native library, whose kernels are not called by name; build it "
-            "without --runtime native, with the same records, to find what the two share"
-        )
     place = choose(bundle, options.on, options.key)
     target = _target(options, bundle)
     network = _network(options, bundle)
@@ -150,15 +146,15 @@ def _prepared(bundle: Bundle, network: Network, target: Target, place: Place) ->
             )
         calls = [*reference.calls[: wrong.number], wrong.call]
         reference = Reference(calls, reference.outputs)
-    program_of_library = executable.read_executable(bundle.library)
+    library = program_of(bundle)
     if wrong is None:
-        _require_same_kernels(bundle, program_of_library, reference)
+        _require_same_kernels(bundle, library, reference)
     return _Comparison(
         bundle=bundle,
         target=target,
         place=place,
         lowered=lowered,
-        executable=program_of_library,
+        program=library,
         reference=reference,
         origins=origins,
         wrong=wrong,
@@ -175,7 +171,7 @@ class _Comparison:
     target: Target
     place: Place
     lowered: RelaxNetwork
-    executable: Any
+    program: LibraryProgram
     reference: Reference
     origins: Origins
     wrong: lowering.WrongKernel | None
@@ -190,8 +186,7 @@ class _Comparison:
             machine.require_suitable(device, made_for.name, made_for.arch, made_for.cpu_features)
             whole = self._whole(device)
             walk = KernelWalk(self.bundle.library, self.reference.calls, constants, device)
-            with executable.without_kernels(self.executable):
-                executable.interpret(self.executable, self.inputs, walk.execute)
+            self.program.walk(self.inputs, walk.execute)
             if walk.found is None:
                 walk.skip_views()
             where = device.where
@@ -352,8 +347,8 @@ def _require_same(
         ) from error
 
 
-def _require_same_kernels(bundle: Bundle, program: Any, reference: Reference) -> None:
-    found = executable.kernel_names(program)
+def _require_same_kernels(bundle: Bundle, program: LibraryProgram, reference: Reference) -> None:
+    found = program.kernels
     wanted = [each.task.name for each in reference.calls]
     views = sum(each.is_reshape for each in reference.calls)
     if not len(wanted) - views <= len(found) <= len(wanted):

@@ -5,33 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 
 from tvm_eff.codegen import native
-from tvm_eff.deploy import machine, plan_source
+from tvm_eff.deploy import machine
 from tvm_eff.deploy.library import Winners, schedule_kernels
-from tvm_eff.deploy.plan import NotStraightError, Plan, plan
-from tvm_eff.deploy.plan_source import Description
-from tvm_eff.errors import ModelError
+from tvm_eff.deploy.native import source
+from tvm_eff.deploy.native.plan import Plan
+from tvm_eff.deploy.native.planner import NotStraightError, plan
+from tvm_eff.deploy.native.source import Description
 from tvm_eff.models import Program
 from tvm_eff.passes import RelaxNetwork, pipeline
 from tvm_eff.scratch import scratch_folder
 from tvm_eff.targets import Target
 
 
-def require_straight(name: str, network: RelaxNetwork, target: Target) -> None:
-    """Refuse a network that needs the virtual machine, before it is tuned.
-
-    Raises
-    ------
-    ModelError
-        It is no straight line of kernel calls.
-    """
+def obstacle(network: RelaxNetwork, target: Target) -> str | None:
+    """Return why a network needs TVM's virtual machine, in words; None if it does not."""
+    if target.gpu is not None:
+        return "its kernels run on a GPU"
+    if "linux" not in target.toolchain.triple:
+        return f"native libraries are for Linux, and {target.name} is not"
     packed = pipeline.pack_weights(network.mod, network.params)
     try:
         with target.tvm_target():
             plan(pipeline.lower_calls(packed))
     except NotStraightError as error:
-        raise ModelError(
-            f"{name} needs TVM's virtual machine: it has {error}; leave --runtime out"
-        ) from error
+        return f"it has {error}"
+    return None
 
 
 def build_native_library(
@@ -84,6 +82,6 @@ def build_native_library(
             shared_workspace=workspace.shared,
             thread_workspace=workspace.each_thread,
         )
-        sources = plan_source.write_sources(planned, described, folder)
+        sources = source.write_sources(planned, described, folder)
         native.link_library(sources, objects, target, library)
     return planned

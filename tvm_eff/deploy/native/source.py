@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import tvm
 
-from tvm_eff.deploy.arena import ALIGNMENT
-from tvm_eff.deploy.plan import Plan, PlannedTensor
+from tvm_eff.deploy.native.arena import ALIGNMENT
+from tvm_eff.deploy.native.plan import Plan, PlannedTensor
+from tvm_eff.deploy.native.plan_file import WEIGHTS as SECTION
+from tvm_eff.deploy.native.plan_file import weight_offsets
 from tvm_eff.tensors import TensorSpec
 
 SOURCE, WEIGHTS, ASSEMBLY = "plan.c", "weights.bin", "weights.S"
@@ -52,11 +54,10 @@ def write_sources(plan: Plan, described: Description, folder: Path) -> list[Path
 
 
 def _write_weights(constants: Sequence[np.ndarray], path: Path) -> list[int]:
-    offsets = []
+    offsets = weight_offsets(constants)
     with path.open("wb") as file:
-        for each in constants:
-            file.write(bytes(-file.tell() % ALIGNMENT))
-            offsets.append(file.tell())
+        for at, each in zip(offsets, constants, strict=True):
+            file.write(bytes(at - file.tell()))
             file.write(each.tobytes())
         # An assembler includes no empty file.
         file.write(bytes(ALIGNMENT))
@@ -65,7 +66,7 @@ def _write_weights(constants: Sequence[np.ndarray], path: Path) -> list[int]:
 
 def _assembly() -> str:
     return f"""\
-.section .rodata,"a",%progbits
+.section {SECTION},"a",%progbits
 .balign {_PAGE}
 .global tvm_eff_weights
 .hidden tvm_eff_weights
