@@ -10,6 +10,31 @@ HERE = Path(__file__).resolve().parent
 # Found in a checkout where they are, and in an installed package by tvm_eff/paths.py.
 DATA_FOLDERS = ("targets", "tuning_logs", "runtime")
 LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
+# What compiles: a board that only runs a bundle needs none of it.
+COMPILE = [
+    "apache-tvm==0.27.0.post1",
+    # With 0.1.15, which pip would take, tuning crashes in ToJSONGraph.
+    "apache-tvm-ffi==0.1.14.post1",
+    "torch==2.13.0",
+    "cloudpickle>=3.0",
+    "filelock>=3.13",
+    "pebble>=5.0",
+    "pillow>=10.0",
+    "platformdirs>=4.0",
+    "psutil>=5.9",
+    "pyelftools>=0.31",
+    "rich>=13.7",
+    "safetensors>=0.4",
+    "tensorly>=0.8",
+    "tornado>=6.4",
+    # Without CUDA, which xgboost brings on Linux: 6 MB instead of hundreds.
+    "xgboost-cpu>=3.2; sys_platform == 'linux'",
+    "xgboost>=3.2; sys_platform == 'darwin'",
+    "ziglang==0.17.1",
+]
+# An OpenCL device in software, for GPU targets without a board.
+OPENCL = [*COMPILE, f"pocl-binary-distribution==3.0; {LINUX_X86}"]
+STUDY = [*COMPILE, "matplotlib>=3.8"]
 # The last Sphinx that runs on Python 3.10, and what fits it.
 DOCS = ["furo==2025.12.19", "myst-parser==4.0.1", "sphinx==8.1.3"]
 
@@ -45,37 +70,20 @@ setup(
     packages=find_packages(include=["tvm_eff", "tvm_eff.*"]),
     cmdclass={"build_py": BuildWithData},
     install_requires=[
-        "apache-tvm==0.27.0.post1",
-        # With 0.1.15, which pip would take, tuning crashes in ToJSONGraph.
-        "apache-tvm-ffi==0.1.14.post1",
-        "torch==2.13.0",
-        "numpy>=1.26",
-        "cloudpickle>=3.0",
-        "filelock>=3.13",
-        "matplotlib>=3.8",
         # Before, an integer too large for a float ended in a SystemError.
         "msgspec>=0.22",
-        "pebble>=5.0",
-        "pillow>=10.0",
-        "platformdirs>=4.0",
-        "pyelftools>=0.31",
-        # An OpenCL device in software, for GPU targets without a board.
-        f"pocl-binary-distribution==3.0; {LINUX_X86}",
-        "psutil>=5.9",
-        "rich>=13.7",
-        "safetensors>=0.4",
-        "tensorly>=0.8",
+        "numpy>=1.26",
         "tomli>=2.0; python_version < '3.11'",
-        "tornado>=6.4",
         "typing_extensions>=4.10",
-        # Without CUDA, which xgboost brings on Linux: 6 MB instead of hundreds.
-        "xgboost-cpu>=3.2; sys_platform == 'linux'",
-        "xgboost>=3.2; sys_platform == 'darwin'",
-        "ziglang==0.17.1",
     ],
     extras_require={
+        "compile": COMPILE,
+        "opencl": OPENCL,
+        "study": STUDY,
         "docs": DOCS,
         "dev": [
+            *OPENCL,
+            *STUDY,
             *DOCS,
             "hypothesis==6.170.17",
             "import-linter==2.17",

@@ -35,4 +35,9 @@ __all__ = ["Bundle", "Device", "Error", "Target", "__version__", "compile", "loa
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    try:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    except ModuleNotFoundError as error:
+        from tvm_eff.errors import not_installed
+
+        raise not_installed(error) from error

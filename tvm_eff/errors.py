@@ -75,6 +75,24 @@ class ValidationError(Error):
     """A library computes something other than the PyTorch model."""
 
 
+def not_installed(error: ModuleNotFoundError) -> SetupError:
+    """Return what to tell a user who lacks a package that only some of us needs.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        It is one of our own modules.
+    """
+    package = (error.name or str(error)).partition(".")[0]
+    if package == __package__:
+        raise error
+    extra = "study" if package == "matplotlib" else "compile"
+    return SetupError(
+        f"the package '{package}' is not installed, which running a bundle does not need and this "
+        f"does; run: pip install 'tvm_eff[{extra}]'"
+    )
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return a hint that names the known words closest to `word`.
 

@@ -11,7 +11,6 @@
 #include "pool.h"
 
 #define ALIGNMENT 64
-#define MOST_THREADS 1024
 
 static _Thread_local char message[512] = "nothing has failed";
 
@@ -102,12 +101,23 @@ static int bind_tensors(tvm_eff_model *model) {
 static int threads_of(const tvm_eff_options *options, int *threads) {
   int usable = tvm_eff_usable_cores();
   int wanted = options == NULL ? 0 : options->threads;
-  if (wanted < 0 || wanted > MOST_THREADS) {
-    return fail(TVM_EFF_BAD_ARGUMENT, "%d threads are asked for; give 0 to %d", wanted,
-                MOST_THREADS);
+  /* More than there are cores would only wait for each other. */
+  if (wanted < 0 || wanted > usable) {
+    return fail(TVM_EFF_BAD_ARGUMENT,
+                "%d threads are asked for, and this process may use %d cores; give 0 for all",
+                wanted, usable);
   }
-  /* More than that would only wait for each other. */
-  *threads = wanted == 0 || wanted > usable ? usable : wanted;
+  *threads = wanted == 0 ? usable : wanted;
+  return TVM_EFF_OK;
+}
+
+static int check_cores(const tvm_eff_options *options) {
+  int count = options == NULL || options->cores == NULL ? 0 : options->core_count;
+  for (int each = 0; each < count; ++each) {
+    if (tvm_eff_may_use(options->cores[each])) continue;
+    return fail(TVM_EFF_BAD_ARGUMENT, "this process may not use core %d; taskset -p shows which",
+                options->cores[each]);
+  }
   return TVM_EFF_OK;
 }
 
@@ -119,6 +129,7 @@ int tvm_eff_model_create(const tvm_eff_options *options, tvm_eff_model **created
                 options->size);
   }
   int threads, code = threads_of(options, &threads);
+  if (code == TVM_EFF_OK) code = check_cores(options);
   if (code == TVM_EFF_OK) code = require_features();
   if (code != TVM_EFF_OK) return code;
   int core_count = options == NULL || options->cores == NULL ? 0 : options->core_count;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "plan.h"
+#include "pool.h"
 
 #define EXPORTED __attribute__((visibility("default")))
 
@@ -10,10 +11,11 @@ static tvm_eff_model *shared_model;
 static int created;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-/* As many threads as TVM's own would be, where its variable says so. */
+/* As many threads as TVM's own would be, where its variable says so, but no more than cores. */
 static void create_once(void) {
-  const char *wanted = getenv("TVM_NUM_THREADS");
-  tvm_eff_options options = {sizeof options, wanted == NULL ? 0 : atoi(wanted), NULL, 0};
+  const char *variable = getenv("TVM_NUM_THREADS");
+  int wanted = variable == NULL ? 0 : atoi(variable), usable = tvm_eff_usable_cores();
+  tvm_eff_options options = {sizeof options, wanted > usable ? usable : wanted, NULL, 0};
   created = tvm_eff_the_library.create(&options, &shared_model);
 }
 

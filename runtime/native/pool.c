@@ -58,6 +58,16 @@ int tvm_eff_usable_cores(void) {
   return there_are < 1 ? 1 : (int)there_are;
 }
 
+int tvm_eff_may_use(int core) {
+#ifdef __linux__
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) {
+    return core >= 0 && core < CPU_SETSIZE && CPU_ISSET(core, &set);
+  }
+#endif
+  return core >= 0;
+}
+
 static void share(tvm_eff_pool *pool, int number, int tasks) {
   tvm_eff_parallel parallel = {NULL, tasks};
   for (int each = number; each < tasks; each += pool->threads) {

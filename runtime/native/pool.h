@@ -30,7 +30,8 @@ int tvm_eff_pool_threads(const tvm_eff_pool *pool);
 int tvm_eff_pool_enter(tvm_eff_pool *pool);
 void tvm_eff_pool_leave(void);
 
-/* As many processors as this process may use. */
+/* How many cores this process may use, and whether it may use that one. */
 int tvm_eff_usable_cores(void);
+int tvm_eff_may_use(int core);
 
 #endif

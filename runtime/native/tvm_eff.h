@@ -34,7 +34,7 @@ extern "C" {
 enum {
   TVM_EFF_OK = 0,
   TVM_EFF_NO_MEMORY = 1,     /* there is no room for the arena or the threads' stacks */
-  TVM_EFF_BAD_ARGUMENT = 2,  /* a null pointer, a number of threads, a misaligned tensor */
+  TVM_EFF_BAD_ARGUMENT = 2,  /* a null pointer, a number of threads or of a core, misalignment */
   TVM_EFF_WRONG_MACHINE = 3, /* the processor lacks a feature that the code uses */
   TVM_EFF_BUSY = 4,          /* another thread runs this model */
   TVM_EFF_KERNEL_FAILED = 5, /* a kernel refused its arguments: the library is damaged */
@@ -52,7 +52,7 @@ typedef struct tvm_eff_tensor {
 
 typedef struct tvm_eff_options {
   size_t size;          /* sizeof(tvm_eff_options): later versions have more */
-  int32_t threads;      /* 0: as many as the process may use; never more than that */
+  int32_t threads;      /* 0: one for each core that the process may use; more are refused */
   const int32_t *cores; /* where the threads but the caller's run; NULL: anywhere */
   int32_t core_count;
 } tvm_eff_options;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -13,6 +14,12 @@ from tvm_eff.cli.__main__ import VERBS
 
 COMMAND = [sys.executable, "-m", "tvm_eff.cli"]
 HELP_SECONDS = 0.4
+WORDS = {
+    "tune": ["--target", "host", "--model", "mobilenet"],
+    "bench": ["no-bundle"],
+    "records": ["list"],
+    "board-server": ["--arch", "aarch64"],
+}
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -52,3 +59,21 @@ def test_unknown_verb_names_the_nearest() -> None:
 
 def test_version() -> None:
     assert run("--version").stdout == f"tvm-eff {tvm_eff.__version__}\n"
+
+
+@pytest.mark.parametrize("verb", ["tune", "bench", "models", "records", "board-server"])
+def test_a_verb_whose_packages_are_not_installed(verb: str) -> None:
+    script = (
+        "import sys\n"
+        "for name in ('tvm', 'torch', 'tvm_ffi', 'rich', 'psutil', 'filelock', 'platformdirs'):\n"
+        "    sys.modules[name] = None\n"
+        "from tvm_eff.cli.__main__ import main\n"
+        f"sys.argv = ['tvm-eff', '{verb}', *{WORDS.get(verb, [])}]\n"
+        "sys.exit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(
+        r"error: the package '\w+' is not installed, .* run: pip install 'tvm_eff\[compile\]'\n",
+        done.stderr,
+    )

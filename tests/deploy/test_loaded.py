@@ -18,7 +18,7 @@ import torch
 from made_bundles import Maker, tensor, write_unchanged
 
 import tvm_eff
-from tvm_eff.errors import BundleError, ValidationError
+from tvm_eff.errors import BundleError, UsageError, ValidationError
 from tvm_eff.targets.detect import usable_cores
 
 
@@ -296,3 +296,12 @@ print(tvm.get_global_func("runtime.NumThreads")())
     )
     assert done.stderr == ""
     assert int(done.stdout) == usable_cores()
+
+
+@pytest.mark.parametrize("option", [{"threads": 1}, {"cores": [0]}])
+def test_threads_of_the_virtual_machine(
+    maker: Maker, tmp_path: Path, option: dict[str, Any]
+) -> None:
+    maker.write(tmp_path / "b")
+    with pytest.raises(UsageError, match=r"virtual machine runs .*: TVM_NUM_THREADS=2 python"):
+        tvm_eff.load(tmp_path / "b", **option)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,6 +77,74 @@ def test_inputs_that_do_not_fit(made: Bundle) -> None:
             loaded(wrong)
     np.testing.assert_array_equal(loaded(image()[:, :, ::-1].copy()[:, :, ::-1]), right)
     np.testing.assert_array_equal(loaded(torch.from_numpy(image())), right)
+
+
+def test_inputs_and_outputs_by_name(made: Bundle) -> None:
+    loaded = tvm_eff.load(made.folder)
+    right = loaded(image())
+    (name,), (given,) = loaded.manifest.inputs, loaded.manifest.outputs
+    np.testing.assert_array_equal(loaded(**{name.name: image()}), right)
+    np.testing.assert_array_equal(loaded.run({name.name: image()})[given.name], right)
+    for wrong, message in (
+        ({}, f"was not given its input '{name.name}'"),
+        ({"imput": image()}, f"net has no input 'imput'; did you mean '{name.name}'"),
+    ):
+        with pytest.raises(BundleError, match=message):
+            loaded.run(wrong)
+    with pytest.raises(BundleError, match=f"net has no input '{name.name}' left"):
+        loaded(image(), **{name.name: image()})
+
+
+def test_threads_and_cores(made: Bundle) -> None:
+    right = tvm_eff.load(made.folder)(image())
+    core = min(os.sched_getaffinity(0))
+    np.testing.assert_array_equal(tvm_eff.load(made.folder, threads=1)(image()), right)
+    np.testing.assert_array_equal(tvm_eff.load(made.folder, cores=[core])(image()), right)
+    cores = len(os.sched_getaffinity(0))
+    wrongs: list[tuple[dict[str, Any], str]] = [
+        ({"threads": 0}, "threads is 0; give at least 1"),
+        ({"threads": 1.5}, "threads is a float; give a whole number"),
+        ({"threads": 4096}, f"4096 threads are asked for, and this process may use {cores} cores"),
+        ({"cores": [4095]}, "this process may not use core 4095"),
+        ({"cores": ["a"]}, "each of cores is a str; give a whole number"),
+    ]
+    for wrong, message in wrongs:
+        with pytest.raises(UsageError, match=message):
+            tvm_eff.load(made.folder, **wrong)
+
+
+def test_what_lies_in_order_is_read_where_it_is(made: Bundle) -> None:
+    class Spy:
+        def __init__(self) -> None:
+            self.read: list[int] = []
+
+        def __call__(self, _: Any, given: Any, made: Any) -> int:
+            self.read.append(given[0])
+            return run(_, given, made)
+
+    loaded = tvm_eff.load(made.folder)
+    model: Any = loaded._model
+    run, model._run = model._run, Spy()
+    frozen, tensor = image(), torch.from_numpy(image())
+    frozen.flags.writeable = False
+    flipped = image()[:, :, ::-1]
+    outputs = [loaded(each) for each in (frozen, tensor, flipped[:, :, ::-1], flipped)]
+    assert model._run.read[:2] == [frozen.ctypes.data, tensor.data_ptr()]
+    assert model._run.read[3] != flipped.ctypes.data
+    for each in outputs[:3]:
+        np.testing.assert_array_equal(each, outputs[0])
+
+
+def test_threads_share_a_bundle_and_load_it_each(made: Bundle) -> None:
+    shared = tvm_eff.load(made.folder)
+    right = shared(image())
+
+    def work(number: int) -> bool:
+        own = shared if number % 2 else tvm_eff.load(made.folder, threads=1)
+        return all(np.array_equal(own(image()), right) for _ in range(20))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(8)))
 
 
 def test_a_damaged_header(made: Bundle) -> None:

@@ -7,7 +7,7 @@ from importlib import import_module
 
 from tvm_eff import __version__
 from tvm_eff.cli.run import INTERRUPTED, USER_ERROR, leave
-from tvm_eff.errors import nearest
+from tvm_eff.errors import nearest, not_installed
 
 VERBS = {
     "tune": "build a validated library for a target",
@@ -37,7 +37,11 @@ def main() -> int:
     if verb not in VERBS:
         print(f"error: unknown verb '{verb}'{nearest(verb, VERBS)}", file=sys.stderr)
         return USER_ERROR
-    module = import_module(f"tvm_eff.cli.{verb.replace('-', '_')}")
+    try:
+        module = import_module(f"tvm_eff.cli.{verb.replace('-', '_')}")
+    except ModuleNotFoundError as error:
+        print(f"error: {not_installed(error)}", file=sys.stderr)
+        return USER_ERROR
     code = int(module.main(words[1:]))
     return leave(code) if code > INTERRUPTED else code
 

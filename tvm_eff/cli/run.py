@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from tvm_eff import failures
 from tvm_eff.cli import interrupt
-from tvm_eff.errors import Error
+from tvm_eff.errors import Error, not_installed
 from tvm_eff.paths import short
 
 Main = Callable[[list[str] | None], int | None]
@@ -61,6 +61,10 @@ def run(main: Main, argv: list[str] | None = None) -> int:
             return _defect(error)
         place = f" for {error.filename}" if error.filename else ""
         return _fail(f"error: no room on the disk{place}; free some and run it again", USER_ERROR)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "tvm_eff":
+            return _defect(error)
+        return _fail(f"error: {not_installed(error)}", USER_ERROR)
     except Exception as error:
         return _defect(error)
     finally:

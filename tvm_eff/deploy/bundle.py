@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import metadata
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ from tvm_eff.deploy.manifest import (
     Validation,
     Versions,
 )
-from tvm_eff.errors import BundleError
+from tvm_eff.errors import BundleError, NoneType, require_kind, require_positive
 
 if TYPE_CHECKING:
     from tvm_eff.deploy.bench import Report
@@ -314,13 +315,24 @@ def _is_there(path: Path) -> bool:
         raise BundleError(f"cannot read {paths.short(path)}: {reason}; check the path") from error
 
 
-def load(folder: str | Path, *, refuse_nan: bool = False) -> LoadedBundle:
+def load(
+    folder: str | Path,
+    *,
+    threads: int | None = None,
+    cores: Sequence[int] = (),
+    refuse_nan: bool = False,
+) -> LoadedBundle:
     """Load a bundle on this machine.
 
     Parameters
     ----------
     folder
         The bundle's folder, made for this machine's kind of processor.
+    threads
+        How many threads a native library uses; by default one for each core that this process may
+        use, which is also the most.
+    cores
+        The numbers of the cores that its threads run on, but for the caller's own; by default any.
     refuse_nan
         Whether an input with a NaN in it is an error. Maxima and clipping, such as ReLU's,
         make a number of it, where PyTorch's keep it: the outputs look like any others.
@@ -334,9 +346,15 @@ def load(folder: str | Path, *, refuse_nan: bool = False) -> LoadedBundle:
     ------
     BundleError
         The bundle is incomplete or damaged, or this machine or its GPU cannot run it.
+    UsageError
+        There are not as many cores, or TVM's virtual machine runs the library.
     DeviceError, SetupError, BuildError
         It runs on a GPU, and this machine has no OpenCL driver or cannot use it.
     """
+    require_kind("threads", threads, Integral, NoneType)
+    for each in cores:
+        require_kind("each of cores", each, Integral)
+    require_positive(threads=threads)
     bundle = read(folder)
     made_for = bundle.manifest.target
     reason = machine.incompatibility(made_for)
@@ -351,6 +369,8 @@ def load(folder: str | Path, *, refuse_nan: bool = False) -> LoadedBundle:
         bundle.manifest,
         tuple(golden.inputs.values()),
         tuple(golden.outputs.values()),
+        threads=threads,
+        cores=tuple(cores),
         refuse_nan=refuse_nan,
     )
 

@@ -108,7 +108,14 @@ class _Input:
 
 
 def _check_version(manifest: Manifest, library: Path) -> None:
-    made_with, present = manifest.versions.tvm, metadata.version("apache-tvm")
+    made_with, ffi = manifest.versions.tvm, manifest.versions.tvm_ffi
+    try:
+        present = metadata.version("apache-tvm")
+    except metadata.PackageNotFoundError as error:
+        raise BundleError(
+            f"TVM's virtual machine runs {library}, and TVM is not installed; run: pip install "
+            f"apache-tvm=={made_with} apache-tvm-ffi=={ffi}"
+        ) from error
     if made_with.split(".")[:2] != present.split(".")[:2]:
         raise BundleError(
             f"{library} was built with TVM {made_with}, and TVM {present} is installed; "

@@ -103,7 +103,9 @@ def _package(name: str) -> Path:
     """Return the folder of an installed package without importing it."""
     found = util.find_spec(name)
     if found is None or not found.submodule_search_locations:
-        raise SetupError(f"the package '{name}' is not installed; run: pip install tvm_eff")
+        raise SetupError(
+            f"the package '{name}' is not installed; run: pip install 'tvm_eff[compile]'"
+        )
     return Path(found.submodule_search_locations[0])
 
 

@@ -1,8 +1,11 @@
 /* What a user of a native library writes, and what may go wrong: says "ok", or where it is wrong. */
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -81,10 +84,11 @@ static void *run_many(void *argument) {
 }
 
 static void several_at_once(void) {
+  long cores = sysconf(_SC_NPROCESSORS_ONLN);
   pthread_t threads[8];
   int counts[8];
   for (int each = 0; each < 8; ++each) {
-    counts[each] = 1 + each % 4;
+    counts[each] = each % (1 + (cores < 2 ? cores : 2));
     REQUIRE(pthread_create(&threads[each], NULL, run_many, &counts[each]) == 0);
   }
   for (int each = 0; each < 8; ++each) pthread_join(threads[each], NULL);
@@ -125,6 +129,46 @@ static void open_and_close(int rounds) {
   REQUIRE(resident_pages() <= before + 64);
 }
 
+static void interrupted(int signal) { (void)signal; }
+
+static void with_signals(void) {
+  struct itimerval often = {{0, 200}, {0, 200}}, never = {{0, 0}, {0, 0}};
+  REQUIRE(signal(SIGALRM, interrupted) != SIG_ERR && setitimer(ITIMER_REAL, &often, NULL) == 0);
+  tvm_eff_model *model = created(0);
+  for (int round = 0; round < ROUNDS; ++round) run_once(model);
+  net->destroy(model);
+  setitimer(ITIMER_REAL, &never, NULL);
+}
+
+static void without_memory(void) {
+  struct rlimit before, none = {1 << 20, RLIM_INFINITY};
+  REQUIRE(getrlimit(RLIMIT_AS, &before) == 0);
+  none.rlim_max = before.rlim_max;
+  REQUIRE(setrlimit(RLIMIT_AS, &none) == 0);
+  tvm_eff_options options = {sizeof options, 1, NULL, 0};
+  tvm_eff_model *models[10000];
+  int code = TVM_EFF_OK, made = 0;
+  while (made < 10000 && code == TVM_EFF_OK) code = net->create(&options, &models[made++]);
+  REQUIRE(code == TVM_EFF_NO_MEMORY && models[made - 1] == NULL);
+  REQUIRE(setrlimit(RLIMIT_AS, &before) == 0);
+  for (int each = 0; each < made; ++each) net->destroy(models[each]);
+}
+
+static void on_cores(void) {
+  int32_t cores[] = {0, 4095};
+  tvm_eff_model *model;
+  tvm_eff_options options = {sizeof options, 0, cores, 1};
+  REQUIRE(net->create(&options, &model) == TVM_EFF_OK);
+  run_once(model);
+  net->destroy(model);
+  options.core_count = 2;
+  REQUIRE(net->create(&options, &model) == TVM_EFF_BAD_ARGUMENT && model == NULL);
+  REQUIRE(strstr(last_error(), "may not use core 4095") != NULL);
+  options = (tvm_eff_options){sizeof options, 4096, NULL, 0};
+  REQUIRE(net->create(&options, &model) == TVM_EFF_BAD_ARGUMENT);
+  REQUIRE(strstr(last_error(), "4096 threads are asked for, and this process may use ") != NULL);
+}
+
 static void by_kernel(void) {
   tvm_eff_model *model = created(1);
   tvm_eff_profile *kernels = calloc((size_t)net->kernel_count, sizeof *kernels);
@@ -147,9 +191,12 @@ int main(int count, char **words) {
   expected = read_all(words[2], net->outputs[0].bytes);
   misuse();
   by_kernel();
+  on_cores();
   several_at_once();
   in_a_child();
+  with_signals();
   open_and_close(atoi(words[3]));
+  without_memory();
   puts("ok");
   return 0;
 }

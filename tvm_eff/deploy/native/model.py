@@ -11,9 +11,10 @@ import numpy as np
 
 from tvm_eff.deploy.loading import own_path
 from tvm_eff.deploy.manifest import TensorInfo
-from tvm_eff.errors import BundleError
+from tvm_eff.errors import BundleError, UsageError
 
 _ABI = 1
+_BAD_ARGUMENT = 2
 
 
 class _Tensor(ctypes.Structure):
@@ -69,12 +70,17 @@ class NativeModel:
     inputs, outputs
         What the bundle's manifest says of its tensors.
     threads
-        How many threads it uses; as many as this process may use if it is None.
+        How many threads it uses, the caller's among them; one for each core that this process
+        may use if it is None.
+    cores
+        Where the other threads run; anywhere if it is empty.
 
     Raises
     ------
     BundleError
         It cannot be loaded, is another network's, or does not run on this processor.
+    UsageError
+        This process may not use as many cores, or not those.
     """
 
     def __init__(
@@ -83,6 +89,7 @@ class NativeModel:
         inputs: Sequence[TensorInfo],
         outputs: Sequence[TensorInfo],
         threads: int | None = None,
+        cores: Sequence[int] = (),
     ) -> None:
         self._model = c_void_p()
         try:
@@ -96,10 +103,13 @@ class NativeModel:
         self._interface = loaded.tvm_eff_this_library().contents
         self._check(library, inputs, outputs)
         self._outputs = [(each.shape, np.dtype(each.dtype)) for each in outputs]
-        options = _Options(ctypes.sizeof(_Options), threads or 0, None, 0)
+        listed = (c_int32 * len(cores))(*cores) if cores else None
+        options = _Options(ctypes.sizeof(_Options), threads or 0, listed, len(cores))
         create = self._interface.create
-        if create(ctypes.byref(options), ctypes.byref(self._model)) != 0:
-            raise BundleError(f"{library}: {self._last_error()}")
+        code = create(ctypes.byref(options), ctypes.byref(self._model))
+        if code != 0:
+            kind = UsageError if code == _BAD_ARGUMENT else BundleError
+            raise kind(f"{library}: {self._last_error()}")
         self._given = (c_void_p * max(1, len(inputs)))()
         self._made = (c_void_p * max(1, len(outputs)))()
         self._run, self._instance = self._interface.run, self._model.value
