@@ -197,7 +197,7 @@ def test_ir_is_dumped_in_order(compiled: tvm_eff.Bundle, folder: Path) -> None:
         "MetaScheduleApplyDatabase",  # schedules
         "SplitLayoutRewritePreproc",  # pack_weights
         "BindParams",
-        "StaticPlanBlockMemory",
+        "CallTIRRewrite",
         "tirx.VectorizeLoop",  # lower_tir
         "allocate_on_stack",
         "relax_pointer_alignment",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from elftools.elf.sections import SymbolTableSection
 from torch import nn
 
 from tvm_eff import frontend, passes, paths, targets
-from tvm_eff.codegen import toolchain
+from tvm_eff.codegen import checksum, toolchain
 from tvm_eff.deploy.library import build_library
 from tvm_eff.deploy.manifest import TensorInfo
 from tvm_eff.deploy.native.library import build_native_library
@@ -30,6 +31,7 @@ from tvm_eff.targets import Target
 from tvm_eff.tensors import TensorSpec, random_inputs
 
 PROGRAM = Path(__file__).parent / "native" / "program.c"
+OPENS = Path(__file__).parent / "native" / "opens.c"
 IMAGE = TensorSpec((1, 3, 12, 12), "float32")
 
 
@@ -191,6 +193,84 @@ def test_a_program_in_c(fire: Made, tmp_path: Path) -> None:
     words = compiled(fire, targets.load("host"), tmp_path)
     done = subprocess.run([*words, "200"], capture_output=True, text=True, timeout=300, check=False)
     assert (done.stdout, done.stderr, done.returncode) == ("ok\n", "", 0)
+
+
+OPENING: list[str | Path] = [
+    *("-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", OPENS),
+    f"-I{paths.data_folder('runtime') / 'native'}",
+]
+
+
+@pytest.fixture(scope="module")
+def opens(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program that opens a library by its path."""
+    program = tmp_path_factory.mktemp("opens") / "program"
+    toolchain.run(["cc", "-std=c11", "-O1", *OPENING, "-ldl", "-o", program])
+    return program
+
+
+def test_the_headers_are_cpp_too(tmp_path: Path) -> None:
+    # Not linked: zig would compile all of libc++ for it.
+    toolchain.run(["c++", "-x", "c++", "-std=c++11", *OPENING, "-c", "-o", tmp_path / "opens.o"])
+
+
+def message_of(program: Path, library: Path) -> str:
+    done = subprocess.run([program, library], capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1), done
+    return done.stdout.strip()
+
+
+DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "empty": (lambda content: b"", "it is no file, or empty: copy it again"),
+    "a little": (lambda content: content[:10], "or not all of it: copy it again"),
+    "torn": (lambda content: content[: len(content) // 2], "or not all of it: copy it again"),
+    "without its end": (lambda content: content[:-1], "or not all of it: copy it again"),
+    "one bit in the middle": (
+        lambda content: flipped(content, len(content) // 2),
+        "it is damaged, its checksum is another: copy it again",
+    ),
+    "the first bit": (lambda content: flipped(content, 0), "it is damaged"),
+    "the last bit": (lambda content: flipped(content, len(content) - 1), "it is damaged"),
+}
+
+
+def flipped(content: bytes, place: int) -> bytes:
+    changed = bytearray(content)
+    changed[place] ^= 1
+    return bytes(changed)
+
+
+def test_a_library_that_is_opened(fire: Made, opens: Path) -> None:
+    assert message_of(opens, fire.library) == "net"
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_library_is_not_loaded(
+    fire: Made, opens: Path, tmp_path: Path, name: str
+) -> None:
+    damage, message = DAMAGES[name]
+    (tmp_path / "model.so").write_bytes(damage(fire.library.read_bytes()))
+    assert message in message_of(opens, tmp_path / "model.so")
+
+
+def test_other_files_are_not_loaded(fire: Made, opens: Path, tmp_path: Path) -> None:
+    assert "No such file" in message_of(opens, tmp_path / "none.so")
+    assert "it is no file" in message_of(opens, tmp_path)
+    assert "no library of tvm_eff's" in message_of(opens, fire.machines)
+
+
+def test_a_library_of_another_architecture(opens: Path, tmp_path: Path) -> None:
+    made = make(Fire(), (IMAGE,), targets.load("rasp4"), tmp_path)
+    assert re.search("wrong ELF|cannot open shared object", message_of(opens, made.library))
+
+
+def test_the_checksum_of_any_length(opens: Path, tmp_path: Path) -> None:
+    for size in (0, 1, 31, 32, 33, (1 << 19) - 8, (1 << 19) + 5, 3 << 19):
+        path = tmp_path / str(size)
+        path.write_bytes(np.random.default_rng(size).bytes(size))
+        checksum.append(path)
+        # What is no ELF is the system's loader's to refuse, behind our check.
+        assert not re.search("damaged|not all of it", message_of(opens, path))
 
 
 @pytest.mark.parametrize("name", ["rasp4", "rasp3-armv7"])

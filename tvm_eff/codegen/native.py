@@ -12,7 +12,7 @@ import tvm_ffi.libinfo
 from tvm import tirx
 
 from tvm_eff import failures, paths
-from tvm_eff.codegen import toolchain
+from tvm_eff.codegen import checksum, toolchain
 from tvm_eff.codegen.workspace import Workspace, WorkspaceRecorder
 from tvm_eff.errors import BuildError, Error
 from tvm_eff.passes import pipeline
@@ -113,3 +113,4 @@ def link_library(
             *("-o", library),
         ]
     )
+    checksum.append(library)

@@ -23,10 +23,9 @@ def obstacle(network: RelaxNetwork, target: Target) -> str | None:
         return "its kernels run on a GPU"
     if "linux" not in target.toolchain.triple:
         return f"native libraries are for Linux, and {target.name} is not"
-    packed = pipeline.pack_weights(network.mod, network.params)
     try:
-        with target.tvm_target():
-            plan(pipeline.lower_calls(packed))
+        with pipeline.not_dumping(), target.tvm_target():
+            plan(pipeline.lower_calls(pipeline.pack_weights(network.mod, network.params)))
     except NotStraightError as error:
         return f"it has {error}"
     return None
