@@ -19,6 +19,7 @@ struct tvm_eff_model {
   char *arena;
   DLTensor *tensors;
   TVMFFIAny *arguments; /* of all calls, one after the other */
+  int refuse_nan;
   atomic_flag busy;
 };
 
@@ -145,6 +146,7 @@ int tvm_eff_model_create(const tvm_eff_options *options, tvm_eff_model **created
     tvm_eff_model_destroy(model);
     return fail(TVM_EFF_NO_MEMORY, "%d threads cannot be started", threads);
   }
+  model->refuse_nan = options != NULL && options->refuse_nan;
   atomic_flag_clear(&model->busy);
   *created = model;
   return TVM_EFF_OK;
@@ -160,6 +162,36 @@ static int check(const tvm_eff_tensor *infos, int32_t count, const void *const *
     if ((uintptr_t)given[each] % infos[each].alignment != 0) {
       return fail(TVM_EFF_BAD_ARGUMENT, "the %s %s lies at no multiple of %zu bytes", what,
                   infos[each].name, infos[each].alignment);
+    }
+  }
+  return TVM_EFF_OK;
+}
+
+static int has_nan(const tvm_eff_tensor *tensor, const void *data) {
+  if (strcmp(tensor->dtype, "float32") == 0) {
+    const float *values = data;
+    for (size_t each = 0; each < tensor->bytes / 4; ++each) {
+      if (values[each] != values[each]) return 1;
+    }
+  } else if (strcmp(tensor->dtype, "float64") == 0) {
+    const double *values = data;
+    for (size_t each = 0; each < tensor->bytes / 8; ++each) {
+      if (values[each] != values[each]) return 1;
+    }
+  } else if (strcmp(tensor->dtype, "float16") == 0) {
+    const uint16_t *bits = data;
+    for (size_t each = 0; each < tensor->bytes / 2; ++each) {
+      if ((bits[each] & 0x7fff) > 0x7c00) return 1;
+    }
+  }
+  return 0;
+}
+
+static int check_nan(const void *const *inputs) {
+  for (int32_t each = 0; each < library->input_count; ++each) {
+    if (has_nan(&library->inputs[each], inputs[each])) {
+      return fail(TVM_EFF_BAD_ARGUMENT, "the input %s has a NaN, of which the network would make "
+                  "a number", library->inputs[each].name);
     }
   }
   return TVM_EFF_OK;
@@ -204,6 +236,7 @@ static int profiled(tvm_eff_model *model, const void *const *inputs, void *const
   if (code == TVM_EFF_OK) {
     code = check(library->outputs, library->output_count, (const void *const *)outputs, "output");
   }
+  if (code == TVM_EFF_OK && model->refuse_nan) code = check_nan(inputs);
   if (code != TVM_EFF_OK) return code;
   if (atomic_flag_test_and_set(&model->busy)) {
     return fail(TVM_EFF_BUSY, "another thread runs this model; create one for each thread");

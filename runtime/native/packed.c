@@ -15,7 +15,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static void create_once(void) {
   const char *variable = getenv("TVM_NUM_THREADS");
   int wanted = variable == NULL ? 0 : atoi(variable), usable = tvm_eff_usable_cores();
-  tvm_eff_options options = {sizeof options, wanted > usable ? usable : wanted, NULL, 0};
+  tvm_eff_options options = {sizeof options, wanted > usable ? usable : wanted, NULL, 0, 0};
   created = tvm_eff_the_library.create(&options, &shared_model);
 }
 

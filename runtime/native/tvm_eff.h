@@ -34,7 +34,7 @@ extern "C" {
 enum {
   TVM_EFF_OK = 0,
   TVM_EFF_NO_MEMORY = 1,     /* there is no room for the arena or the threads' stacks */
-  TVM_EFF_BAD_ARGUMENT = 2,  /* a null pointer, a number of threads or of a core, misalignment */
+  TVM_EFF_BAD_ARGUMENT = 2,  /* a null or misaligned pointer, threads, a core, a NaN if refused */
   TVM_EFF_WRONG_MACHINE = 3, /* the processor lacks a feature that the code uses */
   TVM_EFF_BUSY = 4,          /* another thread runs this model */
   TVM_EFF_KERNEL_FAILED = 5, /* a kernel refused its arguments: the library is damaged */
@@ -55,6 +55,7 @@ typedef struct tvm_eff_options {
   int32_t threads;      /* 0: one for each core that the process may use; more are refused */
   const int32_t *cores; /* where the threads but the caller's run; NULL: anywhere */
   int32_t core_count;
+  int32_t refuse_nan; /* whether a NaN in an input is an error; networks make numbers of some */
 } tvm_eff_options;
 
 /* The time that a kernel took, of all its calls in one run. */

@@ -18,6 +18,7 @@ from torch import nn
 
 from tvm_eff import frontend, passes, paths, targets
 from tvm_eff.codegen import checksum, toolchain
+from tvm_eff.deploy import machine
 from tvm_eff.deploy.library import build_library
 from tvm_eff.deploy.manifest import TensorInfo
 from tvm_eff.deploy.native.library import build_native_library
@@ -161,6 +162,13 @@ def test_a_library_of_another_network(fire: Made) -> None:
     inputs, _ = fire.infos
     with pytest.raises(BundleError, match="holds another network than the manifest says"):
         NativeModel(fire.library, inputs, [TensorInfo("y", (1, 10), "float32")])
+
+
+def test_a_processor_that_lacks_a_feature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "needed_features", lambda target: ["avx4096"])
+    made = make(nn.ReLU(), (IMAGE,), targets.load("host"), tmp_path)
+    with pytest.raises(BundleError, match=r"net was built for host, and .* lacks avx4096"):
+        made.model()
 
 
 def test_what_is_no_library(tmp_path: Path, fire: Made) -> None:

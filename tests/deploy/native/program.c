@@ -1,4 +1,5 @@
 /* What a user of a native library writes, and what may go wrong: says "ok", or where it is wrong. */
+#include <math.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -45,7 +46,7 @@ static void run_once(tvm_eff_model *model) {
 }
 
 static tvm_eff_model *created(int threads) {
-  tvm_eff_options options = {sizeof options, threads, NULL, 0};
+  tvm_eff_options options = {sizeof options, threads, NULL, 0, 0};
   tvm_eff_model *model = NULL;
   REQUIRE(net->create(&options, &model) == TVM_EFF_OK);
   REQUIRE(model != NULL);
@@ -65,7 +66,7 @@ static void misuse(void) {
   REQUIRE(strstr(last_error(), "multiple of 4 bytes") != NULL);
   REQUIRE(net->run(model, inputs, nowhere) == TVM_EFF_BAD_ARGUMENT);
   REQUIRE(net->create(NULL, NULL) == TVM_EFF_BAD_ARGUMENT);
-  tvm_eff_options options = {sizeof options, -1, NULL, 0};
+  tvm_eff_options options = {sizeof options, -1, NULL, 0, 0};
   tvm_eff_model *other;
   REQUIRE(net->create(&options, &other) == TVM_EFF_BAD_ARGUMENT && other == NULL);
   options.size = 1;
@@ -74,6 +75,26 @@ static void misuse(void) {
   run_once(model);
   net->destroy(model);
   free(outputs[0]);
+}
+
+static void with_nan(void) {
+  size_t bytes = net->inputs[0].bytes;
+  float *image = malloc(bytes);
+  memcpy(image, input, bytes);
+  image[bytes / sizeof *image - 1] = NAN;
+  const void *inputs[] = {image};
+  void *outputs[] = {malloc(net->outputs[0].bytes)};
+  tvm_eff_options options = {sizeof options, 1, NULL, 0, 1};
+  tvm_eff_model *careful, *other = created(1);
+  REQUIRE(net->create(&options, &careful) == TVM_EFF_OK);
+  run_once(careful);
+  REQUIRE(net->run(careful, inputs, outputs) == TVM_EFF_BAD_ARGUMENT);
+  REQUIRE(strstr(last_error(), "the input x has a NaN") != NULL);
+  REQUIRE(net->run(other, inputs, outputs) == TVM_EFF_OK);
+  net->destroy(careful);
+  net->destroy(other);
+  free(outputs[0]);
+  free(image);
 }
 
 static void *run_many(void *argument) {
@@ -145,7 +166,7 @@ static void without_memory(void) {
   REQUIRE(getrlimit(RLIMIT_AS, &before) == 0);
   none.rlim_max = before.rlim_max;
   REQUIRE(setrlimit(RLIMIT_AS, &none) == 0);
-  tvm_eff_options options = {sizeof options, 1, NULL, 0};
+  tvm_eff_options options = {sizeof options, 1, NULL, 0, 0};
   tvm_eff_model *models[10000];
   int code = TVM_EFF_OK, made = 0;
   while (made < 10000 && code == TVM_EFF_OK) code = net->create(&options, &models[made++]);
@@ -157,14 +178,14 @@ static void without_memory(void) {
 static void on_cores(void) {
   int32_t cores[] = {0, 4095};
   tvm_eff_model *model;
-  tvm_eff_options options = {sizeof options, 0, cores, 1};
+  tvm_eff_options options = {sizeof options, 0, cores, 1, 0};
   REQUIRE(net->create(&options, &model) == TVM_EFF_OK);
   run_once(model);
   net->destroy(model);
   options.core_count = 2;
   REQUIRE(net->create(&options, &model) == TVM_EFF_BAD_ARGUMENT && model == NULL);
   REQUIRE(strstr(last_error(), "may not use core 4095") != NULL);
-  options = (tvm_eff_options){sizeof options, 4096, NULL, 0};
+  options = (tvm_eff_options){sizeof options, 4096, NULL, 0, 0};
   REQUIRE(net->create(&options, &model) == TVM_EFF_BAD_ARGUMENT);
   REQUIRE(strstr(last_error(), "4096 threads are asked for, and this process may use ") != NULL);
 }
@@ -192,6 +213,7 @@ int main(int count, char **words) {
   misuse();
   by_kernel();
   on_cores();
+  with_nan();
   several_at_once();
   in_a_child();
   with_signals();
