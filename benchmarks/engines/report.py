@@ -143,7 +143,7 @@ def _details(row: Row) -> list[str]:
     lines += [
         "",
         "| engine | p10 ms | p50 ms | p90 ms | ratio | of peak | error | calls | cores | threads "
-        "| MB (growth) |",
+        "| MB (growth, peak) |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, found in row["engines"].items():
@@ -169,7 +169,9 @@ def _used(found: dict[str, Any], threads: int) -> str:
         working += f" of {threads} (!)"
     memory = "-"
     if "memory_mb" in found:
-        memory = f"{found['memory_mb']:.0f} ({found['memory_growth_mb']:+.0f})"
+        # Results of before the peak was measured have none.
+        peak = f", {found['peak_mb']:.0f}" if "peak_mb" in found else ""
+        memory = f"{found['memory_mb']:.0f} ({found['memory_growth_mb']:+.0f}{peak})"
     return f"{cores} | {working} | {memory}"
 
 
@@ -185,7 +187,8 @@ def _notes(rows: Sequence[Row]) -> list[str]:
         "Of peak: 2 x MACs / p50 / the measured peak of multiply-adds; an algorithm that needs "
         "fewer of them, such as Winograd's, can be above what it computes. Cores: processor time "
         "over wall time while calls were timed. Threads: those that ran for a tenth of it. "
-        "MB: resident at the end, and how much more than after the first turn. A slow engine "
+        "MB: resident at the end, how much more than after the first turn, and the most there ever "
+        "was, of Python too. A slow engine "
         "takes fewer turns.",
         *notes,
         "Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",

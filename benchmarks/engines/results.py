@@ -101,6 +101,9 @@ def _used(outcome: Outcome) -> dict[str, float]:
     if memory:
         found["memory_mb"] = round(memory[-1], 1)
         found["memory_growth_mb"] = round(memory[-1] - memory[0], 1)
+    peaks = [value for each in outcome.usage if (value := each.get("peak_mb")) is not None]
+    if peaks:
+        found["peak_mb"] = round(max(peaks), 1)
     return found
 
 

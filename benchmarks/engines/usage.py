@@ -34,7 +34,7 @@ def since(before: Moment) -> dict[str, float | None]:
     dict
         ``cores``, processor time over wall time; ``threads``, how many worked, those that
         waited by spinning too, or None where the system does not say; ``memory_mb``, what
-        is resident now, or None likewise.
+        is resident now, and ``peak_mb``, the most that ever was, or None likewise.
     """
     after = now()
     wall = max(after.wall - before.wall, 1e-9)
@@ -43,6 +43,7 @@ def since(before: Moment) -> dict[str, float | None]:
         "cores": (after.process - before.process) / wall,
         "threads": sum(value > BUSY * wall for value in ran) if ran else None,
         "memory_mb": _memory_mb(),
+        "peak_mb": _peak_mb(),
     }
 
 
@@ -62,3 +63,11 @@ def _memory_mb() -> float | None:
     if not statm.exists():
         return None
     return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def _peak_mb() -> float | None:
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    lines = (line.split() for line in status.read_text().splitlines())
+    return next((int(words[1]) * 1024 / 1e6 for words in lines if words[0] == "VmHWM:"), None)
