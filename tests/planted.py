@@ -121,6 +121,16 @@ def summing_integers(target: str = "host") -> dict[str, Candidate]:
     return {name: Candidate.of(SumsIntegers.name, right.as_dict())}
 
 
+def winograd(target: str = "host") -> dict[str, Candidate]:
+    """Return a schedule whose weights are larger than the model's, of one kernel by its name."""
+    network, made_for = lowered(target), targets.load(target)
+    for each in tune.extract(network.mod):
+        for candidate in schedules.candidates(network.mod[each.name], made_for):
+            if candidate.rule == "winograd":
+                return {each.name: candidate}
+    raise AssertionError("no kernel has such a schedule")
+
+
 def best(network: RelaxNetwork, target: str = "host") -> dict[str, Candidate]:
     """Return each kernel's most promising candidate, by the kernel's name."""
     return {
@@ -134,6 +144,7 @@ def write(
     target: str = "host",
     chosen: Mapping[str, Candidate] | None = None,
     runtime: Runtime = "native",
+    at_load: bool = False,
 ) -> Bundle:
     """Build a bundle whose kernels are scheduled by their best candidates, or by `chosen`."""
     network, made_for = lowered(target), targets.load(target)
@@ -143,7 +154,7 @@ def write(
     program = models.trace(models.load(MODEL, input_shapes=[SHAPE]))
     plan = None
     if runtime == "native":
-        plan = build_native_library(program, network, winners, made_for, library)
+        plan = build_native_library(program, network, winners, made_for, library, at_load=at_load)
     else:
         build_library(network, winners, made_for, library)
     inputs = random_inputs(program.network.inputs, 1)
@@ -167,15 +178,32 @@ def corrupted(made: Bundle, folder: Path, call: int, argument: int) -> Bundle:
     network = lowered(made_for.name)
     constants = packed_constants(network, read.manifest.kernels, made_for)
     assert constants is not None
-    weight = constants[call][argument]
-    content = bytearray(read.library.read_bytes())
+    change_library(folder, constants[call][argument], 3.0)
+    return bundle.read(folder)
+
+
+def weight_of(kernel: str) -> np.ndarray:
+    """Return the weight that a kernel takes, before it is packed."""
+    network = lowered()
+    for block in network.mod["main"].body.blocks:
+        for binding in block.bindings:
+            call = binding.value
+            if isinstance(call, relax.Call) and call.args[0].name_hint == kernel:
+                names = [each.name for each in network.mod["main"].params]
+                place = names.index(call.args[1].fields[1].name)
+                return network.params[place - 1]
+    raise AssertionError(f"{kernel} is not called")
+
+
+def change_library(folder: Path, weight: np.ndarray, value: float) -> None:
+    """Put a value into the middle of a weight in a library, of which the manifest knows."""
+    library, manifest = folder / bundle.LIBRARY, folder / bundle.MANIFEST
+    content = bytearray(library.read_bytes())
     start = content.find(weight.tobytes())
     assert start > 0
     middle = start + 4 * (weight.size // 2)
-    content[middle : middle + 4] = np.float32(3).tobytes()
-    read.library.write_bytes(content)
-    path = folder / bundle.MANIFEST
-    data = json.loads(path.read_text())
+    content[middle : middle + 4] = np.float32(value).tobytes()
+    library.write_bytes(content)
+    data = json.loads(manifest.read_text())
     data["files"][bundle.LIBRARY] = hashlib.sha256(content).hexdigest()
-    path.write_text(json.dumps(data))
-    return bundle.read(folder)
+    manifest.write_text(json.dumps(data))

@@ -16,7 +16,7 @@ import numpy as np
 from tvm_eff import device as devices
 from tvm_eff import models, passes, paths, targets, tune
 from tvm_eff.deploy.bundle import Bundle
-from tvm_eff.deploy.manifest import RuntimeChoice
+from tvm_eff.deploy.manifest import PackWeights, RuntimeChoice
 from tvm_eff.device import Device, SelectedDevice
 from tvm_eff.driver import Compilation
 from tvm_eff.errors import (
@@ -44,6 +44,7 @@ def compile(
     target: str | Path | Target = "host",
     dtype: str = "float32",
     runtime: RuntimeChoice = "auto",
+    pack_weights: PackWeights = "build",
     input_shapes: Sequence[Sequence[int]] = (),
     input_dtypes: Sequence[str] = (),
     weights: str | Path | None = None,
@@ -88,6 +89,10 @@ def compile(
         What runs the library: with ``native`` its own code, which needs nothing but libc and has
         a C interface; or TVM's ``virtual-machine``. With ``auto``, that is for networks that are
         no straight line of kernel calls, and for GPUs.
+    pack_weights
+        Where weights that are larger as kernels read them, such as Winograd's, are made: in the
+        ``build``, or at ``load`` from the model's own, which makes the library smaller, its loading
+        longer, and its arena larger.
     input_shapes, input_dtypes, weights, width, resolution
         Of a model that is named: see :func:`tvm_eff.models.load`.
     preprocess
@@ -132,7 +137,14 @@ def compile(
         Anything a user can cause or meet: see :mod:`tvm_eff.errors`.
     """
     _require_kinds(
-        {"target": target, "output": output, "dtype": dtype, "key": key, "runtime": runtime},
+        {
+            "target": target,
+            "output": output,
+            "dtype": dtype,
+            "key": key,
+            "runtime": runtime,
+            "pack_weights": pack_weights,
+        },
         {"logs": logs, "dump_ir": dump_ir, "weights": weights, "rpc": rpc, "name": name},
         {"trials": trials, "workers": workers, "resolution": resolution},
         {"budget": budget, "until_roofline": until_roofline},
@@ -173,7 +185,7 @@ def compile(
         # Only LLVM knows whether the processor exists; ask before anything is written or built.
         chosen.tvm_target()
         passes.require_dtype(chosen, dtype)
-        _require_runtime(chosen, runtime)
+        _require_runtime(chosen, runtime, pack_weights)
         selected = _select(chosen, rpc, key, device, shown, dtype)
         stack.enter_context(pipeline.dumping(None if dump_ir is None else Path(dump_ir)))
         suffix = [] if dtype == "float32" else [dtype]
@@ -187,6 +199,7 @@ def compile(
             tuning=options,
             proof=bool(proof),
             runtime=runtime,
+            pack_at_load=pack_weights == "load",
             data=validation_data,
             progress=CountingProgress(shown),
         )
@@ -235,10 +248,17 @@ def _require_validation(examples: Sequence[np.ndarray] | None, random_inputs: in
         )
 
 
-def _require_runtime(target: Target, runtime: str) -> None:
-    known = get_args(RuntimeChoice)
-    if runtime not in known:
-        raise UsageError(f"unknown runtime '{runtime}'{nearest(runtime, known)}")
+def _require_runtime(target: Target, runtime: str, pack_weights: str) -> None:
+    for what, word, kind in (
+        ("runtime", runtime, RuntimeChoice),
+        ("place to pack weights", pack_weights, PackWeights),
+    ):
+        if word not in get_args(kind):
+            raise UsageError(f"unknown {what} '{word}'{nearest(word, get_args(kind))}")
+    if pack_weights == "load" and (runtime == "virtual-machine" or target.gpu is not None):
+        raise UsageError(
+            "TVM's virtual machine packs no weights when it loads them; leave --pack-weights out"
+        )
     if runtime == "native" and target.gpu is not None:
         raise UsageError(
             f"{target.name} runs kernels on the GPU, which needs TVM's virtual machine; leave "

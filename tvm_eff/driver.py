@@ -63,6 +63,8 @@ class Compilation:
         Whether each operator as imported is compared with PyTorch's.
     runtime
         What runs the library: with ``auto``, its own code wherever that can.
+    pack_at_load
+        Whether weights that are larger as kernels read them are made when it is loaded.
     data
         Data of the user's own to validate it on; None for none.
     progress
@@ -78,6 +80,7 @@ class Compilation:
     tuning: tune.TuneOptions
     proof: bool
     runtime: RuntimeChoice
+    pack_at_load: bool
     data: models.Samples | None
     progress: CountingProgress
 
@@ -154,7 +157,9 @@ class Compilation:
     ) -> _Built:
         if not native:
             return _Built(build_library(lowered, winners, target, library), None)
-        plan = native_library.build_native_library(program, lowered, winners, target, library)
+        plan = native_library.build_native_library(
+            program, lowered, winners, target, library, at_load=self.pack_at_load
+        )
         return _Built(None, plan)
 
     def _obstacle(self, lowered: passes.RelaxNetwork) -> str | None:
@@ -162,9 +167,10 @@ class Compilation:
         if self.runtime == "virtual-machine":
             return "as asked for"
         found = native_library.obstacle(lowered, self.target)
-        if found is not None and self.runtime == "native":
+        refused = "--runtime" if self.runtime == "native" else "--pack-weights"
+        if found is not None and (self.runtime == "native" or self.pack_at_load):
             raise ModelError(
-                f"{self.network.name} needs TVM's virtual machine: {found}; leave --runtime out"
+                f"{self.network.name} needs TVM's virtual machine: {found}; leave {refused} out"
             )
         return found
 

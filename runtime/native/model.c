@@ -19,6 +19,7 @@ struct tvm_eff_model {
   char *arena;
   DLTensor *tensors;
   TVMFFIAny *arguments; /* of all calls, one after the other */
+  TVMFFIAny *run_arguments; /* those of an inference's */
   int refuse_nan;
   atomic_flag busy;
 };
@@ -91,12 +92,46 @@ static int bind_tensors(tvm_eff_model *model) {
   }
   TVMFFIAny *next = model->arguments;
   for (int32_t each = 0; each < plan->call_count; ++each) {
+    if (each == plan->at_load) model->run_arguments = next;
     for (int32_t argument = 0; argument < plan->calls[each].count; ++argument, ++next) {
       next->type_index = kTVMFFIDLTensorPtr;
       next->v_ptr = &model->tensors[plan->calls[each].tensors[argument]];
     }
   }
   return 1;
+}
+
+static double now(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+/* The calls from `first` to before `end`, whose arguments begin at `next`. */
+static int call_kernels(const TVMFFIAny *next, int32_t first, int32_t end,
+                        tvm_eff_profile *profile) {
+  for (int32_t each = first; each < end; ++each) {
+    const tvm_eff_call *call = &plan->calls[each];
+    TVMFFIAny nothing = {0};
+    double begun = profile == NULL ? 0 : now();
+    if (plan->kernels[call->kernel](NULL, next, call->count, &nothing) != 0) {
+      return TVM_EFF_KERNEL_FAILED;
+    }
+    if (profile != NULL) {
+      profile[call->kernel].seconds += now() - begun;
+      profile[call->kernel].calls += 1;
+    }
+    next += call->count;
+  }
+  return TVM_EFF_OK;
+}
+
+static int make_weights(tvm_eff_model *model) {
+  if (plan->at_load == 0) return TVM_EFF_OK;
+  tvm_eff_pool_enter(model->pool);
+  int code = call_kernels(model->arguments, 0, plan->at_load, NULL);
+  tvm_eff_pool_leave();
+  return code;
 }
 
 static int threads_of(const tvm_eff_options *options, int *threads) {
@@ -145,6 +180,11 @@ int tvm_eff_model_create(const tvm_eff_options *options, tvm_eff_model **created
   if (model->pool == NULL) {
     tvm_eff_model_destroy(model);
     return fail(TVM_EFF_NO_MEMORY, "%d threads cannot be started", threads);
+  }
+  code = make_weights(model);
+  if (code != TVM_EFF_OK) {
+    tvm_eff_model_destroy(model);
+    return code;
   }
   model->refuse_nan = options != NULL && options->refuse_nan;
   atomic_flag_clear(&model->busy);
@@ -205,30 +245,6 @@ static void lend(tvm_eff_model *model, const void *const *inputs, void *const *o
   }
 }
 
-static double now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
-static int call_kernels(const tvm_eff_model *model, tvm_eff_profile *profile) {
-  const TVMFFIAny *next = model->arguments;
-  for (int32_t each = 0; each < plan->call_count; ++each) {
-    const tvm_eff_call *call = &plan->calls[each];
-    TVMFFIAny nothing = {0};
-    double begun = profile == NULL ? 0 : now();
-    if (plan->kernels[call->kernel](NULL, next, call->count, &nothing) != 0) {
-      return TVM_EFF_KERNEL_FAILED;
-    }
-    if (profile != NULL) {
-      profile[call->kernel].seconds += now() - begun;
-      profile[call->kernel].calls += 1;
-    }
-    next += call->count;
-  }
-  return TVM_EFF_OK;
-}
-
 static int profiled(tvm_eff_model *model, const void *const *inputs, void *const *outputs,
                     tvm_eff_profile *profile) {
   if (model == NULL) return fail(TVM_EFF_BAD_ARGUMENT, "there is no model; create one");
@@ -246,7 +262,7 @@ static int profiled(tvm_eff_model *model, const void *const *inputs, void *const
     return fail(TVM_EFF_NO_MEMORY, "threads cannot be started in this process");
   }
   lend(model, inputs, outputs);
-  code = call_kernels(model, profile);
+  code = call_kernels(model->run_arguments, plan->at_load, plan->call_count, profile);
   for (int32_t each = 0; each < plan->copy_count && code == TVM_EFF_OK; ++each) {
     const tvm_eff_copy *copy = &plan->copies[each];
     memmove(outputs[copy->output], model->tensors[copy->tensor].data, copy->bytes);

@@ -33,6 +33,7 @@ typedef struct tvm_eff_copy {
 
 typedef struct tvm_eff_plan {
   int32_t tensor_count, call_count, copy_count, feature_count;
+  int32_t at_load; /* how many calls, the first ones, make weights in the arena */
   const tvm_eff_planned *tensors;
   const tvm_eff_call *calls;
   const tvm_eff_copy *copies;

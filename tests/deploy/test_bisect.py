@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -153,6 +154,27 @@ def test_a_corrupted_constant(right: Bundle, tmp_path: Path, argument: int) -> N
     assert re.search(rf"not the model's: at \[.*\] of argument {argument} it is 3 ", finding.cause)
     if argument == 1:
         assert f"of argument {argument} it is 3 instead of" in output_of(finding.script)
+
+
+@pytest.fixture(scope="module")
+def packing(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle that makes its largest weights when it is loaded."""
+    folder = tmp_path_factory.mktemp("packing") / "net"
+    return planted.write(folder, chosen=planted.winograd(), at_load=True)
+
+
+def test_weights_that_are_made_at_load(packing: Bundle) -> None:
+    assert bisected(packing).right
+
+
+def test_a_corrupted_weight_that_others_are_made_of(packing: Bundle, tmp_path: Path) -> None:
+    kernel = next(iter(planted.winograd()))
+    folder = tmp_path / "net"
+    shutil.copytree(packing.folder, folder)
+    planted.change_library(folder, planted.weight_of(kernel), 40.0)
+    finding = wrong_in(bundle.read(folder))
+    assert finding.lowered == kernel
+    assert "its weights in the library are not the model's" in finding.cause
 
 
 DROPPED = {

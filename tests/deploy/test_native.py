@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import planted
 import pytest
 import torch
 from elftools.elf.dynamic import DynamicSection
@@ -16,6 +17,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 from torch import nn
 
+import tvm_eff
 from tvm_eff import frontend, passes, paths, targets
 from tvm_eff.codegen import checksum, toolchain
 from tvm_eff.deploy import machine
@@ -279,6 +281,19 @@ def test_the_checksum_of_any_length(opens: Path, tmp_path: Path) -> None:
         checksum.append(path)
         # What is no ELF is the system's loader's to refuse, behind our check.
         assert not re.search("damaged|not all of it", message_of(opens, path))
+
+
+def test_weights_that_are_made_at_load(tmp_path: Path) -> None:
+    built = planted.write(tmp_path / "build", chosen=planted.winograd())
+    loaded = planted.write(tmp_path / "load", chosen=planted.winograd(), at_load=True)
+    sizes = [each.library.stat().st_size for each in (built, loaded)]
+    assert sizes[0] - sizes[1] > 5_000
+    x = random_inputs([TensorSpec(planted.SHAPE, "float32")], 3)[0]
+    results = [each.run(x) for each in (built, loaded)]
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-4, atol=1e-5)
+    again = tvm_eff.load(loaded.folder, threads=1)
+    np.testing.assert_array_equal(again(x), results[1])
+    np.testing.assert_array_equal(again(x), results[1])
 
 
 @pytest.mark.parametrize("name", ["rasp4", "rasp3-armv7"])

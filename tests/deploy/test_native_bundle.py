@@ -59,6 +59,21 @@ def test_an_unknown_runtime_and_a_gpu(tmp_path: Path) -> None:
         tvm_eff.compile(module, x, target="opencl-host", runtime="native", output=tmp_path)
 
 
+@pytest.mark.parametrize("options", [{"runtime": "virtual-machine"}, {"target": "opencl-host"}])
+def test_where_no_weights_are_packed_at_load(tmp_path: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"packs no weights when .* leave --pack-weights out"):
+        tvm_eff.compile(
+            nn.ReLU(), torch.ones(1, 3), pack_weights="load", output=tmp_path, **options
+        )
+    with pytest.raises(UsageError, match="unknown place to pack weights 'laod'; did you mean"):
+        tvm_eff.compile(
+            nn.ReLU(),
+            torch.ones(1, 3),
+            pack_weights="laod",  # type: ignore[arg-type]
+            output=tmp_path,
+        )
+
+
 def test_the_bundle(made: Bundle) -> None:
     assert made.manifest.runtime == "native"
     assert {each.name for each in made.folder.iterdir()} == {

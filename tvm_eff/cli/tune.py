@@ -50,6 +50,7 @@ def _main(argv: list[str] | None) -> int:
             target=arguments.target,
             dtype=arguments.dtype,
             runtime=arguments.runtime,
+            pack_weights=arguments.pack_weights,
             **model_options(arguments),
             preprocess=arguments.preprocess,
             state=arguments.state,
@@ -100,6 +101,14 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="what runs the library: its own code, which needs nothing but libc and has a C "
         "interface, or TVM's virtual machine, which GPUs need and networks that branch "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--pack-weights",
+        choices=("build", "load"),
+        default="build",
+        help="where weights that are larger as kernels read them, such as Winograd's, are made: in "
+        "the build, or when the library is loaded, which makes it smaller and loading longer "
         "(default: %(default)s)",
     )
     parser.add_argument(

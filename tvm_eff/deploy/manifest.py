@@ -21,6 +21,7 @@ NAME = "manifest.json"
 
 Runtime = Literal["native", "virtual-machine"]
 RuntimeChoice = Literal["auto", "native", "virtual-machine"]
+PackWeights = Literal["build", "load"]
 
 FORMAT = 6
 """Version of the bundle's format; a reader refuses the versions it does not know."""

@@ -48,7 +48,7 @@ from tvm_eff.passes.relax.half_precision import half_precision
 from tvm_eff.passes.relax.legalize import legalize_operators
 from tvm_eff.passes.relax.narrow_indices import narrow_indices
 from tvm_eff.passes.relax.pad_channels import pad_channels
-from tvm_eff.passes.relax.parameters import evaluate_parameters
+from tvm_eff.passes.relax.parameters import evaluate_parameters, leave_growing_transforms
 from tvm_eff.passes.relax.transposed_convolution import rewrite_transposed_convolution
 from tvm_eff.passes.tir.bool_casts import lower_bool_casts
 from tvm_eff.passes.tir.pointer_alignment import relax_pointer_alignment
@@ -169,7 +169,9 @@ def lower(network: RelaxNetwork, target: Target, dtype: str = "float32") -> Rela
     return replace(network, mod=_run(mod, fuse(target)), params=params)
 
 
-def pack_weights(mod: tvm.IRModule, params: Sequence[np.ndarray]) -> tvm.IRModule:
+def pack_weights(
+    mod: tvm.IRModule, params: Sequence[np.ndarray], *, at_load: bool = False
+) -> tvm.IRModule:
     """Pack the weights as the applied schedules want them, and bind them as constants.
 
     Parameters
@@ -178,6 +180,9 @@ def pack_weights(mod: tvm.IRModule, params: Sequence[np.ndarray]) -> tvm.IRModul
         A lowered network whose kernels are scheduled.
     params
         Its parameters, in the order ``main`` takes them.
+    at_load
+        Whether ``main`` itself makes those that would be larger than the model's, in calls that
+        depend on nothing else.
 
     Returns
     -------
@@ -185,12 +190,15 @@ def pack_weights(mod: tvm.IRModule, params: Sequence[np.ndarray]) -> tvm.IRModul
         A module whose ``main`` takes the network's inputs alone.
     """
     split = [transform.SplitLayoutRewritePreproc()]
-    mod = _run(write_slices_in_place(_run(mod, split)), [transform.LiftTransformParams()])
-    mod, packed = evaluate_parameters(mod, params)
+    lifted = _run(write_slices_in_place(_run(mod, split)), [transform.LiftTransformParams()])
+    mod, packed = evaluate_parameters(lifted, params)
     # By variable: two lifted parameters may have the same name.
     variables = mod["main"].params[len(mod["main"].params) - len(packed) :]
-    values = [tvm.runtime.tensor(each) for each in packed]
-    bind = transform.BindParams("main", dict(zip(variables, values, strict=True)))
+    values = dict(zip(variables, map(tvm.runtime.tensor, packed), strict=True))
+    if at_load:
+        mod, made = leave_growing_transforms(lifted, params, packed)
+        values = {each: value for each, value in values.items() if each not in made}
+    bind = transform.BindParams("main", values)
     return _run(mod, [bind, transform.DeadCodeElimination(["main"])])
 
 

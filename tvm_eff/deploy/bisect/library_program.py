@@ -27,8 +27,11 @@ class LibraryProgram(Protocol):
 
     kernels: list[str]
 
-    def walk(self, inputs: Sequence[np.ndarray], execute: Execute) -> None:
-        """Have each call done by `execute`, in order, with the library's own constants."""
+    def walk(self, inputs: Sequence[np.ndarray], prepare: Execute, execute: Execute) -> None:
+        """Have each call done by `execute`, in order, with the library's own constants.
+
+        Those that make weights when the library is loaded are done by `prepare`, before.
+        """
 
 
 def program_of(bundle: Bundle) -> LibraryProgram:
@@ -49,7 +52,7 @@ class VMProgram:
         self._executable = executable.read_executable(bundle.library)
         self.kernels = executable.kernel_names(self._executable)
 
-    def walk(self, inputs: Sequence[np.ndarray], execute: Execute) -> None:
+    def walk(self, inputs: Sequence[np.ndarray], prepare: Execute, execute: Execute) -> None:
         """Run it, its kernels in Python."""
         with executable.without_kernels(self._executable):
             executable.interpret(self._executable, inputs, execute)
@@ -87,9 +90,9 @@ class NativeProgram:
         self._plan = plan_file.read(bundle.folder / PLAN)
         self._weights = plan_file.read_weights(bundle.library, self._plan)
         self._outputs = bundle.manifest.outputs
-        self.kernels = [each.kernel for each in self._plan.calls]
+        self.kernels = [each.kernel for each in self._plan.calls[self._plan.at_load :]]
 
-    def walk(self, inputs: Sequence[np.ndarray], execute: Execute) -> None:
+    def walk(self, inputs: Sequence[np.ndarray], prepare: Execute, execute: Execute) -> None:
         """Go through the plan; its arena is here."""
         arena = np.zeros(self._plan.arena_bytes, "uint8")
         outputs = [np.zeros(each.shape, each.dtype) for each in self._outputs]
@@ -109,5 +112,6 @@ class NativeProgram:
             return _Tensor(array)
 
         tensors = [tensor(each) for each in self._plan.tensors]
-        for call in self._plan.calls:
-            execute(call.kernel, None, [tensors[number] for number in call.tensors])
+        for number, call in enumerate(self._plan.calls):
+            done = prepare if number < self._plan.at_load else execute
+            done(call.kernel, None, [tensors[each] for each in call.tensors])

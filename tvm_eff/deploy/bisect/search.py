@@ -186,7 +186,7 @@ class _Comparison:
             machine.require_suitable(device, made_for.name, made_for.arch, made_for.cpu_features)
             whole = self._whole(device)
             walk = KernelWalk(self.bundle.library, self.reference.calls, constants, device)
-            self.program.walk(self.inputs, walk.execute)
+            self.program.walk(self.inputs, walk.prepare, walk.execute)
             if walk.found is None:
                 walk.skip_views()
             where = device.where

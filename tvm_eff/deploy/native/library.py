@@ -37,6 +37,8 @@ def build_native_library(
     winners: Winners | None,
     target: Target,
     library: Path,
+    *,
+    at_load: bool = False,
 ) -> Plan:
     """Apply the winners, pack the weights, plan, compile and link.
 
@@ -52,6 +54,8 @@ def build_native_library(
         What the library is for: a processor, not a GPU.
     library
         The shared library to write: see ``runtime/native/tvm_eff.h`` for its interface.
+    at_load
+        Whether weights that are larger as kernels read them are made when it is loaded.
 
     Returns
     -------
@@ -66,7 +70,8 @@ def build_native_library(
         As for :func:`tvm_eff.deploy.library.build_library`.
     """
     mod = network.mod if winners is None else schedule_kernels(network.mod, winners, target)
-    packed = pipeline.prepare_tir(pipeline.pack_weights(mod, network.params))
+    weights = pipeline.pack_weights(mod, network.params, at_load=at_load)
+    packed = pipeline.prepare_tir(weights)
     with target.tvm_target():
         calls = pipeline.lower_calls(packed)
     planned = plan(calls)

@@ -58,6 +58,8 @@ class Plan:
         What the network takes and returns.
     tensors, calls, copies
         The tensors, and what is done with them in order.
+    at_load
+        How many of the calls, the first ones, are done once: they make weights in the arena.
     constants
         The weights, as the kernels read them.
     arena_bytes
@@ -71,6 +73,7 @@ class Plan:
     tensors: tuple[PlannedTensor, ...]
     calls: tuple[KernelCall, ...]
     copies: tuple[Copy, ...]
+    at_load: int
     constants: tuple[np.ndarray, ...]
     arena_bytes: int
     live_bytes: int

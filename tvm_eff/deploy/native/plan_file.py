@@ -47,7 +47,7 @@ class StoredPlan:
 
     Attributes
     ----------
-    tensors, calls, copies, arena_bytes, live_bytes
+    tensors, calls, copies, at_load, arena_bytes, live_bytes
         The plan's.
     weights
         Where its constants lie.
@@ -56,6 +56,7 @@ class StoredPlan:
     tensors: tuple[PlannedTensor, ...]
     calls: tuple[KernelCall, ...]
     copies: tuple[Copy, ...]
+    at_load: Count
     weights: tuple[Weight, ...]
     arena_bytes: Count
     live_bytes: Count
@@ -75,7 +76,13 @@ def write(plan: Plan, path: Path) -> None:
     placed = zip(weight_offsets(plan.constants), plan.constants, strict=True)
     weights = tuple(Weight(at, each.shape, str(each.dtype)) for at, each in placed)
     stored = StoredPlan(
-        plan.tensors, plan.calls, plan.copies, weights, plan.arena_bytes, plan.live_bytes
+        tensors=plan.tensors,
+        calls=plan.calls,
+        copies=plan.copies,
+        at_load=plan.at_load,
+        weights=weights,
+        arena_bytes=plan.arena_bytes,
+        live_bytes=plan.live_bytes,
     )
     path.write_text(json.dumps(asdict(stored)) + "\n", encoding="utf-8")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from tvm import relax
 
 from tvm_eff.deploy.native.arena import Lifetime, pack
 from tvm_eff.deploy.native.plan import Copy, KernelCall, Place, Plan, PlannedTensor
+from tvm_eff.passes.attributes import AT_LOAD
 from tvm_eff.tensors import TensorSpec
 
 
@@ -37,7 +38,7 @@ def plan(mod: tvm.IRModule) -> Plan:
     NotStraightError
         It branches, calls functions of the virtual machine, or has sizes that are not known.
     """
-    return _Planner(mod["main"]).plan()
+    return _Planner(mod).plan()
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,10 @@ class _View:
 
 
 class _Planner:
-    def __init__(self, main: relax.Function) -> None:
-        self._main = main
+    def __init__(self, mod: tvm.IRModule) -> None:
+        self._mod, self._main = mod, mod["main"]
+        self._at_load: list[tuple[str, list[_View]]] = []
+        self._made_at_load: set[_Buffer] = set()
         self._views: dict[relax.Var, _View] = {}
         self._constants: list[np.ndarray] = []
         self._numbers: dict[Any, int] = {}
@@ -96,7 +99,7 @@ class _Planner:
 
     def _call(self, variable: relax.Var, call: relax.Call) -> None:
         if isinstance(call.op, tvm.ir.GlobalVar):
-            self._calls.append((str(call.op.name_hint), [self._view(each) for each in call.args]))
+            self._call_kernel(call.op, [self._view(each) for each in call.args])
             return
         name = str(getattr(call.op, "name", call.op))
         if name == "relax.builtin.alloc_tensor":
@@ -110,6 +113,14 @@ class _Planner:
         else:
             raise NotStraightError(f"a call of {name}")
 
+    def _call_kernel(self, kernel: tvm.ir.GlobalVar, views: list[_View]) -> None:
+        name = str(kernel.name_hint)
+        if AT_LOAD not in (self._mod[kernel].attrs or {}):
+            self._calls.append((name, views))
+            return
+        self._at_load.append((name, views))
+        self._made_at_load.add(views[-1].buffer)
+
     def _fields(self, value: Any) -> list[Any]:
         if isinstance(value, relax.Tuple):
             return [field for each in value.fields for field in self._fields(each)]
@@ -120,7 +131,7 @@ class _Planner:
     def _view(self, value: Any) -> _View:
         if isinstance(value, relax.Var):
             if value not in self._views:
-                raise NotStraightError(f"the variable {value.name_hint}")
+                raise NotStraightError(f"the variable {value.name}")
             return self._views[value]
         if not hasattr(value, "value"):
             raise NotStraightError(f"an argument of {type(value).__name__}")
@@ -136,7 +147,8 @@ class _Planner:
         replaced: dict[_Buffer, _Buffer] = {}
         copies = []
         for number, each in enumerate(results):
-            if each.buffer.place == "arena" and each.buffer not in replaced:
+            fresh = each.buffer not in replaced and each.buffer not in self._made_at_load
+            if each.buffer.place == "arena" and fresh:
                 replaced[each.buffer] = _Buffer("output", number)
             else:
                 copies.append(number)
@@ -145,9 +157,15 @@ class _Planner:
     def _finished(
         self, results: Sequence[_View], replaced: dict[_Buffer, _Buffer], copies: list[int]
     ) -> Plan:
-        used = [[each.buffer for each in views] for _, views in self._calls]
+        every = [*self._at_load, *self._calls]
+        used = [[each.buffer for each in views] for _, views in every]
         used.append([results[number].buffer for number in copies])
         lifetimes = _lifetimes(used, self._sizes, replaced)
+        for buffer in self._made_at_load:
+            # It stays for all inferences, unless it is but a step to one that does.
+            found = lifetimes[buffer]
+            if found.last >= len(self._at_load):
+                lifetimes[buffer] = replace(found, last=len(used))
         packed = pack(lifetimes.values())
         offsets = dict(zip(lifetimes, packed.offsets, strict=True))
         numbers: dict[PlannedTensor, int] = {}
@@ -158,7 +176,7 @@ class _Planner:
             tensor = PlannedTensor(buffer.place, at, view.shape, view.dtype)
             return numbers.setdefault(tensor, len(numbers))
 
-        calls = tuple(KernelCall(n, tuple(map(number_of, views))) for n, views in self._calls)
+        calls = tuple(KernelCall(n, tuple(map(number_of, views))) for n, views in every)
         made = tuple(Copy(number_of(results[number]), number) for number in copies)
         return Plan(
             inputs=tuple(TensorSpec(*_looks(each)) for each in self._main.params),
@@ -166,6 +184,7 @@ class _Planner:
             tensors=tuple(numbers),
             calls=calls,
             copies=made,
+            at_load=len(self._at_load),
             constants=tuple(self._constants),
             arena_bytes=packed.size,
             live_bytes=packed.least,
@@ -187,10 +206,10 @@ def _lifetimes(
 def _looks(variable: Any) -> tuple[tuple[int, ...], str]:
     kind = variable.ty
     if not isinstance(kind, relax.TensorType) or kind.shape is None:
-        raise NotStraightError(f"{variable.name_hint}, which is no tensor of known shape")
+        raise NotStraightError(f"{variable.name}, which is no tensor of known shape")
     extents = list(kind.shape.values)
     if not all(isinstance(each, tvm.tirx.IntImm) for each in extents):
-        raise NotStraightError(f"{variable.name_hint}, whose shape is not known")
+        raise NotStraightError(f"{variable.name}, whose shape is not known")
     return tuple(int(each) for each in extents), str(kind.dtype)
 
 

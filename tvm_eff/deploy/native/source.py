@@ -76,7 +76,9 @@ tvm_eff_weights: .incbin "{WEIGHTS}"
 
 
 def _source(plan: Plan, described: Description, offsets: Sequence[int]) -> str:
-    kernels = list(dict.fromkeys(call.kernel for call in plan.calls))
+    # Those of an inference first: profiles have no others.
+    order = [*plan.calls[plan.at_load :], *plan.calls[: plan.at_load]]
+    kernels = list(dict.fromkeys(call.kernel for call in order))
     parts = [
         '#include "plan.h"',
         "extern const char tvm_eff_weights[];",
@@ -89,9 +91,7 @@ def _source(plan: Plan, described: Description, offsets: Sequence[int]) -> str:
         *_infos("output", described.outputs, plan.outputs),
         _array("DLDataType", "output_dtypes", (_dtype(each.dtype) for each in plan.outputs)),
         _struct("tvm_eff_plan", "tvm_eff_the_plan", _plan_fields(plan, described)),
-        _struct(
-            "tvm_eff_library", "tvm_eff_the_library", _library_fields(plan, described, kernels)
-        ),
+        _struct("tvm_eff_library", "tvm_eff_the_library", _library_fields(plan, described)),
     ]
     return "\n".join(parts) + "\n"
 
@@ -125,6 +125,7 @@ def _plan_fields(plan: Plan, described: Description) -> dict[str, object]:
     return {
         "tensor_count": len(plan.tensors),
         "call_count": len(plan.calls),
+        "at_load": plan.at_load,
         "copy_count": len(plan.copies),
         "feature_count": len(described.features),
         **{name: name for name in named},
@@ -134,9 +135,7 @@ def _plan_fields(plan: Plan, described: Description) -> dict[str, object]:
     }
 
 
-def _library_fields(
-    plan: Plan, described: Description, kernels: Sequence[str]
-) -> dict[str, object]:
+def _library_fields(plan: Plan, described: Description) -> dict[str, object]:
     """The fields of ``tvm_eff_library`` in ``runtime/native/tvm_eff.h``."""
     functions = ("create", "run", "profile", "threads", "destroy", "last_error")
     return {
@@ -149,7 +148,7 @@ def _library_fields(
         "outputs": "outputs",
         "arena_bytes": plan.arena_bytes,
         "weight_bytes": sum(each.nbytes for each in plan.constants),
-        "kernel_count": len(kernels),
+        "kernel_count": len({call.kernel for call in plan.calls[plan.at_load :]}),
         **{name: f"tvm_eff_model_{name}" for name in functions},
     }
 

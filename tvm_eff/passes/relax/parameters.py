@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import tvm
 from tvm import relax
 from tvm.relax import transform
+
+from tvm_eff.passes.attributes import AT_LOAD
 
 _LIFTED = "main_transform_params"
 
@@ -39,3 +41,85 @@ def evaluate_parameters(
     rest = mod.clone()
     del rest[_LIFTED]
     return rest, [result.numpy() for result in results]
+
+
+def leave_growing_transforms(
+    mod: tvm.IRModule, params: Sequence[np.ndarray], packed: Sequence[np.ndarray]
+) -> tuple[tvm.IRModule, set[relax.Var]]:
+    """Have ``main`` itself make the parameters that are larger than those they are made of.
+
+    Parameters
+    ----------
+    mod
+        A module as LiftTransformParams leaves it.
+    params
+        The parameters before the transform.
+    packed
+        Those after it.
+
+    Returns
+    -------
+    tuple
+        A module whose ``main`` does not take them; what makes them is marked ``AT_LOAD``. Then the
+        parameters that it took before.
+    """
+    main, transformed = mod["main"], _Transform(mod[_LIFTED], params)
+    results = zip(main.params[-len(packed) :], transformed.results, packed, strict=True)
+    grown = {
+        variable: result
+        for variable, result, array in results
+        if array.nbytes > transformed.bytes_of(result)
+    }
+    needed = transformed.needed_by(grown.values())
+    first, *others = main.body.blocks
+    made = [relax.VarBinding(variable, result) for variable, result in grown.items()]
+    block = relax.DataflowBlock([*needed, *made, *first.bindings])
+    mod = mod.clone()
+    del mod[_LIFTED]
+    mod["main"] = relax.Function(
+        [each for each in main.params if each not in grown],
+        relax.SeqExpr([block, *others], main.body.body),
+        main.ret_ty,
+        attrs=main.attrs,
+    )
+    for each in needed:
+        if isinstance(each.value, relax.Call):
+            kernel = each.value.args[0]
+            mod[kernel] = mod[kernel].with_attr(AT_LOAD, True)
+    return transform.CanonicalizeBindings()(mod), set(grown)
+
+
+class _Transform:
+    """A parameter transform whose parameters are constants."""
+
+    def __init__(self, lifted: relax.Function, params: Sequence[np.ndarray]) -> None:
+        bindings = [each for block in lifted.body.blocks for each in block.bindings]
+        self._bindings = {each.var: each for each in bindings}
+        self._params = params
+        self.results = list(self._bindings[lifted.body.body].value.fields)
+
+    def bytes_of(self, result: relax.Var) -> int:
+        """The bytes of the parameters that a result is made of."""
+        values = (self._bindings[each].value for each in self._behind(result))
+        used = {each.index for each in values if isinstance(each, relax.TupleGetItem)}
+        return sum(self._params[number].nbytes for number in used)
+
+    def needed_by(self, results: Iterable[relax.Var]) -> list[relax.VarBinding]:
+        """Return the bindings that make results, in order."""
+        behind = set().union(*(self._behind(each) for each in results))
+        return [self._of_constants(each) for each in self._bindings.values() if each.var in behind]
+
+    def _of_constants(self, binding: relax.VarBinding) -> relax.VarBinding:
+        if not isinstance(binding.value, relax.TupleGetItem):
+            return binding
+        return relax.VarBinding(binding.var, relax.const(self._params[binding.value.index]))
+
+    def _behind(self, variable: relax.Var) -> set[relax.Var]:
+        """A variable, and all that it is made of."""
+        found, left = set(), [variable]
+        while left:
+            each = left.pop()
+            if each in self._bindings and each not in found:
+                found.add(each)
+                left.extend(relax.analysis.free_vars(self._bindings[each].value))
+        return found
