@@ -15,8 +15,9 @@ import numpy as np
 
 from tvm_eff import device as devices
 from tvm_eff import models, passes, paths, targets, tune
+from tvm_eff.codegen import runner
 from tvm_eff.deploy.bundle import Bundle
-from tvm_eff.deploy.manifest import Runtime
+from tvm_eff.deploy.manifest import Format, Runtime
 from tvm_eff.device import Device, SelectedDevice
 from tvm_eff.driver import Compilation
 from tvm_eff.errors import (
@@ -44,6 +45,7 @@ def compile(
     target: str | Path | Target = "host",
     dtype: str = "float32",
     runtime: Runtime = "virtual-machine",
+    format: Format = "so",
     input_shapes: Sequence[Sequence[int]] = (),
     input_dtypes: Sequence[str] = (),
     weights: str | Path | None = None,
@@ -87,6 +89,10 @@ def compile(
     runtime
         What runs the library: TVM's virtual machine, or with ``native`` its own code alone, with
         a C interface, which needs nothing but libc.
+    format
+        What a native library is made as: ``so``, a shared library, which Python loads and every
+        bundle has; and beside it with ``a`` a static archive, with ``exe`` a program that checks
+        and times the network.
     input_shapes, input_dtypes, weights, width, resolution
         Of a model that is named: see :func:`tvm_eff.models.load`.
     preprocess
@@ -131,7 +137,14 @@ def compile(
         Anything a user can cause or meet: see :mod:`tvm_eff.errors`.
     """
     _require_kinds(
-        {"target": target, "output": output, "dtype": dtype, "key": key, "runtime": runtime},
+        {
+            "target": target,
+            "output": output,
+            "dtype": dtype,
+            "key": key,
+            "runtime": runtime,
+            "format": format,
+        },
         {"logs": logs, "dump_ir": dump_ir, "weights": weights, "rpc": rpc, "name": name},
         {"trials": trials, "workers": workers, "resolution": resolution},
         {"budget": budget, "until_roofline": until_roofline},
@@ -173,6 +186,7 @@ def compile(
         chosen.tvm_target()
         passes.require_dtype(chosen, dtype)
         _require_runtime(chosen, runtime)
+        _require_format(chosen, runtime, format)
         selected = _select(chosen, rpc, key, device, shown, dtype)
         stack.enter_context(pipeline.dumping(None if dump_ir is None else Path(dump_ir)))
         suffix = [] if dtype == "float32" else [dtype]
@@ -186,6 +200,7 @@ def compile(
             tuning=options,
             proof=bool(proof),
             runtime=runtime,
+            form=format,
             data=validation_data,
             progress=CountingProgress(shown),
         )
@@ -242,6 +257,15 @@ def _require_runtime(target: Target, runtime: str) -> None:
             f"{target.name} runs kernels on the GPU, which needs TVM's virtual machine; leave "
             "--runtime out"
         )
+
+
+def _require_format(target: Target, runtime: str, form: str) -> None:
+    if form not in get_args(Format):
+        raise UsageError(f"unknown format '{form}'{nearest(form, get_args(Format))}")
+    if form != "so" and runtime != "native":
+        raise UsageError(f"only a native library can be made as '{form}'; add --runtime native")
+    if form != "so" and not runner.runs_on(target):
+        raise UsageError(f"{target.name} has no Linux, which '{form}' needs; leave --format out")
 
 
 def _select(

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tvm_eff import frontend, models, passes, tensors, tune
+from tvm_eff.codegen.archive import StaticArchive
 from tvm_eff.deploy import bundle, machine, native_library
 from tvm_eff.deploy.accuracy import Case
 from tvm_eff.deploy.bundle import Bundle, Golden, MeasuredCost
 from tvm_eff.deploy.library import Winners, build_library, kernel_schedules
-from tvm_eff.deploy.manifest import DataValidation, Runtime
+from tvm_eff.deploy.manifest import DataValidation, Format, Runtime
 from tvm_eff.deploy.own_data import validate_on_data
 from tvm_eff.deploy.proof import prove
 from tvm_eff.deploy.report import CompileReport
@@ -52,6 +53,8 @@ class Compilation:
         Whether each operator as imported is compared with PyTorch's.
     runtime
         What runs the library.
+    form
+        What a native library is made as, besides the shared library.
     data
         Data of the user's own to validate it on; None for none.
     progress
@@ -67,6 +70,7 @@ class Compilation:
     tuning: tune.TuneOptions
     proof: bool
     runtime: Runtime
+    form: Format
     data: models.Samples | None
     progress: CountingProgress
 
@@ -131,6 +135,8 @@ class Compilation:
                 ),
                 report=report,
                 runtime=self.runtime,
+                static=self._archive(library),
+                form=self.form,
             )
 
     def _build(
@@ -142,9 +148,17 @@ class Compilation:
         library: Path,
     ) -> OpenCLRequirements | None:
         if self.runtime == "native":
-            native_library.build_native_library(program, lowered, winners, target, library)
+            native_library.build_native_library(
+                program, lowered, winners, target, library, self._archive(library)
+            )
             return None
         return build_library(lowered, winners, target, library)
+
+    def _archive(self, library: Path) -> StaticArchive | None:
+        """The archive beside a library, if one is to be made."""
+        if self.form == "so":
+            return None
+        return StaticArchive(library.with_suffix(".a"), self.network.name)
 
     def _prove(self, program: Program, core: ExportedProgram, example: Case | None) -> int:
         self.progress.step("comparing its operators with PyTorch's")

@@ -50,6 +50,7 @@ def _main(argv: list[str] | None) -> int:
             target=arguments.target,
             dtype=arguments.dtype,
             runtime=arguments.runtime,
+            format=arguments.format,
             **model_options(arguments),
             preprocess=arguments.preprocess,
             state=arguments.state,
@@ -100,6 +101,14 @@ def _parser() -> argparse.ArgumentParser:
         default="virtual-machine",
         help="what runs the library: TVM's virtual machine, or its own code alone, with a C "
         "interface, which needs nothing but libc (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("so", "a", "exe"),
+        default="so",
+        help="what a native library is made as: a shared library, which every bundle has; beside "
+        "it a static archive; or a program that checks and times the network "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--inputs",

@@ -29,6 +29,7 @@ from tvm_eff.deploy._golden import Golden
 from tvm_eff.deploy.loaded import LoadedBundle
 from tvm_eff.deploy.manifest import (
     EmulatorInfo,
+    Format,
     KernelSchedule,
     MadeFor,
     Manifest,
@@ -41,6 +42,7 @@ from tvm_eff.deploy.manifest import (
 from tvm_eff.errors import BundleError
 
 if TYPE_CHECKING:
+    from tvm_eff.codegen.archive import StaticArchive
     from tvm_eff.deploy.bench import Report
     from tvm_eff.deploy.bisect import Bisection
     from tvm_eff.deploy.report import CompileReport
@@ -62,8 +64,7 @@ __all__ = [
 LIBRARY = "model.so"
 MANIFEST = manifest.NAME
 GOLDEN = "golden.npz"
-HEADERS = ("tvm_eff.h", "tvm_eff_open.h")
-_FILES = (LIBRARY, MANIFEST, GOLDEN, *HEADERS)
+_FILES = (LIBRARY, MANIFEST, GOLDEN, _files.SUMS, *_files.NATIVE)
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,8 @@ def write(
     archive: bool = False,
     report: CompileReport | None = None,
     runtime: Runtime = "virtual-machine",
+    static: StaticArchive | None = None,
+    form: Format = "so",
 ) -> Bundle:
     """Write a bundle; one that is there already is replaced when the new one is complete.
 
@@ -217,6 +220,8 @@ def write(
         What the compilation found.
     runtime
         What runs the library.
+    static, form
+        A native library as a static archive, and what is made of it besides.
 
     Raises
     ------
@@ -245,17 +250,19 @@ def write(
     try:
         with paths.atomic_folder(folder) as part:
             shutil.copyfile(library, part / LIBRARY)
-            golden_file.write(part / GOLDEN, golden)
+            golden_file.write(part / GOLDEN, golden, validation)
             others = [part / LIBRARY, part / GOLDEN]
             if runtime == "native":
-                sources = paths.data_folder("runtime") / "native"
-                others += [Path(shutil.copy(sources / name, part)) for name in HEADERS]
+                from tvm_eff.deploy import native_files
+
+                others += native_files.write(part, target, model, part / GOLDEN, static, form)
             complete = replace(
                 described,
                 files={each.name: _files.sha256(each) for each in others},
                 sizes={each.name: each.stat().st_size for each in others},
             )
             (part / MANIFEST).write_text(complete.text(), encoding="utf-8")
+            _files.write_sums(part)
         if archive:
             _files.write_archive(folder, archive_path(folder))
     except OSError as error:
@@ -289,7 +296,7 @@ def read(folder: str | Path) -> Bundle:
             f"a compilation wrote{_neighbours(folder / MANIFEST)}"
         )
     described = manifest.read(folder / MANIFEST)
-    for name in (LIBRARY, GOLDEN, *(each for each in HEADERS if each in described.files)):
+    for name in (LIBRARY, GOLDEN, *(n for n in _files.NATIVE if n in described.files)):
         _files.check(folder / name, described)
     return Bundle(folder, described)
 

@@ -21,6 +21,9 @@ NAME = "manifest.json"
 
 Runtime = Literal["native", "virtual-machine"]
 
+Format = Literal["so", "a", "exe"]
+"""What a native library is made as, besides the shared library that Python loads."""
+
 FORMAT = 6
 """Version of the bundle's format; a reader refuses the versions it does not know."""
 
