@@ -137,14 +137,7 @@ def compile(
         Anything a user can cause or meet: see :mod:`tvm_eff.errors`.
     """
     _require_kinds(
-        {
-            "target": target,
-            "output": output,
-            "dtype": dtype,
-            "key": key,
-            "runtime": runtime,
-            "format": format,
-        },
+        {"target": target, "output": output, "dtype": dtype, "key": key, "runtime": runtime},
         {"logs": logs, "dump_ir": dump_ir, "weights": weights, "rpc": rpc, "name": name},
         {"trials": trials, "workers": workers, "resolution": resolution},
         {"budget": budget, "until_roofline": until_roofline},
@@ -185,18 +178,16 @@ def compile(
         # Only LLVM knows whether the processor exists; ask before anything is written or built.
         chosen.tvm_target()
         passes.require_dtype(chosen, dtype)
-        _require_runtime(chosen, runtime)
-        _require_format(chosen, runtime, format)
+        _require_runtime(chosen, runtime, format)
         selected = _select(chosen, rpc, key, device, shown, dtype)
         stack.enter_context(pipeline.dumping(None if dump_ir is None else Path(dump_ir)))
-        suffix = [] if dtype == "float32" else [dtype]
         compilation = Compilation(
             network=network,
             target=chosen,
             dtype=dtype,
             selected=selected,
             logs=default_logs(chosen) if logs is None else Path(logs),
-            folder=Path(output) / "-".join([network.name, chosen.name, *suffix]),
+            folder=Path(output) / _folder_name(network, chosen, dtype),
             tuning=options,
             proof=bool(proof),
             runtime=runtime,
@@ -249,7 +240,7 @@ def _require_validation(examples: Sequence[np.ndarray] | None, random_inputs: in
         )
 
 
-def _require_runtime(target: Target, runtime: str) -> None:
+def _require_runtime(target: Target, runtime: str, form: str) -> None:
     if runtime not in get_args(Runtime):
         raise UsageError(f"unknown runtime '{runtime}'{nearest(runtime, get_args(Runtime))}")
     if runtime == "native" and target.gpu is not None:
@@ -257,15 +248,20 @@ def _require_runtime(target: Target, runtime: str) -> None:
             f"{target.name} runs kernels on the GPU, which needs TVM's virtual machine; leave "
             "--runtime out"
         )
-
-
-def _require_format(target: Target, runtime: str, form: str) -> None:
+    require_kind("format", form, str)
     if form not in get_args(Format):
         raise UsageError(f"unknown format '{form}'{nearest(form, get_args(Format))}")
     if form != "so" and runtime != "native":
         raise UsageError(f"only a native library can be made as '{form}'; add --runtime native")
     if form != "so" and not runner.runs_on(target):
-        raise UsageError(f"{target.name} has no Linux, which '{form}' needs; leave --format out")
+        raise UsageError(
+            f"'{form}' is for Linux, which {target.name} does not run; leave --format out"
+        )
+
+
+def _folder_name(network: Network, target: Target, dtype: str) -> str:
+    suffix = [] if dtype == "float32" else [dtype]
+    return "-".join([network.name, target.name, *suffix])
 
 
 def _select(

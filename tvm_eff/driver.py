@@ -23,7 +23,7 @@ from tvm_eff.deploy.own_data import validate_on_data
 from tvm_eff.deploy.proof import prove
 from tvm_eff.deploy.report import CompileReport
 from tvm_eff.deploy.validate import validation, validation_cases
-from tvm_eff.device import Device, MeasureOptions, SelectedDevice
+from tvm_eff.device import Device, Measurement, MeasureOptions, SelectedDevice
 from tvm_eff.device.selection import FLOAT16_EXTENSION
 from tvm_eff.errors import BundleError, DeviceError
 from tvm_eff.models import Network, Program
@@ -130,9 +130,7 @@ class Compilation:
                 validation=replace(validated, operators_proved=proved, data=on_data),
                 opencl=opencl,
                 kernels=kernel_schedules(lowered, winners),
-                measurement=MeasuredCost(
-                    measurement.unit, measurement.values, device.where, date.today().isoformat()
-                ),
+                measurement=_cost(measurement, device.where),
                 report=report,
                 runtime=self.runtime,
                 static=self._archive(library),
@@ -202,6 +200,11 @@ def _require_float16(device: Device, dtype: str) -> None:
             f"{found.name} ({found.driver}) has no {FLOAT16_EXTENSION}, so it cannot "
             "compute in float16; leave --dtype out"
         )
+
+
+def _cost(measurement: Measurement, where: str) -> MeasuredCost:
+    """What the bundle says of what was measured today."""
+    return MeasuredCost(measurement.unit, measurement.values, where, date.today().isoformat())
 
 
 def _golden(program: Program, case: Case) -> Golden:

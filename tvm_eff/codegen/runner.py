@@ -66,7 +66,7 @@ def build_executable(archive: StaticArchive, golden: Path, target: Target, progr
         included = folder / "golden.S"
         included.write_text(_included(golden), encoding="ascii")
         flags = [f"-DTVM_EFF_ENTRY={archive.entry}", f"-I{golden.parent}"]
-        linked = [included, archive.path, "-lpthread"]
+        linked: list[str | Path] = [included, archive.path, "-lpthread"]
         _compile(target, _sources(without=_FOR_BUNDLES), [*flags, *linked], program)
 
 
@@ -74,15 +74,12 @@ def _compile(
     target: Target, sources: Iterable[Path], others: Iterable[str | Path], program: Path
 ) -> None:
     native = paths.data_folder("runtime") / "native"
-    toolchain.run(
-        [
-            *("cc", "-target", target.toolchain.zig_triple, *_FLAGS),
-            f"-I{native}",
-            *sources,
-            *others,
-            *("-lm", "-o", program),
-        ]
-    )
+    words: list[str | Path] = ["cc", "-target", target.toolchain.zig_triple, *_FLAGS]
+    words.append(f"-I{native}")
+    words.extend(sources)
+    words.extend(others)
+    words.extend(("-lm", "-o", program))
+    toolchain.run(words)
 
 
 def _sources(without: Iterable[str]) -> list[Path]:

@@ -54,6 +54,21 @@ def sha256(path: Path) -> str:
         return _digest(file)
 
 
+def is_there(path: Path) -> bool:
+    """Whether a path is one of something.
+
+    Raises
+    ------
+    BundleError
+        It can be the path of nothing.
+    """
+    try:
+        return path.exists()
+    except (OSError, ValueError) as error:  # a name too long, or that can be none
+        reason = getattr(error, "strerror", None) or error
+        raise BundleError(f"cannot read {paths.short(path)}: {reason}; check the path") from error
+
+
 def write_sums(folder: Path) -> None:
     """Write the SHA-256 of every file in a folder as ``sha256sum -c`` reads them."""
     files = sorted(each for each in folder.iterdir() if each.name != SUMS)

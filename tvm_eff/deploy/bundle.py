@@ -284,9 +284,9 @@ def read(folder: str | Path) -> Bundle:
     if not isinstance(folder, str | os.PathLike):
         raise BundleError(f"the bundle is a {type(folder).__name__}; give the path of its folder")
     folder = Path(folder)
-    if _is_there(folder) and not folder.is_dir():
+    if _files.is_there(folder) and not folder.is_dir():
         raise BundleError(f"{folder} is a file; give a bundle's folder{_unpack_hint(folder)}")
-    if not _is_there(folder):
+    if not _files.is_there(folder):
         raise BundleError(
             f"there is no bundle {paths.short(folder)}; check the path{_neighbours(folder)}"
         )
@@ -299,14 +299,6 @@ def read(folder: str | Path) -> Bundle:
     for name in (LIBRARY, GOLDEN, *(n for n in _files.NATIVE if n in described.files)):
         _files.check(folder / name, described)
     return Bundle(folder, described)
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError) as error:  # a name too long, or that can be none
-        reason = getattr(error, "strerror", None) or error
-        raise BundleError(f"cannot read {paths.short(path)}: {reason}; check the path") from error
 
 
 def load(folder: str | Path, *, refuse_nan: bool = False) -> LoadedBundle:
