@@ -76,9 +76,11 @@ setup(
         "docs": DOCS,
         "dev": [
             *DOCS,
+            "cmake==4.4.5",
             "hypothesis==6.170.17",
             "import-linter==2.17",
             "mypy==2.4.1",
+            "ninja==1.13.2",
             "pyelftools==0.33",
             "pytest==9.2.0",
             "pytest-xdist==3.8.0",

@@ -57,7 +57,7 @@ def build_archive(
         A compiler or linker refuses it.
     """
     entry, joined = archive.entry, sources[0].parent / "model.o"
-    native.link(sources, objects, target, ["-r", f"-DTVM_EFF_ENTRY={entry}"], joined)
+    native.link(sources, objects, target, ["-r", "-g0", f"-DTVM_EFF_ENTRY={entry}"], joined)
     joined.write_bytes(symbols.prefixed(joined.read_bytes(), f"{entry}.", entry))
     archive.path.unlink(missing_ok=True)
     toolchain.run(["ar", "rcs", archive.path, joined])
