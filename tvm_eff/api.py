@@ -15,8 +15,9 @@ import numpy as np
 
 from tvm_eff import device as devices
 from tvm_eff import models, passes, paths, targets, tune
+from tvm_eff.codegen import runner
 from tvm_eff.deploy.bundle import Bundle
-from tvm_eff.deploy.manifest import PackWeights, RuntimeChoice
+from tvm_eff.deploy.manifest import Format, PackWeights, RuntimeChoice
 from tvm_eff.device import Device, SelectedDevice
 from tvm_eff.driver import Compilation
 from tvm_eff.errors import (
@@ -44,6 +45,7 @@ def compile(
     target: str | Path | Target = "host",
     dtype: str = "float32",
     runtime: RuntimeChoice = "auto",
+    format: Format = "so",
     pack_weights: PackWeights = "build",
     input_shapes: Sequence[Sequence[int]] = (),
     input_dtypes: Sequence[str] = (),
@@ -89,6 +91,10 @@ def compile(
         What runs the library: with ``native`` its own code, which needs nothing but libc and has
         a C interface; or TVM's ``virtual-machine``. With ``auto``, that is for networks that are
         no straight line of kernel calls, and for GPUs.
+    format
+        What a native library is made as: ``so``, a shared library, which Python loads and every
+        bundle has; and beside it with ``a`` a static archive, with ``exe`` a program that checks
+        and times the network.
     pack_weights
         Where weights that are larger as kernels read them, such as Winograd's, are made: in the
         ``build``, or at ``load`` from the model's own, which makes the library smaller, its loading
@@ -185,20 +191,20 @@ def compile(
         # Only LLVM knows whether the processor exists; ask before anything is written or built.
         chosen.tvm_target()
         passes.require_dtype(chosen, dtype)
-        _require_runtime(chosen, runtime, pack_weights)
+        _require_runtime(chosen, runtime, format, pack_weights)
         selected = _select(chosen, rpc, key, device, shown, dtype)
         stack.enter_context(pipeline.dumping(None if dump_ir is None else Path(dump_ir)))
-        suffix = [] if dtype == "float32" else [dtype]
         compilation = Compilation(
             network=network,
             target=chosen,
             dtype=dtype,
             selected=selected,
             logs=default_logs(chosen) if logs is None else Path(logs),
-            folder=Path(output) / "-".join([network.name, chosen.name, *suffix]),
+            folder=Path(output) / _folder_name(network, chosen, dtype),
             tuning=options,
             proof=bool(proof),
             runtime=runtime,
+            form=format,
             pack_at_load=pack_weights == "load",
             data=validation_data,
             progress=CountingProgress(shown),
@@ -248,7 +254,7 @@ def _require_validation(examples: Sequence[np.ndarray] | None, random_inputs: in
         )
 
 
-def _require_runtime(target: Target, runtime: str, pack_weights: str) -> None:
+def _require_runtime(target: Target, runtime: str, form: str, pack_weights: str) -> None:
     for what, word, kind in (
         ("runtime", runtime, RuntimeChoice),
         ("place to pack weights", pack_weights, PackWeights),
@@ -264,6 +270,20 @@ def _require_runtime(target: Target, runtime: str, pack_weights: str) -> None:
             f"{target.name} runs kernels on the GPU, which needs TVM's virtual machine; leave "
             "--runtime out"
         )
+    require_kind("format", form, str)
+    if form not in get_args(Format):
+        raise UsageError(f"unknown format '{form}'{nearest(form, get_args(Format))}")
+    if form != "so" and runtime != "native":
+        raise UsageError(f"only a native library can be made as '{form}'; add --runtime native")
+    if form != "so" and not runner.runs_on(target):
+        raise UsageError(
+            f"'{form}' is for Linux, which {target.name} does not run; leave --format out"
+        )
+
+
+def _folder_name(network: Network, target: Target, dtype: str) -> str:
+    suffix = [] if dtype == "float32" else [dtype]
+    return "-".join([network.name, target.name, *suffix])
 
 
 def _select(

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tvm_eff import frontend, models, passes, tensors, tune
+from tvm_eff.codegen.archive import StaticArchive
 from tvm_eff.deploy import bundle, machine
 from tvm_eff.deploy.accuracy import Case
 from tvm_eff.deploy.bundle import Bundle, Golden, MeasuredCost
 from tvm_eff.deploy.library import Winners, build_library, kernel_schedules
-from tvm_eff.deploy.manifest import DataValidation, RuntimeChoice
+from tvm_eff.deploy.manifest import DataValidation, Format, RuntimeChoice
 from tvm_eff.deploy.native import library as native_library
 from tvm_eff.deploy.native.plan import Plan
 from tvm_eff.deploy.own_data import validate_on_data
@@ -63,6 +64,8 @@ class Compilation:
         Whether each operator as imported is compared with PyTorch's.
     runtime
         What runs the library: with ``auto``, its own code wherever that can.
+    form
+        What a native library is made as, besides the shared library.
     pack_at_load
         Whether weights that are larger as kernels read them are made when it is loaded.
     data
@@ -80,6 +83,7 @@ class Compilation:
     tuning: tune.TuneOptions
     proof: bool
     runtime: RuntimeChoice
+    form: Format
     pack_at_load: bool
     data: models.Samples | None
     progress: CountingProgress
@@ -141,9 +145,11 @@ class Compilation:
                 validation=replace(validated, operators_proved=proved, data=on_data),
                 opencl=made.opencl,
                 kernels=kernel_schedules(lowered, winners),
-                measurement=_measured(measurement, device),
+                measurement=_cost(measurement, device.where),
                 report=report,
                 plan=made.plan,
+                static=self._archive(library),
+                form=self.form,
             )
 
     def _build(
@@ -158,7 +164,13 @@ class Compilation:
         if not native:
             return _Built(build_library(lowered, winners, target, library), None)
         plan = native_library.build_native_library(
-            program, lowered, winners, target, library, at_load=self.pack_at_load
+            program,
+            lowered,
+            winners,
+            target,
+            library,
+            archive=self._archive(library),
+            at_load=self.pack_at_load,
         )
         return _Built(None, plan)
 
@@ -167,12 +179,24 @@ class Compilation:
         if self.runtime == "virtual-machine":
             return "as asked for"
         found = native_library.obstacle(lowered, self.target)
-        refused = "--runtime" if self.runtime == "native" else "--pack-weights"
-        if found is not None and (self.runtime == "native" or self.pack_at_load):
-            raise ModelError(
-                f"{self.network.name} needs TVM's virtual machine: {found}; leave {refused} out"
-            )
+        if found is None:
+            return None
+        for option, asked in (
+            ("--runtime", self.runtime == "native"),
+            ("--format", self.form != "so"),
+            ("--pack-weights", self.pack_at_load),
+        ):
+            if asked:
+                raise ModelError(
+                    f"{self.network.name} needs TVM's virtual machine: {found}; leave {option} out"
+                )
         return found
+
+    def _archive(self, library: Path) -> StaticArchive | None:
+        """The archive beside a library, if one is to be made."""
+        if self.form == "so":
+            return None
+        return StaticArchive(library.with_suffix(".a"), self.network.name)
 
     def _prove(self, program: Program, core: ExportedProgram, example: Case | None) -> int:
         self.progress.step("comparing its operators with PyTorch's")
@@ -218,9 +242,9 @@ def _require_float16(device: Device, dtype: str) -> None:
         )
 
 
-def _measured(measurement: Measurement, device: Device) -> MeasuredCost:
-    today = date.today().isoformat()
-    return MeasuredCost(measurement.unit, measurement.values, device.where, today)
+def _cost(measurement: Measurement, where: str) -> MeasuredCost:
+    """What the bundle says of what was measured today."""
+    return MeasuredCost(measurement.unit, measurement.values, where, date.today().isoformat())
 
 
 def _golden(program: Program, case: Case) -> Golden:

@@ -29,7 +29,14 @@ static void *data_of(const TVMFFIAny *argument) {
   return (char *)tensor->data + tensor->byte_offset;
 }
 
-EXPORTED const tvm_eff_library *tvm_eff_this_library(void) { return &tvm_eff_the_library; }
+/* An archive's has another name, so that a program can have several. */
+#ifndef TVM_EFF_ENTRY
+#define TVM_EFF_ENTRY tvm_eff_this_library
+#endif
+
+EXPORTED const tvm_eff_library *TVM_EFF_ENTRY(void);
+
+EXPORTED const tvm_eff_library *TVM_EFF_ENTRY(void) { return &tvm_eff_the_library; }
 
 /* What an output looks like: (output, what) -> the code of its dtype for -3, the bits for -2, its
  * rank for -1, and an extent for each dimension. */

@@ -92,7 +92,8 @@ typedef struct tvm_eff_library {
   const char *(*last_error)(void);
 } tvm_eff_library;
 
-/* The one symbol that a library exports. An archive has it as tvm_eff_library_NAME as well. */
+/* The one symbol that a library exports. An archive has tvm_eff_library_NAME in its place, so that
+ * one program can have several. */
 const tvm_eff_library *tvm_eff_this_library(void);
 
 #ifdef __cplusplus

@@ -42,7 +42,7 @@ static inline const char *tvm_eff_damage(const char *content, size_t size) {
 }
 
 static inline const char *tvm_eff_check_file(const char *path) {
-  int file = open(path, O_RDONLY | O_CLOEXEC);
+  int file = open(path, O_RDONLY);
   struct stat found;
   if (file < 0) return strerror(errno);
   const char *problem = NULL;

@@ -254,7 +254,12 @@ def test_what_is_written_is_read(maker: Maker, tmp_path: Path) -> None:
     written = maker.write(tmp_path / "new" / "b", "rasp4", measurement=MEASURED)
     found = bundle.read(tmp_path / "new" / "b")
     assert found == written
-    assert sorted(files_of(found.folder)) == ["golden.npz", "manifest.json", "model.so"]
+    assert sorted(files_of(found.folder)) == [
+        "SHA256SUMS",
+        "golden.npz",
+        "manifest.json",
+        "model.so",
+    ]
     target = found.manifest.target
     assert (target.name, target.log_name, target.arch) == ("rasp4", "rasp4", "aarch64")
     assert target.tvm == targets.load("rasp4").tvm

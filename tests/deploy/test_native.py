@@ -206,7 +206,7 @@ def test_a_program_in_c(fire: Made, tmp_path: Path) -> None:
 
 
 OPENING: list[str | Path] = [
-    *("-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", OPENS),
+    *("-Wall", "-Wextra", "-Werror", OPENS),
     f"-I{paths.data_folder('runtime') / 'native'}",
 ]
 

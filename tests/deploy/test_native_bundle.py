@@ -77,7 +77,8 @@ def test_where_no_weights_are_packed_at_load(tmp_path: Path, options: dict[str, 
 def test_the_bundle(made: Bundle) -> None:
     assert made.manifest.runtime == "native"
     assert {each.name for each in made.folder.iterdir()} == {
-        *("model.so", "manifest.json", "golden.npz", "plan.json", "tvm_eff.h", "tvm_eff_open.h")
+        *("model.so", "manifest.json", "golden.npz", "plan.json", "tvm_eff.h", "tvm_eff_open.h"),
+        *("SHA256SUMS", "tvm_eff_run", "tvm_eff_model-config.cmake"),
     }
     assert made.check() <= made.error
     report = made.benchmark(repeat=2)

@@ -50,6 +50,7 @@ def _main(argv: list[str] | None) -> int:
             target=arguments.target,
             dtype=arguments.dtype,
             runtime=arguments.runtime,
+            format=arguments.format,
             pack_weights=arguments.pack_weights,
             **model_options(arguments),
             preprocess=arguments.preprocess,
@@ -109,6 +110,14 @@ def _parser() -> argparse.ArgumentParser:
         default="build",
         help="where weights that are larger as kernels read them, such as Winograd's, are made: in "
         "the build, or when the library is loaded, which makes it smaller and loading longer "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("so", "a", "exe"),
+        default="so",
+        help="what a native library is made as: a shared library, which every bundle has; beside "
+        "it a static archive; or a program that checks and times the network "
         "(default: %(default)s)",
     )
     parser.add_argument(

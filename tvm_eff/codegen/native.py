@@ -97,20 +97,33 @@ def link_library(
     BuildError
         A compiler or linker refuses it.
     """
-    folder = sources[0].parent
-    script = folder / "exported.map"
+    script = sources[0].parent / "exported.map"
     script.write_text(_EXPORTED, encoding="ascii")
+    exported = f"-Wl,--version-script={script}"
+    # A kernel of another library's, of the same name, is not to be called in the place of its own.
+    flags = ["-shared", exported, "-Wl,-Bsymbolic", "-Wl,--gc-sections", "-lm", "-s"]
+    link(sources, objects, target, flags, library)
+    checksum.append(library)
+
+
+def link(
+    sources: Sequence[Path],
+    objects: Sequence[Path],
+    target: Target,
+    flags: Sequence[str],
+    output: Path,
+) -> None:
+    """Compile a plan and the runtime, and link them with the kernels as `flags` say."""
     runtime = paths.data_folder("runtime") / "native"
-    includes = [folder, runtime, *tvm_ffi.libinfo.include_paths()]
+    includes = [sources[0].parent, runtime, *tvm_ffi.libinfo.include_paths()]
     toolchain.run(
         [
-            *("cc", "-target", target.toolchain.zig_triple, "-shared", *_FLAGS),
+            *("cc", "-target", target.toolchain.zig_triple, *_FLAGS),
             *(f"-I{each}" for each in includes),
             *sources,
             *(runtime / name for name in _RUNTIME),
             *objects,
-            *(f"-Wl,--version-script={script}", "-Wl,-Bsymbolic", "-Wl,--gc-sections", "-lm", "-s"),
-            *("-o", library),
+            *flags,
+            *("-o", output),
         ]
     )
-    checksum.append(library)

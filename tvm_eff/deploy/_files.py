@@ -13,6 +13,16 @@ from tvm_eff.deploy import manifest
 from tvm_eff.deploy.manifest import Manifest
 from tvm_eff.errors import BundleError
 
+SUMS = "SHA256SUMS"
+PLAN = "plan.json"
+HEADERS = ("tvm_eff.h", "tvm_eff_open.h")
+RUNNER = "tvm_eff_run"
+ARCHIVE = "libmodel.a"
+EXECUTABLE = "model"
+CMAKE = "tvm_eff_model-config.cmake"
+NATIVE = (PLAN, *HEADERS, RUNNER, ARCHIVE, EXECUTABLE, CMAKE)
+"""What a native library has beside it."""
+
 _ADVICE = "build or copy the bundle again"
 
 
@@ -43,6 +53,28 @@ def sha256(path: Path) -> str:
     """Return a file's SHA-256."""
     with path.open("rb") as file:
         return _digest(file)
+
+
+def is_there(path: Path) -> bool:
+    """Whether a path is one of something.
+
+    Raises
+    ------
+    BundleError
+        It can be the path of nothing.
+    """
+    try:
+        return path.exists()
+    except (OSError, ValueError) as error:  # a name too long, or that can be none
+        reason = getattr(error, "strerror", None) or error
+        raise BundleError(f"cannot read {paths.short(path)}: {reason}; check the path") from error
+
+
+def write_sums(folder: Path) -> None:
+    """Write the SHA-256 of every file in a folder as ``sha256sum -c`` reads them."""
+    files = sorted(each for each in folder.iterdir() if each.name != SUMS)
+    lines = [f"{sha256(each)}  {each.name}\n" for each in files]
+    (folder / SUMS).write_text("".join(lines), encoding="ascii")
 
 
 def write_archive(folder: Path, archive: Path) -> None:

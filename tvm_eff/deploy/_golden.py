@@ -14,7 +14,8 @@ import numpy as np
 from numpy.lib import format as npy
 
 from tvm_eff import paths
-from tvm_eff.deploy.manifest import TensorInfo
+from tvm_eff.deploy.accuracy import allowed_error
+from tvm_eff.deploy.manifest import TensorInfo, Validation
 from tvm_eff.errors import BundleError
 
 _ADVICE = "build or copy the bundle again"
@@ -28,14 +29,26 @@ class Golden:
     outputs: Mapping[str, np.ndarray] = field(hash=False)
 
 
-def write(path: Path, golden: Golden) -> None:
-    """Write the file; tensors are known by their place, as a model may name them anything."""
+def write(path: Path, golden: Golden, validation: Validation) -> None:
+    """Write the file; tensors are known by their place, as a model may name them anything.
+
+    For ``tvm_eff_run``, which reads nothing else, it holds the largest error of each output that
+    is allowed, and whether classes are compared; and all is stored as it is.
+    """
     arrays: dict[str, Any] = {}
-    for index, array in enumerate(golden.inputs.values()):
-        arrays[f"input_{index}"] = array
-    for index, array in enumerate(golden.outputs.values()):
-        arrays[f"output_{index}"] = array
-    np.savez(path, **arrays)
+    for kind, tensors in (("input", golden.inputs), ("output", golden.outputs)):
+        for index, array in enumerate(tensors.values()):
+            arrays[f"{kind}_{index}"] = np.asarray(array, order="C")
+    expected = list(golden.outputs.values())
+    own = validation.reference_errors or (0.0,) * len(expected)
+    tolerance = validation.tolerance
+    allowed = [allowed_error(e, tolerance, o) for e, o in zip(expected, own, strict=True)]
+    np.savez(
+        path,
+        allowed_errors=np.array(allowed, "float64"),
+        same_class=np.array(validation.same_class is True),
+        **arrays,
+    )
 
 
 def read(path: Path, inputs: tuple[TensorInfo, ...], outputs: tuple[TensorInfo, ...]) -> Golden:

@@ -30,6 +30,7 @@ from tvm_eff.deploy._golden import Golden
 from tvm_eff.deploy.loaded import LoadedBundle
 from tvm_eff.deploy.manifest import (
     EmulatorInfo,
+    Format,
     KernelSchedule,
     MadeFor,
     Manifest,
@@ -41,6 +42,7 @@ from tvm_eff.deploy.manifest import (
 from tvm_eff.errors import BundleError, NoneType, require_kind, require_positive
 
 if TYPE_CHECKING:
+    from tvm_eff.codegen.archive import StaticArchive
     from tvm_eff.deploy.bench import Report
     from tvm_eff.deploy.bisect import Bisection
     from tvm_eff.deploy.native.plan import Plan
@@ -63,9 +65,8 @@ __all__ = [
 LIBRARY = "model.so"
 MANIFEST = manifest.NAME
 GOLDEN = "golden.npz"
-PLAN = "plan.json"
-_HEADERS = ("tvm_eff.h", "tvm_eff_open.h")
-_FILES = (LIBRARY, MANIFEST, GOLDEN, PLAN, *_HEADERS)
+PLAN = _files.PLAN
+_FILES = (LIBRARY, MANIFEST, GOLDEN, _files.SUMS, *_files.NATIVE)
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,8 @@ def write(
     archive: bool = False,
     report: CompileReport | None = None,
     plan: Plan | None = None,
+    static: StaticArchive | None = None,
+    form: Format = "so",
 ) -> Bundle:
     """Write a bundle; one that is there already is replaced when the new one is complete.
 
@@ -219,6 +222,8 @@ def write(
         What the compilation found.
     plan
         What a native library does; None if TVM's virtual machine runs the library.
+    static, form
+        A native library as a static archive, and what is made of it besides.
 
     Raises
     ------
@@ -247,15 +252,19 @@ def write(
     try:
         with paths.atomic_folder(folder) as part:
             shutil.copyfile(library, part / LIBRARY)
-            golden_file.write(part / GOLDEN, golden)
+            golden_file.write(part / GOLDEN, golden, validation)
             others = [part / LIBRARY, part / GOLDEN]
-            others += [] if plan is None else _write_native(plan, part)
+            if plan is not None:
+                from tvm_eff.deploy.native import files as native_files
+
+                others += native_files.write(part, target, model, part / GOLDEN, plan, static, form)
             complete = replace(
                 described,
                 files={each.name: _files.sha256(each) for each in others},
                 sizes={each.name: each.stat().st_size for each in others},
             )
             (part / MANIFEST).write_text(complete.text(), encoding="utf-8")
+            _files.write_sums(part)
         if archive:
             _files.write_archive(folder, archive_path(folder))
     except OSError as error:
@@ -264,15 +273,6 @@ def write(
             "write there and the room on the disk, then run the same command again"
         ) from error
     return Bundle(folder, complete, report)
-
-
-def _write_native(plan: Plan, folder: Path) -> list[Path]:
-    """Write what a native library has beside it, and return the files."""
-    from tvm_eff.deploy.native import plan_file
-
-    plan_file.write(plan, folder / PLAN)
-    sources = paths.data_folder("runtime") / "native"
-    return [folder / PLAN, *(Path(shutil.copy(sources / name, folder)) for name in _HEADERS)]
 
 
 def read(folder: str | Path) -> Bundle:
@@ -286,9 +286,9 @@ def read(folder: str | Path) -> Bundle:
     if not isinstance(folder, str | os.PathLike):
         raise BundleError(f"the bundle is a {type(folder).__name__}; give the path of its folder")
     folder = Path(folder)
-    if _is_there(folder) and not folder.is_dir():
+    if _files.is_there(folder) and not folder.is_dir():
         raise BundleError(f"{folder} is a file; give a bundle's folder{_unpack_hint(folder)}")
-    if not _is_there(folder):
+    if not _files.is_there(folder):
         raise BundleError(
             f"there is no bundle {paths.short(folder)}; check the path{_neighbours(folder)}"
         )
@@ -305,14 +305,6 @@ def read(folder: str | Path) -> Bundle:
             )
         _files.check(folder / name, described)
     return Bundle(folder, described)
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError) as error:  # a name too long, or that can be none
-        reason = getattr(error, "strerror", None) or error
-        raise BundleError(f"cannot read {paths.short(path)}: {reason}; check the path") from error
 
 
 def load(

@@ -23,6 +23,9 @@ Runtime = Literal["native", "virtual-machine"]
 RuntimeChoice = Literal["auto", "native", "virtual-machine"]
 PackWeights = Literal["build", "load"]
 
+Format = Literal["so", "a", "exe"]
+"""What a native library is made as, besides the shared library that Python loads."""
+
 FORMAT = 6
 """Version of the bundle's format; a reader refuses the versions it does not know."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tvm_eff.codegen import native
+from tvm_eff.codegen.archive import StaticArchive, build_archive
 from tvm_eff.deploy import machine
 from tvm_eff.deploy.library import Winners, schedule_kernels
 from tvm_eff.deploy.native import source
@@ -38,6 +39,7 @@ def build_native_library(
     target: Target,
     library: Path,
     *,
+    archive: StaticArchive | None = None,
     at_load: bool = False,
 ) -> Plan:
     """Apply the winners, pack the weights, plan, compile and link.
@@ -54,6 +56,8 @@ def build_native_library(
         What the library is for: a processor, not a GPU.
     library
         The shared library to write: see ``runtime/native/tvm_eff.h`` for its interface.
+    archive
+        The static archive to write beside it, if any.
     at_load
         Whether weights that are larger as kernels read them are made when it is loaded.
 
@@ -88,4 +92,6 @@ def build_native_library(
         )
         sources = source.write_sources(planned, described, folder)
         native.link_library(sources, objects, target, library)
+        if archive is not None:
+            build_archive(archive, sources, objects, target)
     return planned
