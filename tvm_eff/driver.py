@@ -99,7 +99,7 @@ class Compilation:
             opencl = self._build(program, lowered, winners, self.selected.target, library)
             self.progress.step(f"validating on {device.where}")
             whole = MeasureOptions()
-            validated, measurement = validation(device, library, cases, self.dtype, whole)
+            validated, measurement, decided = validation(device, library, cases, self.dtype, whole)
             assert measurement is not None, "a measurement was asked for"
             on_data = self._on_data(device, library, program)
             if self.selected.target != self.target:
@@ -116,13 +116,14 @@ class Compilation:
                 measured=self.progress.count,
                 failed=self.progress.failures,
                 seconds=time.monotonic() - started,
+                undecided=len(cases) - len(decided) - (validated.half_precision_limit is not None),
             )
             return bundle.write(
                 self.folder,
                 library,
                 model=self.network.name,
                 target=self.target,
-                golden=_golden(program, cases[0]),
+                golden=_golden(program, cases[0] if self.network.state else decided[0]),
                 validation=replace(validated, operators_proved=proved, data=on_data),
                 opencl=opencl,
                 kernels=kernel_schedules(lowered, winners),

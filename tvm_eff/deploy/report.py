@@ -31,6 +31,8 @@ class CompileReport:
         Candidates measured now, and how many of them failed.
     seconds
         How long everything took.
+    undecided
+        Inputs on which the library differs from PyTorch by what rounding decides alone.
     """
 
     target: Target
@@ -42,6 +44,7 @@ class CompileReport:
     measured: int
     failed: int
     seconds: float
+    undecided: int = 0
 
     @property
     def kernels_before(self) -> float:

@@ -77,9 +77,7 @@ def _mean(builder: relax.BlockBuilder, call: relax.Call, axes: Sequence[int]) ->
     return builder.call_te(compute, x, primfunc_name_hint="mean")
 
 
-def _first_levels(
-    builder: relax.BlockBuilder, call: relax.Call, axes: Sequence[int]
-) -> relax.Expr:
+def _first_levels(builder: relax.BlockBuilder, call: relax.Call, axes: Sequence[int]) -> relax.Expr:
     """All levels but the last one, each of them a kernel: one that has a single sum is tuned."""
     x = call.args[0]
     while (first := _first_level(x.ty.shape, axes)) is not None:
