@@ -81,12 +81,11 @@ class Compilation:
         _require_writable(self.folder.parent)
         bundle.require_replaceable(self.folder)
         cases = validation_cases(program, examples, random_inputs)
-        given = examples is not None or self.network.state
-        proved = self._prove(program, core, cases[0] if given else None) if self.proof else None
+        given = cases[:1] if examples is not None or self.network.state else []
+        proved = self._prove(program, core, given)
         lowered = passes.lower(imported, self.target, self.dtype)
         if self.runtime == "native":
             native_library.require_straight(self.network.name, lowered, self.target)
-
         if self.tuning.measure:
             tune.preload()
         self.progress.step(self.selected.opening)
@@ -123,7 +122,7 @@ class Compilation:
                 library,
                 model=self.network.name,
                 target=self.target,
-                golden=_golden(program, cases[0] if self.network.state else decided[0]),
+                golden=_golden(program, (cases if self.network.state else decided)[0]),
                 validation=replace(validated, operators_proved=proved, data=on_data),
                 opencl=opencl,
                 kernels=kernel_schedules(lowered, winners),
@@ -147,9 +146,11 @@ class Compilation:
             return None
         return build_library(lowered, winners, target, library)
 
-    def _prove(self, program: Program, core: ExportedProgram, example: Case | None) -> int:
+    def _prove(self, program: Program, core: ExportedProgram, given: Sequence[Case]) -> int | None:
+        if not self.proof:
+            return None
         self.progress.step("comparing its operators with PyTorch's")
-        known = {} if example is None else {"the example inputs": example.inputs}
+        known = {"the example inputs": each.inputs for each in given}
         return prove(program, core, {**known, **tensors.varied_inputs(self.network.inputs)})
 
     def _require_data(self, program: Program) -> None:

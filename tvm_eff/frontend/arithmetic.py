@@ -23,6 +23,16 @@ def dtype_of(value: torch.dtype) -> str:
     return str(value).removeprefix("torch.")
 
 
+def least_of(dtype: str) -> float:
+    """Return what no value of a dtype is less than."""
+    return -math.inf if dtype.startswith("float") else int(np.iinfo(dtype).min)
+
+
+def most_of(dtype: str) -> float:
+    """Return what no value of a dtype is more than."""
+    return math.inf if dtype.startswith("float") else int(np.iinfo(dtype).max)
+
+
 def cast(expression: relax.Expr, dtype: str, importer: Any) -> relax.Expr:
     """Return an expression as another dtype, if it is not of it."""
     if str(expression.ty.dtype) == dtype:
