@@ -137,7 +137,7 @@ def check(each: bundle.Bundle, board: Board) -> dict[str, Any]:
         list(golden.outputs.values()),
         recorded_errors=described.validation.reference_errors,
     )
-    error, _ = validate(board, each.library, [case], described.validation.tolerance)
+    error, *_ = validate(board, each.library, [case], described.validation.tolerance)
     return {"model": described.model, "target": described.target.name, "largest_error": error}
 
 

@@ -214,7 +214,7 @@ def _build(layer: _Layer, bench: _Bench, path: Path) -> float:
     inputs = [tensors.random_inputs(specs, seed) for seed in range(_INPUTS)]
     cases = [case_of(layer.program, each) for each in inputs]
     try:
-        largest, _ = validate(bench.device, path, cases, tensors.TOLERANCE)
+        largest, *_ = validate(bench.device, path, cases, tensors.TOLERANCE)
         return largest
     except ValidationError as error:
         # The library is gone with the error: say of which layer it was.

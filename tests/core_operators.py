@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,15 +58,26 @@ class Sampled(nn.Module):
 
     def forward(self, *tensors: torch.Tensor) -> Any:
         """Call the operator."""
-        left = iter(tensors)
-        arguments, keywords = pytree.tree_map(
-            lambda each: next(left) if isinstance(each, TensorSpec) else each,
-            (self.sample.arguments, self.sample.keywords),
+        result = called(
+            self.sample.operator, self.sample.arguments, self.sample.keywords, TensorSpec, tensors
         )
-        result = overload(self.sample.operator)(*arguments, **keywords)
-        if not isinstance(result, torch.Tensor | list | tuple):
-            return tensors[0] * result
-        return result[0] if self.sample.operator.split(".")[0] in _FIRST_RESULT else result
+        return result if isinstance(result, torch.Tensor | list | tuple) else tensors[0] * result
+
+
+def called(
+    operator: str,
+    arguments: tuple[Any, ...],
+    keywords: dict[str, Any],
+    kind: type,
+    tensors: Iterable[Any],
+) -> Any:
+    """Call an operator with tensors in the place of those arguments that are of a kind."""
+    left = iter(tensors)
+    given, by_name = pytree.tree_map(
+        lambda each: next(left) if isinstance(each, kind) else each, (arguments, keywords)
+    )
+    result = overload(operator)(*given, **by_name)
+    return result[0] if operator.split(".")[0] in _FIRST_RESULT else result
 
 
 def overload(name: str) -> Any:

@@ -99,11 +99,10 @@ class Compilation:
         _require_writable(self.folder.parent)
         bundle.require_replaceable(self.folder)
         cases = validation_cases(program, examples, random_inputs)
-        given = examples is not None or self.network.state
-        proved = self._prove(program, core, cases[0] if given else None) if self.proof else None
+        given = cases[:1] if examples is not None or self.network.state else []
+        proved = self._prove(program, core, given)
         lowered = passes.lower(imported, self.target, self.dtype)
         obstacle = self._obstacle(lowered)
-
         if self.tuning.measure:
             tune.preload()
         self.progress.step(self.selected.opening)
@@ -117,7 +116,7 @@ class Compilation:
             made = build(self.selected.target, library)
             self.progress.step(f"validating on {device.where}")
             whole = MeasureOptions()
-            validated, measurement = validation(device, library, cases, self.dtype, whole)
+            validated, measurement, decided = validation(device, library, cases, self.dtype, whole)
             assert measurement is not None, "a measurement was asked for"
             on_data = self._on_data(device, library, program)
             if self.selected.target != self.target:
@@ -135,13 +134,14 @@ class Compilation:
                 failed=self.progress.failures,
                 seconds=time.monotonic() - started,
                 virtual_machine=obstacle,
+                undecided=len(cases) - len(decided) - (validated.half_precision_limit is not None),
             )
             return bundle.write(
                 self.folder,
                 library,
                 model=self.network.name,
                 target=self.target,
-                golden=_golden(program, cases[0]),
+                golden=_golden(program, (cases if self.network.state else decided)[0]),
                 validation=replace(validated, operators_proved=proved, data=on_data),
                 opencl=made.opencl,
                 kernels=kernel_schedules(lowered, winners),
@@ -198,10 +198,13 @@ class Compilation:
             return None
         return StaticArchive(library.with_suffix(".a"), self.network.name)
 
-    def _prove(self, program: Program, core: ExportedProgram, example: Case | None) -> int:
+    def _prove(self, program: Program, core: ExportedProgram, given: Sequence[Case]) -> int | None:
+        if not self.proof:
+            return None
         self.progress.step("comparing its operators with PyTorch's")
-        known = {} if example is None else {"the example inputs": example.inputs}
-        return prove(program, core, {**known, **tensors.varied_inputs(self.network.inputs)})
+        known = [("the example inputs", each.inputs) for each in given]
+        varied = tensors.varied_inputs(self.network.inputs)
+        return prove(program, core, {**dict(known), **varied})
 
     def _require_data(self, program: Program) -> None:
         """Find out before the search that the data can be read."""

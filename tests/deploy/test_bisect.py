@@ -94,6 +94,28 @@ def test_a_reshape_that_a_schedule_makes_a_view(tmp_path: Path, measure: bool) -
     assert made.bisect(model=module).right
 
 
+def test_values_near_one_another(tmp_path: Path) -> None:
+    """Depths near 20 cannot be nearer than the rounding of 20, however small their spread."""
+
+    class Depths(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.convolution = nn.Conv2d(3, 8, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 20 + 0.02 * self.convolution(x)
+
+    made = tvm_eff.compile(
+        Depths().eval(),
+        torch.randn(1, 3, 64, 64),
+        logs=tmp_path / "logs",
+        output=tmp_path,
+        measure=False,
+    )
+    assert made.bisect(model=Depths().eval()).right
+
+
 def test_with_state(tmp_path: Path) -> None:
     class Smooth(nn.Module):
         mean: torch.Tensor

@@ -11,7 +11,14 @@ from made_bundles import Maker, tensor
 from torch import nn
 
 from tvm_eff.deploy.accuracy import Case
-from tvm_eff.deploy.validate import compare, validate, validation, validation_cases
+from tvm_eff.deploy.validate import (
+    UndecidedError,
+    case_of,
+    compare,
+    validate,
+    validation,
+    validation_cases,
+)
 from tvm_eff.device import Device, LocalDevice, MeasureOptions
 from tvm_eff.errors import ValidationError
 from tvm_eff.models import Network, trace
@@ -61,6 +68,48 @@ def test_rounding_of_values_near_one_another() -> None:
 SCORES = np.array([[0.0, 1.0, 5.0, 4.999]], "float32")
 
 
+def test_whole_numbers_are_the_same() -> None:
+    places = np.array([10, 300_000])
+    with pytest.raises(ValidationError, match="output 0 is wrong"):
+        compare([places + 1], Case([], [places]), TOLERANCE, "it")
+
+
+class Brightest(nn.Module):
+    """Where an image is brightest, and its normalised values as bytes."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        maps = nn.functional.instance_norm((x * 0.3 + 0.1).sigmoid())
+        return maps.flatten(2).argmax(-1), (maps * 20 + 128.2).to(torch.uint8)
+
+
+def test_what_rounding_decides() -> None:
+    """Which place of a grey image is the brightest; of any other it is known."""
+    spec = TensorSpec((1, 2, 8, 8), "float32")
+    program = trace(Network("brightest", Brightest().eval(), (spec,)))
+    noise = np.random.default_rng(0).standard_normal(spec.shape).astype("float32")
+    grey, noisy = (case_of(program, [x]) for x in (np.full_like(noise, 0.4), noise))
+    with pytest.raises(UndecidedError, match="this input decides nothing"):
+        compare([grey.expected[0] + 5, grey.expected[1]], grey, TOLERANCE, "it")
+    for number in range(2):
+        wrong = list(noisy.expected)
+        wrong[number] = wrong[number] + np.ones_like(wrong[number])
+        with pytest.raises(ValidationError, match=f"output {number} is wrong") as caught:
+            compare(wrong, noisy, TOLERANCE, "it")
+        assert not isinstance(caught.value, UndecidedError)
+
+
+def test_inputs_that_decide_nothing_are_left_out(maker: Maker, device: Device) -> None:
+    library, x, y = maker.library("host"), tensor(0), tensor(1)
+    undecided = Case([x], [x], exact=[0.9 * x.astype("float64")])
+    right = Case([y], [2 * y])
+    found, _, decided = validation(device, library, [undecided, right], "float32")
+    assert (found.inputs, decided) == (1, [right])
+    with pytest.raises(UndecidedError, match="input 0: output 0 is wrong"):
+        validation(device, library, [undecided], "float32")
+    with pytest.raises(ValidationError, match="input 1: output 0 is wrong"):
+        validation(device, library, [undecided, Case([y], [y])], "float32")
+
+
 def test_two_classes_that_change_places() -> None:
     swapped = SCORES[:, [0, 1, 3, 2]]
     assert compare([swapped], Case([], [SCORES]), 1e-2, "it") == pytest.approx(2e-4, rel=1e-2)
@@ -80,7 +129,7 @@ def test_outputs_that_are_no_class_scores() -> None:
 def test_every_input_has_its_class_in_float16(maker: Maker, device: Device) -> None:
     library, inputs = maker.library("host"), [[tensor(seed)] for seed in range(2)]
     expected = [[2 * x] for (x,) in inputs]
-    found, _ = validation(device, library, cases(inputs, expected), "float16")
+    found, *_ = validation(device, library, cases(inputs, expected), "float16")
     assert (found.dtype, found.same_class, found.inputs) == ("float16", True, 2)
     assert found.tolerance == network_tolerance("float16")
     # Two scores that are closer than the tolerance.
@@ -97,7 +146,7 @@ def test_values_up_to_255_are_a_limit_in_float16_and_an_error_in_float32(
     library, bright = maker.library("host"), tensor() * 255
     wrong = Case([bright], [bright], is_bright=True)
     cases = [Case([tensor()], [2 * tensor()]), wrong]
-    found, _ = validation(device, library, cases, "float16")
+    found, *_ = validation(device, library, cases, "float16")
     assert found.inputs == 1
     assert found.half_precision_limit is not None
     assert found.half_precision_limit.startswith("output 0 is wrong: its largest error is")
@@ -105,7 +154,7 @@ def test_values_up_to_255_are_a_limit_in_float16_and_an_error_in_float32(
         validation(device, library, cases, "float32")
 
     right = Case([bright], [2 * bright], is_bright=True)
-    found, _ = validation(device, library, [cases[0], right], "float16")
+    found, *_ = validation(device, library, [cases[0], right], "float16")
     assert (found.inputs, found.half_precision_limit) == (2, None)
 
 
@@ -127,7 +176,7 @@ def test_values_up_to_255_that_pytorch_makes_nan_of_are_left_out() -> None:
 
 
 def test_float32_is_not_asked_for_classes(maker: Maker, device: Device) -> None:
-    found, _ = validation(
+    found, *_ = validation(
         device, maker.library("host"), [Case([tensor()], [2 * tensor()])], "float32"
     )
     assert (found.tolerance, found.dtype, found.same_class) == (TOLERANCE, "float32", None)
@@ -151,7 +200,7 @@ def test_the_largest_error_of_all_inputs(maker: Maker, device: Device) -> None:
     inputs = [[tensor(seed)] for seed in range(2)]
     expected = [[2 * tensor(0)], [2 * tensor(1) + np.float32(1e-3)]]
     spread = float(np.ptp(expected[1][0]))
-    error, measured = validate(device, maker.library("host"), cases(inputs, expected), 1e-2)
+    error, measured, _ = validate(device, maker.library("host"), cases(inputs, expected), 1e-2)
     assert measured is None
     assert error == pytest.approx(1e-3 / spread, rel=1e-2)
 
@@ -159,7 +208,7 @@ def test_the_largest_error_of_all_inputs(maker: Maker, device: Device) -> None:
 def test_the_first_run_is_measured_where_asked(maker: Maker, device: Device) -> None:
     inputs, expected = [[tensor()]], [[2 * tensor()]]
     briefly = MeasureOptions(repeat=2, min_repeat_ms=0.0)
-    _, measured = validate(device, maker.library("host"), cases(inputs, expected), 1e-5, briefly)
+    _, measured, _ = validate(device, maker.library("host"), cases(inputs, expected), 1e-5, briefly)
     assert measured is not None
     assert measured.unit == device.unit
     assert measured.median > 0

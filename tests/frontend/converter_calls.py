@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from core_operators import overload
+from core_operators import called
 from hypothesis import strategies as st
 from torch.utils import _pytree as pytree
 
@@ -54,13 +54,7 @@ class Drawn:
 
     def call(self, tensors: list[Any]) -> Any:
         """Call the operator on tensors in the place of its arrays."""
-        left = iter(tensors)
-        arguments, keywords = pytree.tree_map(
-            lambda each: next(left) if isinstance(each, np.ndarray) else each,
-            (self.arguments, self.keywords),
-        )
-        result = overload(self.operator)(*arguments, **keywords)
-        return result[0] if self.operator.startswith(("_embedding_bag", "native_")) else result
+        return called(self.operator, self.arguments, self.keywords, np.ndarray, tensors)
 
 
 @dataclass(frozen=True)

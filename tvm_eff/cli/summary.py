@@ -52,6 +52,7 @@ def print_summary(bundle: Bundle, report: CompileReport, command: str) -> None:
         *_priors(report),
         f"error        at most {bundle.error:.2g} of the spread of PyTorch's output{_own(bundle)}",
         *_limit(bundle),
+        *_undecided(report),
         *_data(bundle),
         f"library      {bundle.library} ({bundle.library.stat().st_size / 1e6:.1f} MB), "
         f"{_needs(report)}",
@@ -151,6 +152,16 @@ def _limit(bundle: Bundle) -> list[str]:
     return [
         f"float16      not for inputs from 0 to 255: {found}; scale them before (--preprocess), or "
         "leave --dtype out"
+    ]
+
+
+def _undecided(report: CompileReport) -> list[str]:
+    if not report.undecided:
+        return []
+    inputs = "input is" if report.undecided == 1 else "inputs are"
+    return [
+        f"undecided    {report.undecided} {inputs} left out, on which rounding alone decides what "
+        "PyTorch's own output is"
     ]
 
 

@@ -8,17 +8,17 @@ are wrong by half.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from tvm_eff.tensors import HALF_ROUNDOFF, relative_error
+from tvm_eff.tensors import HALF_ROUNDOFF, TOLERANCE, relative_error
 
 MORE_THAN_PYTORCH = 4
 """How many times PyTorch's own error an output's may be, whatever its spread."""
 
-_MOST_ALLOWED = 1e-3
+MOST_ALLOWED = 1e-3
 """The largest error that PyTorch's own excuses beyond the rounding of the output's values.
 
 Where a comparison falls the other way in double precision, PyTorch's own error says nothing.
@@ -64,6 +64,8 @@ class Case:
         PyTorch's own errors where `exact` is not kept, as in a bundle.
     is_bright
         Whether it has values from 0 to 255, which half precision may not be up to.
+    moved
+        Returns which values of each output rounding decides; None if that is not known.
     """
 
     inputs: Sequence[np.ndarray]
@@ -71,6 +73,26 @@ class Case:
     exact: Sequence[np.ndarray] | None = None
     recorded_errors: Sequence[float] | None = None
     is_bright: bool = False
+    moved: Callable[[], Sequence[np.ndarray] | None] | None = None
+
+    def decided_by_rounding(self, index: int, actual: np.ndarray) -> bool:
+        """Whether PyTorch too, rounding otherwise, may be off as far as a wrong output is.
+
+        Parameters
+        ----------
+        index
+            Which output.
+        actual
+            It, as it was found.
+        """
+        expected = self.expected[index]
+        if (actual.shape, actual.dtype) != (expected.shape, expected.dtype):
+            return False
+        if expected.dtype.kind == "f":
+            # Of its own error the recorded one tells the largest of several inputs.
+            return self.exact is not None and self.reference_errors()[index] > MOST_ALLOWED
+        moved = None if self.moved is None else self.moved()
+        return moved is not None and bool(moved[index][actual != expected].all())
 
     def reference_errors(self) -> tuple[float, ...]:
         """Return PyTorch's own error of each output, as a fraction of its spread; 0 if unknown."""
@@ -89,7 +111,7 @@ def allowed_error(expected: np.ndarray, tolerance: float, own: float) -> float:
     """Return the largest error of an output that is allowed, as a fraction of its spread.
 
     What rounding makes of its largest value always is: of a few values, PyTorch's own error may
-    be small by chance.
+    be small by chance. Whole numbers are the same, unless half precision computes them.
 
     Parameters
     ----------
@@ -100,9 +122,11 @@ def allowed_error(expected: np.ndarray, tolerance: float, own: float) -> float:
     own
         PyTorch's own error.
     """
+    if expected.dtype.kind != "f":
+        return tolerance if tolerance > TOLERANCE else 0.0
     spread, magnitude = _spread_and_magnitude(expected)
     rounding = _OF_MAGNITUDE * magnitude / (spread or magnitude or 1.0)
-    return max(tolerance, rounding, min(MORE_THAN_PYTORCH * own, _MOST_ALLOWED))
+    return max(tolerance, rounding, min(MORE_THAN_PYTORCH * own, MOST_ALLOWED))
 
 
 def _spread_and_magnitude(array: np.ndarray) -> tuple[float, float]:

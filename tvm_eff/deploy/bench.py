@@ -142,7 +142,7 @@ def bench(options: Options) -> Report:
     with device:
         machine.require_suitable(device, made_for.name, made_for.arch, made_for.cpu_features)
         gpu.require(bundle.manifest.target.opencl, device.opencl_device, bundle.library)
-        error, measurement = validate(
+        error, measurement, _ = validate(
             device,
             bundle.library,
             [case],

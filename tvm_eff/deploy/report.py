@@ -33,6 +33,8 @@ class CompileReport:
         How long everything took.
     virtual_machine
         Why TVM's virtual machine runs the library, in words; None if its own code does.
+    undecided
+        Inputs on which the library differs from PyTorch by what rounding decides alone.
     """
 
     target: Target
@@ -45,6 +47,7 @@ class CompileReport:
     failed: int
     seconds: float
     virtual_machine: str | None
+    undecided: int = 0
 
     @property
     def kernels_before(self) -> float:

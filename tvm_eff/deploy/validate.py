@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,14 @@ from tvm_eff.tensors import network_tolerance, relative_error, validation_inputs
 if TYPE_CHECKING:
     from tvm_eff.device import Device, Measurement, MeasureOptions
     from tvm_eff.models import Program
+
+
+class UndecidedError(ValidationError):
+    """What differs from PyTorch is what rounding decides: the inputs say nothing of a library.
+
+    An all-black image leaves nothing but rounding to a normalisation, and the largest of many
+    equal values is any of them.
+    """
 
 
 _BRIGHT = 2
@@ -55,7 +64,13 @@ def case_of(program: Program, inputs: Sequence[np.ndarray]) -> Case:
     ModelError
         As for :meth:`tvm_eff.models.Program.run`.
     """
-    return Case(inputs, program.run(inputs), program.run_in_double_precision(inputs))
+    expected = program.run(inputs)
+    return Case(
+        inputs,
+        expected,
+        program.run_in_double_precision(inputs),
+        moved=cache(partial(program.moved_by_rounding, inputs, expected)),
+    )
 
 
 def validation(
@@ -64,7 +79,7 @@ def validation(
     cases: Sequence[Case],
     dtype: str,
     measure: MeasureOptions | None = None,
-) -> tuple[Validation, Measurement | None]:
+) -> tuple[Validation, Measurement | None, list[Case]]:
     """Validate a library whose activations are stored as `dtype`, as :func:`validate` does.
 
     Half precision moves every output a little, so that two close class scores may change
@@ -74,7 +89,8 @@ def validation(
     Returns
     -------
     tuple
-        What the bundle's manifest says of it, and the measurement if one was asked for.
+        What the bundle's manifest says of it, the measurement if one was asked for, and the
+        inputs that decided it.
 
     Raises
     ------
@@ -88,13 +104,15 @@ def validation(
     tolerance = network_tolerance(dtype)
     bright = [each for each in cases if classes and each.is_bright]
     cases = [each for each in cases if not (classes and each.is_bright)]
-    error, measured = validate(
+    error, measured, cases = validate(
         device, library, cases, tolerance, measure, dtype=dtype, classes=classes
     )
     limit = None
     try:
         if bright:
-            most, _ = validate(device, library, bright, tolerance, dtype=dtype, classes=classes)
+            most, _, bright = validate(
+                device, library, bright, tolerance, dtype=dtype, classes=classes
+            )
             cases, error = [*cases, *bright], max(error, most)
     except ValidationError as reason:
         limit = str(reason).partition(": ")[2]
@@ -110,7 +128,7 @@ def validation(
         reference_errors=tuple(map(max, zip(*of_each_case, strict=True))),
         half_precision_limit=limit,
     )
-    return found, measured
+    return found, measured, cases
 
 
 def validate(
@@ -122,7 +140,7 @@ def validate(
     *,
     dtype: str = "float32",
     classes: bool = False,
-) -> tuple[float, Measurement | None]:
+) -> tuple[float, Measurement | None, list[Case]]:
     """Run a library's ``main`` on several inputs and compare with what is expected.
 
     The library stays on the device: see the device's ``run``.
@@ -147,27 +165,38 @@ def validate(
     Returns
     -------
     tuple
-        The largest error found, and the measurement if there is one.
+        The largest error found, the measurement if there is one, and the inputs that decided:
+        those with nothing that differs by rounding alone.
 
     Raises
     ------
     ValidationError
-        An output differs by more than the tolerance; the message says which.
+        An output differs by more than the tolerance, or it is rounding that decides it for all
+        inputs; the message says which.
     ExecutionError, DeviceError
         As for :meth:`tvm_eff.device.Device.run`.
     """
     if not cases:
         raise ValueError("validating with no inputs would say nothing")
     largest, measured = 0.0, None
+    decided: list[Case] = []
+    undecided: UndecidedError | None = None
     for index, case in enumerate(cases):
         actual, measurement = device.run(
             library, case.inputs, measure=measure if index == 0 else None, keep=True
         )
         measured = measured or measurement
         what = f"{library}, input {index}"
-        error = compare(actual, case, tolerance, what, dtype=dtype, classes=classes)
+        try:
+            error = compare(actual, case, tolerance, what, dtype=dtype, classes=classes)
+        except UndecidedError as reason:
+            undecided = undecided or reason
+            continue
+        decided.append(case)
         largest = max(largest, error)
-    return largest, measured
+    if undecided is not None and not decided:
+        raise undecided
+    return largest, measured, decided
 
 
 def compare(
@@ -201,6 +230,8 @@ def compare(
     ValidationError
         There are more or fewer outputs, or one differs by more than the tolerance, as a whole
         or in a channel, or is of another class.
+    UndecidedError
+        All that differs is what rounding decides.
     """
     expected = case.expected
     if len(actual) != len(expected):
@@ -209,17 +240,27 @@ def compare(
             "belongs to another model: build it again"
         )
     errors = [_error(a, e) for a, e in zip(actual, expected, strict=True)]
+    undecided = []
     for index, (error, own) in enumerate(zip(errors, case.reference_errors(), strict=True)):
         allowed = allowed_error(expected[index], tolerance, own)
-        if not error <= allowed:
-            raise ValidationError(
-                f"{what}: output {index} is wrong: {_difference(actual[index], expected[index])}, "
-                f"where an error of {allowed:.1e} is allowed"
-            )
+        if error <= allowed:
+            continue
+        wrong = (
+            f"{what}: output {index} is wrong: {_difference(actual[index], expected[index])}, "
+            f"where an error of {allowed:.1e} is allowed"
+        )
+        if dtype != "float32" or not case.decided_by_rounding(index, actual[index]):
+            raise ValidationError(wrong)
+        undecided.append((index, wrong))
     for index, exact in enumerate(case.exact or ()):
         found = wrong_channel(actual[index], expected[index], exact, dtype)
-        if found is not None:
+        if found is not None and index not in dict(undecided):
             raise ValidationError(f"{what}: output {index} is wrong: {found}")
+    if undecided:
+        raise UndecidedError(
+            f"{undecided[0][1]}; PyTorch's own is as far off when it rounds otherwise, so that "
+            "this input decides nothing: give inputs that the network was made for"
+        )
     for index, scores in enumerate(expected if classes else []):
         if are_class_scores(scores):
             _require_same_classes(actual[index], scores, f"{what}: output {index}")

@@ -23,6 +23,16 @@ def dtype_of(value: torch.dtype) -> str:
     return str(value).removeprefix("torch.")
 
 
+def least_of(dtype: str) -> float:
+    """Return what no value of a dtype is less than."""
+    return -math.inf if dtype.startswith("float") else int(np.iinfo(dtype).min)
+
+
+def most_of(dtype: str) -> float:
+    """Return what no value of a dtype is more than."""
+    return math.inf if dtype.startswith("float") else int(np.iinfo(dtype).max)
+
+
 def cast(expression: relax.Expr, dtype: str, importer: Any) -> relax.Expr:
     """Return an expression as another dtype, if it is not of it."""
     if str(expression.ty.dtype) == dtype:
@@ -161,27 +171,6 @@ def _divided(left: relax.Expr, right: relax.Expr, rounding: Any, dtype: str) -> 
     return relax.op.add(quotient, above)
 
 
-def _elu(node: torch.fx.Node, importer: Any) -> relax.Var:
-    """``elu(x, alpha=1, scale=1, input_scale=1)``: SELU has a scale, CELU an input scale."""
-    given: list[Any] = list(node.args[1:])
-    defaults: list[Any] = [1.0, 1.0, 1.0]
-    alpha, scale, input_scale = [*given, *defaults[len(given) :]]
-    x = importer.env[node.args[0]]
-    dtype = str(x.ty.dtype)
-
-    def number(value: float) -> relax.Expr:
-        return relax.const(value, dtype)
-
-    scaled = x if input_scale == 1 else relax.op.multiply(x, number(input_scale))
-    below = relax.op.subtract(relax.op.exp(scaled), number(1.0))
-    result = relax.op.where(
-        relax.op.greater(x, number(0.0)),
-        x if scale == 1 else relax.op.multiply(x, number(scale)),
-        relax.op.multiply(below, number(alpha * scale)),
-    )
-    return importer.block_builder.emit(result)
-
-
 _ARITHMETIC: dict[str, Converter] = {
     "add": _arithmetic(relax.op.add, relax.op.logical_or),
     "sub": _arithmetic(relax.op.subtract),
@@ -211,7 +200,6 @@ CONVERTERS: dict[str, Converter] = {
     "clamp_min.Tensor": _limits(1, None),
     "div.Scalar_mode": _division,
     "div.Tensor_mode": _division,
-    "elu.default": _elu,
     "floor_divide.Scalar": _floor_divide,
     "floor_divide.default": _floor_divide,
     "maximum.default": _arithmetic(propagating(relax.op.maximum), relax.op.logical_or),

@@ -13,6 +13,7 @@ import torch
 from tvm import relax
 
 from tvm_eff.frontend.arithmetic import Converter, cast, dtype_of, operand_of
+from tvm_eff.frontend.nodes import arguments_of
 
 _SMALL = 0.05
 """Below, a polynomial of a few terms is exact to a rounding, where a difference is not."""
@@ -60,6 +61,17 @@ _expm1 = _with_small(
 _log1p = _with_small(
     lambda x: relax.op.log(relax.op.add(x, _constant(1, x))), (1, -1 / 2, 1 / 3, -1 / 4, 1 / 5)
 )
+
+
+def _elu(node: torch.fx.Node, importer: Any) -> relax.Var:
+    """``elu(x, alpha=1, scale=1, input_scale=1)``: SELU has a scale, CELU an input scale."""
+    emit = importer.block_builder.emit
+    alpha, scale, input_scale = list(arguments_of(node).values())[1:]
+    x = importer.env[node.args[0]]
+    above = x if scale == 1 else _times(scale, x)
+    below = emit(_expm1(x if input_scale == 1 else emit(_times(input_scale, x))))
+    positive = relax.op.greater(x, _constant(0, x))
+    return emit(relax.op.where(positive, above, _times(alpha * scale, below)))
 
 
 def _exp2(x: relax.Expr) -> relax.Expr:
@@ -197,6 +209,7 @@ CONVERTERS: dict[str, Converter] = {
         for kind in ("Tensor", "Scalar")
     },
     "atan2.default": _of_two(relax.op.atan2),
+    "elu.default": _elu,
     "pow.Scalar": _power,
     "pow.Tensor_Scalar": _power,
     "pow.Tensor_Tensor": _power,

@@ -37,8 +37,6 @@ def _index(node: torch.fx.Node, importer: Any) -> relax.Var:
         return importer.block_builder.emit(relax.op.take(x, relax.const(at), axis, mode="clip"))
     if places is not None:
         return take_flat(x, _positions(shape, places), importer)
-    if any(each.meta["val"].dtype == torch.bool for _, each in listed):
-        raise UnsupportedError("a mask makes a result whose size is not known; use torch.where")
     within = [
         None if each is None else _within(importer.env[each], shape[axis], importer)
         for axis, each in enumerate(given)

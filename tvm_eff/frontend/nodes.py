@@ -27,6 +27,12 @@ def shape_of(node: Any) -> list[int]:
     return [int(extent) for extent in node.meta["val"].shape]
 
 
+def along_each(value: Any, rank: int) -> list[int]:
+    """Return an argument such as a stride for each axis: one number stands for all of them."""
+    numbers = [value] if isinstance(value, int) else list(value)
+    return [int(each) for each in numbers] * (rank if len(numbers) == 1 else 1)
+
+
 def described(node: torch.fx.Node) -> str:
     """Return the operator of a node, with its module and its line in the user's code."""
     target = node.target

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from tvm import relax
 
-from tvm_eff.frontend.arithmetic import Converter
-from tvm_eff.frontend.nodes import UnsupportedError, arguments_of, shape_of
+from tvm_eff.frontend.arithmetic import Converter, least_of
+from tvm_eff.frontend.nodes import UnsupportedError, along_each, arguments_of, shape_of
 
 _MOST_TAPS = 128
 """How many inputs a window may have whose largest one's place is asked for."""
@@ -36,8 +36,8 @@ def _average(rank: int, usual: str) -> Converter:
             return getattr(importer, usual)(node)
         emit = importer.block_builder.emit
         x = importer.env[node.args[0]]
-        kernel, padding = _each(given["kernel_size"], rank), _each(given["padding"], rank)
-        stride = _each(given["stride"] or kernel, rank)
+        kernel, padding = along_each(given["kernel_size"], rank), along_each(given["padding"], rank)
+        stride = along_each(given["stride"] or kernel, rank)
         before, after = shape_of(node.args[0])[-rank:], shape_of(node)[-rank:]
         # All that the last windows see, as far as that lies beyond the padding.
         behind = [
@@ -69,9 +69,9 @@ def _maximum(rank: int, usual: str) -> Converter:
             value = getattr(importer, usual)(node)
             return importer.block_builder.emit(relax.Tuple([value, value]))
         given = arguments_of(node)
-        kernel = _each(given["kernel_size"], rank)
-        stride = _each(given["stride"] or kernel, rank)
-        padding, dilation = _each(given["padding"], rank), _each(given["dilation"], rank)
+        kernel = along_each(given["kernel_size"], rank)
+        stride = along_each(given["stride"] or kernel, rank)
+        padding, dilation = along_each(given["padding"], rank), along_each(given["dilation"], rank)
         shape = shape_of(node.args[0])
         outputs = [int(extent) for extent in node.meta["val"][0].shape][-rank:]
         places = [
@@ -142,7 +142,7 @@ def _with_places(
         place = relax.const(positions.reshape(shaped), "int64")
         if best is None or at is None:
             # Of a window that begins outside the first place inside, and less than all values.
-            least = relax.const(_least(str(x.ty.dtype)), str(x.ty.dtype))
+            least = relax.const(least_of(str(x.ty.dtype)), str(x.ty.dtype))
             best = emit(relax.op.broadcast_to(least, [*outer, *positions.shape]))
             at = relax.const(_first(places, extents).reshape(shaped), "int64")
             at = emit(relax.op.broadcast_to(at, [*outer, *positions.shape]))
@@ -179,15 +179,6 @@ def _first(places: Sequence[Sequence[Sequence[int]]], extents: Sequence[int]) ->
     ]
     grids = np.meshgrid(*axes, indexing="ij")
     return np.ravel_multi_index(grids, tuple(extents)).astype("int64")
-
-
-def _least(dtype: str) -> float:
-    return -math.inf if dtype.startswith("float") else int(np.iinfo(dtype).min)
-
-
-def _each(value: Any, rank: int) -> list[int]:
-    numbers = [value] if isinstance(value, int) else list(value)
-    return [int(each) for each in numbers] * (rank if len(numbers) == 1 else 1)
 
 
 CONVERTERS: dict[str, Converter] = {

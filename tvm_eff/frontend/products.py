@@ -11,7 +11,7 @@ import torch
 from tvm import relax
 
 from tvm_eff.frontend.arithmetic import Converter, cast, dtype_of, number_as
-from tvm_eff.frontend.nodes import arguments_of, shape_of
+from tvm_eff.frontend.nodes import along_each, arguments_of, shape_of
 
 
 def _product(node: torch.fx.Node, importer: Any) -> relax.Var:
@@ -69,7 +69,8 @@ def _convolution(node: torch.fx.Node, importer: Any) -> relax.Var:
     x, weight = importer.env[node.args[0]], importer.env[node.args[1]]
     rank = int(x.ty.ndim) - 2
     stride, padding, outer, dilation = (
-        _each(given[name], rank) for name in ("stride", "padding", "output_padding", "dilation")
+        along_each(given[name], rank)
+        for name in ("stride", "padding", "output_padding", "dilation")
     )
     far = any(more >= step for more, step in zip(outer, stride, strict=True))
     if not given["transposed"] or (rank != 3 and not far):
@@ -95,11 +96,6 @@ def _convolution(node: torch.fx.Node, importer: Any) -> relax.Var:
         return result
     bias = emit(relax.op.reshape(importer.env[given["bias"]], [1, -1, *[1] * rank]))
     return emit(relax.op.add(result, bias))
-
-
-def _each(value: Any, rank: int) -> list[int]:
-    numbers = [int(each) for each in value]
-    return numbers * rank if len(numbers) == 1 else numbers
 
 
 CONVERTERS: dict[str, Converter] = {

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from tvm import relax
 
-from tvm_eff.frontend.arithmetic import Converter, cast
+from tvm_eff.frontend.arithmetic import Converter, cast, least_of, most_of
 from tvm_eff.frontend.nodes import UnsupportedError, arguments_of, shape_of
 
 _MOST_PAIRS = 2**24
@@ -154,19 +154,11 @@ def _reduced(node: torch.fx.Node, name: str, *, include: bool, importer: Any) ->
     return emit(relax.op.where(written, found, x))
 
 
-def _least(dtype: str) -> float:
-    return -np.inf if dtype.startswith("float") else int(np.iinfo(dtype).min)
-
-
-def _most(dtype: str) -> float:
-    return np.inf if dtype.startswith("float") else int(np.iinfo(dtype).max)
-
-
 _REDUCTIONS: dict[str, tuple[Any, Any, Callable[[str], float]]] = {
     "sum": (relax.op.sum, relax.op.add, lambda dtype: 0),
     "prod": (relax.op.prod, relax.op.multiply, lambda dtype: 1),
-    "amax": (relax.op.max, relax.op.maximum, _least),
-    "amin": (relax.op.min, relax.op.minimum, _most),
+    "amax": (relax.op.max, relax.op.maximum, least_of),
+    "amin": (relax.op.min, relax.op.minimum, most_of),
 }
 """How to reduce along an axis, two operands, and what changes nothing."""
 

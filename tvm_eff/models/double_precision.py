@@ -11,9 +11,15 @@ import torch
 from torch.export.graph_signature import ExportGraphSignature, InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
+_ROUNDOFF = 2.0**-24
+_ROUNDINGS = 8
+"""How many roundings in one direction an operator's result may be off by: those of long sums."""
+
 
 def run_in_double_precision(
-    exported: torch.export.ExportedProgram, inputs: Sequence[np.ndarray]
+    exported: torch.export.ExportedProgram,
+    inputs: Sequence[np.ndarray],
+    noise: torch.Generator | None = None,
 ) -> list[np.ndarray] | None:
     """Return the outputs in order; None if an operator does not compute in double precision.
 
@@ -23,6 +29,9 @@ def run_in_double_precision(
         A program in float32.
     inputs
         Its inputs in order, in the dtypes it takes.
+    noise
+        If given, each operator's result is off by a few roundings to float32, by chance, where
+        it would be rounded at all (Monte Carlo arithmetic: Parker, IEEE CiSE 2(4), 2000).
     """
     given = iter(inputs)
     arguments = []
@@ -37,7 +46,7 @@ def run_in_double_precision(
         arguments.append(_wide(held.clone()) if isinstance(held, torch.Tensor) else held)
     try:
         with torch.no_grad(), _double_by_default():
-            results = _WideInterpreter(exported.graph_module).run(*arguments)
+            results = _WideInterpreter(exported.graph_module, noise).run(*arguments)
     except Exception:  # whatever operators raise
         return None
     return _outputs(exported.graph_signature, results)
@@ -57,12 +66,29 @@ def _double_by_default() -> Iterator[None]:
 class _WideInterpreter(torch.fx.Interpreter):
     """Runs each operator with float64 in the place of float32."""
 
+    def __init__(self, module: torch.fx.GraphModule, noise: torch.Generator | None) -> None:
+        super().__init__(module)
+        self._noise = noise
+
     def run_node(self, n: torch.fx.Node) -> Any:
         if n.target == torch.ops.aten.view.dtype:
             raise TypeError("bits of another dtype are other values")
+        if n.op == "call_function" and self._noise is not None:
+            result = super().run_node(n)
+            pytree.tree_map_only(torch.Tensor, self._disturb, result)
+            return result
         if n.op != "get_attr":
             return super().run_node(n)
         return pytree.tree_map_only(torch.Tensor, _wide, super().run_node(n))
+
+    def _disturb(self, result: torch.Tensor) -> None:
+        """Round it by chance, in its memory: what looks at it is to see the same."""
+        if result.dtype != torch.float64 or any(step == 0 for step in result.stride()):
+            return
+        chance = torch.rand(result.shape, generator=self._noise, dtype=torch.float64) * 2 - 1
+        # What float32 holds exactly, such as whole numbers, is not rounded.
+        chance *= result != result.float()
+        result *= 1 + _ROUNDINGS * _ROUNDOFF * chance
 
     def fetch_args_kwargs_from_env(
         self, n: torch.fx.Node

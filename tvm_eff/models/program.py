@@ -31,6 +31,9 @@ from tvm_eff.tensors import random_inputs
 _TORCH = Path(torch.__file__).parent
 _DATA = torch.Tensor.data.__get__  # type: ignore[attr-defined]
 
+_ROUNDED_RUNS = 8
+"""How often a network is run that rounds by chance: a value near a limit falls to either side."""
+
 
 @dataclass(frozen=True)
 class Program:
@@ -79,6 +82,34 @@ class Program:
     def run_in_double_precision(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray] | None:
         """Return the outputs in double precision; None if an operator does not compute in it."""
         return run_in_double_precision(self.exported, inputs)
+
+    def moved_by_rounding(
+        self, inputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]
+    ) -> list[np.ndarray] | None:
+        """Return which values of each output rounding decides, as it does of two that are equal.
+
+        Parameters
+        ----------
+        inputs
+            The network's inputs.
+        expected
+            PyTorch's outputs for them.
+
+        Returns
+        -------
+        list of numpy.ndarray or None
+            Where an output differs from the one expected if all operators round by chance; None
+            if an operator does not compute in double precision.
+        """
+        noise = torch.Generator().manual_seed(0)
+        moved = [np.zeros(each.shape, bool) for each in expected]
+        for _ in range(_ROUNDED_RUNS):
+            found = run_in_double_precision(self.exported, inputs, noise)
+            if found is None:
+                return None
+            for each, output, wanted in zip(moved, found, expected, strict=True):
+                each |= output != wanted
+        return moved
 
 
 def trace(network: Network) -> Program:

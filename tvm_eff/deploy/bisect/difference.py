@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tvm_eff.deploy.accuracy import allowed_error
 from tvm_eff.tensors import relative_error
 
 
@@ -75,8 +76,8 @@ def difference(
     written
         Where it should have been written.
     tolerance
-        The largest error allowed of floats, as a fraction of their spread. Integers are the
-        same.
+        The largest error allowed of floats, as a fraction of their spread, if rounding their
+        largest value makes no more. Integers are the same.
     tensor
         What messages call it.
     """
@@ -87,7 +88,7 @@ def difference(
         return None
     stray = not np.array_equal(found[~written], wanted[~written], equal_nan=not exact)
     relative = relative_error(found[written], wanted[written])
-    if not exact and not stray and relative <= tolerance:
+    if not exact and not stray and relative <= allowed_error(wanted[written], tolerance, 0.0):
         return None
     return _worst(found, wanted, math.inf if stray else relative, tensor)
 

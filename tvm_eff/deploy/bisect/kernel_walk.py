@@ -92,7 +92,7 @@ class KernelWalk:
         """Skip reshapes that are no kernels of the library; all that are left without a kernel."""
         while self.number < len(self._calls):
             call = self._calls[self.number]
-            if kernel is not None and kernel.startswith(call.task.name):
+            if kernel is not None and is_of(kernel, call.task.name):
                 return
             if not call.is_reshape:
                 return
@@ -147,6 +147,11 @@ def _first_difference(call: KernelCall, outputs: Sequence[np.ndarray]) -> Differ
         if differs is not None:
             return differs
     return None
+
+
+def is_of(kernel: str, lowered: str) -> bool:
+    """Whether a library's kernel has the name that it was lowered by, or one that begins so."""
+    return kernel == lowered or kernel.startswith(f"{lowered}_")
 
 
 def tolerance_of(call: KernelCall) -> float:

@@ -14,7 +14,6 @@ import numpy as np
 
 from tvm_eff.deploy.bisect.origins import Origin, Origins
 from tvm_eff.deploy.bisect.reference import KernelCall, Reference
-from tvm_eff.tensors import TOLERANCE, relative_error
 
 
 @dataclass(frozen=True)
@@ -34,14 +33,6 @@ class WrongKernel:
     number: int
     call: KernelCall
     origin: Origin
-
-
-def are_right(outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> bool:
-    """Whether a network's outputs, as lowered, are PyTorch's."""
-    return len(outputs) == len(expected) and all(
-        found.dtype == wanted.dtype and relative_error(found, wanted) <= TOLERANCE
-        for found, wanted in zip(outputs, expected, strict=True)
-    )
 
 
 def operators_of(call: KernelCall, origins: Origins, output: Origin | None = None) -> list[str]:

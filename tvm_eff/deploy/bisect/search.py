@@ -22,7 +22,13 @@ from tvm_eff import frontend, models, passes, schedules, targets
 from tvm_eff.deploy import machine
 from tvm_eff.deploy.accuracy import Case
 from tvm_eff.deploy.bisect import lowering, packed, reproduction
-from tvm_eff.deploy.bisect.kernel_walk import OTHER_BUILD, KernelWalk, WrongCall, tolerance_of
+from tvm_eff.deploy.bisect.kernel_walk import (
+    OTHER_BUILD,
+    KernelWalk,
+    WrongCall,
+    is_of,
+    tolerance_of,
+)
 from tvm_eff.deploy.bisect.library_program import LibraryProgram, program_of
 from tvm_eff.deploy.bisect.origins import Origins
 from tvm_eff.deploy.bisect.place import Place, choose
@@ -50,8 +56,6 @@ from tvm_eff.tensors import TOLERANCE
 if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
-
-__all__ = ["Bisection", "Finding", "Options", "bisect"]
 
 
 @dataclass(frozen=True)
@@ -129,15 +133,19 @@ def bisect(options: Options) -> Bisection:
 def _prepared(bundle: Bundle, network: Network, target: Target, place: Place) -> _Comparison:
     """Build what the library is compared with."""
     golden = bundle.golden()
-    inputs, expected = list(golden.inputs.values()), list(golden.outputs.values())
+    case = Case(
+        list(golden.inputs.values()),
+        list(golden.outputs.values()),
+        recorded_errors=bundle.manifest.validation.reference_errors,
+    )
     program = models.trace(network)
-    _require_same(bundle, program, inputs, expected)
+    _require_same(bundle, program, case)
     core = frontend.decompose(program)
     lowered = passes.lower(frontend.import_program(program, core), target)
-    reference = run_reference(lowered, inputs)
-    origins = Origins(core, inputs)
+    reference = run_reference(lowered, case.inputs)
+    origins = Origins(core, case.inputs)
     wrong = None
-    if not lowering.are_right(reference.outputs, expected):
+    if not _are_right(reference.outputs, case):
         wrong = lowering.find_wrong(reference, origins)
         if wrong is None:
             raise ValidationError(
@@ -158,9 +166,16 @@ def _prepared(bundle: Bundle, network: Network, target: Target, place: Place) ->
         reference=reference,
         origins=origins,
         wrong=wrong,
-        inputs=inputs,
-        expected=expected,
+        case=case,
     )
+
+
+def _are_right(outputs: Sequence[np.ndarray], case: Case) -> bool:
+    try:
+        compare(outputs, case, TOLERANCE, "the network as lowered")
+    except ValidationError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -175,8 +190,7 @@ class _Comparison:
     reference: Reference
     origins: Origins
     wrong: lowering.WrongKernel | None
-    inputs: list[np.ndarray]
-    expected: list[np.ndarray]
+    case: Case
 
     def run(self, folder: Path) -> Bisection:
         """Run the kernels one by one, until one is wrong."""
@@ -186,7 +200,7 @@ class _Comparison:
             machine.require_suitable(device, made_for.name, made_for.arch, made_for.cpu_features)
             whole = self._whole(device)
             walk = KernelWalk(self.bundle.library, self.reference.calls, constants, device)
-            self.program.walk(self.inputs, walk.prepare, walk.execute)
+            self.program.walk(self.case.inputs, walk.prepare, walk.execute)
             if walk.found is None:
                 walk.skip_views()
             where = device.where
@@ -209,10 +223,8 @@ class _Comparison:
         """Run the library as a whole, which stays on the device; return what is wrong with it."""
         tolerance = self.bundle.manifest.validation.tolerance
         try:
-            outputs, _ = device.run(self.bundle.library, self.inputs, keep=True)
-            errors = self.bundle.manifest.validation.reference_errors
-            case = Case(self.inputs, self.expected, recorded_errors=errors)
-            compare(outputs, case, tolerance, str(self.bundle.library))
+            outputs, _ = device.run(self.bundle.library, self.case.inputs, keep=True)
+            compare(outputs, self.case, tolerance, str(self.bundle.library))
         except (ExecutionError, ValidationError) as error:
             return str(error)
         return None
@@ -261,7 +273,7 @@ class _Comparison:
                 f"its weights in the library are not the model's: {wrong.altered}; they were "
                 "damaged, or packed wrongly"
             )
-        if wrong.kernel != name and not wrong.kernel.startswith(f"{name}_"):
+        if not is_of(wrong.kernel, name):
             return f"other passes built it: this tvm_eff lowers the same place to {name}"
         right = "without a schedule it is right"
         if wrong.constants is None:
@@ -330,16 +342,11 @@ def _is_of_the_zoo(name: str) -> bool:
     return True
 
 
-def _require_same(
-    bundle: Bundle,
-    program: Program,
-    inputs: Sequence[np.ndarray],
-    expected: Sequence[np.ndarray],
-) -> None:
+def _require_same(bundle: Bundle, program: Program, case: Case) -> None:
     """Refuse a network that does not compute the bundle's golden outputs in PyTorch."""
     try:
-        found = program.run(inputs)
-        compare(found, Case(inputs, expected), TOLERANCE, f"{program.network.name} in PyTorch")
+        found = program.run(case.inputs)
+        compare(found, case, TOLERANCE, f"{program.network.name} in PyTorch")
     except ValidationError as error:
         raise ModelError(
             f"{bundle.folder} was built from another network, or other weights: {error}; give "

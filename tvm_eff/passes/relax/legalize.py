@@ -1,4 +1,4 @@
-"""Operators as PrimFuncs: TVM's own, but for reductions that begin with the wrong value.
+"""Operators as PrimFuncs: TVM's own, but for reductions whose results are not PyTorch's.
 
 TVM's maximum of floats begins with the least finite one, so that the maximum of a row of nothing
 but negative infinity, as of one that is masked altogether, would be -3.4e38; and it forgets NaN.
@@ -13,7 +13,7 @@ import tvm
 from tvm import relax, te, tirx
 from tvm.relax import transform
 
-from tvm_eff.passes.relax import normalization
+from tvm_eff.passes.relax import long_sums, normalization
 
 Legalize = Callable[[relax.BlockBuilder, relax.Call], relax.Expr]
 
@@ -24,6 +24,7 @@ def legalize_operators() -> tvm.transform.Pass:
         {
             "relax.max": _from_infinity("relax.max", largest=True),
             "relax.min": _from_infinity("relax.min", largest=False),
+            **long_sums.legalizations(),
             **normalization.legalizations(),
         }
     )

@@ -8,10 +8,13 @@ means (Welford, in ATen/native/cpu/moments_utils.h); here all is relative to a f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from tvm import relax, te, tirx
+
+from tvm_eff.passes.relax.long_sums import blocked_sum
 
 Legalize = Callable[[relax.BlockBuilder, relax.Call], relax.Expr]
 Indices = Sequence[Any]
@@ -62,12 +65,10 @@ def _normalized(
     size = None if groups is None else int(x.shape[channel]) // groups
     kept = [d for d in range(rank) if d not in axes]
     shape = [groups if size is not None and d == channel else x.shape[d] for d in kept]
-    steps = {d: (0, x.shape[d]) for d in axes}
+    steps = {d: int(x.shape[d]) for d in axes}
     if size is not None and channel is not None:
-        steps[channel] = (0, size)
-    count = 1
-    for _, extent in steps.values():
-        count *= int(extent)
+        steps[channel] = size
+    count = math.prod(steps.values())
 
     def value(place: Indices, key: Indices) -> Any:
         """An element less the first one of those that it is normalised with.
@@ -78,23 +79,24 @@ def _normalized(
         first = [_place(d, given, dict.fromkeys(steps, 0), size) for d in range(rank)]
         return x(*place).astype("float32") - x(*first).astype("float32")
 
-    def reduced(term: Callable[[Indices, Indices], Any], name: str) -> te.Tensor:
-        loops = {d: te.reduce_axis(steps[d], name=f"k{d}") for d in steps}
-
-        def element(*key: Any) -> Any:
+    def reduced(term: Callable[[Indices, Indices], Any]) -> te.Tensor:
+        def element(*indices: Any) -> Any:
+            key, steps_taken = indices[: len(kept)], indices[len(kept) :]
             given = dict(zip(kept, key, strict=True))
-            place = [_place(d, given, loops, size) for d in range(rank)]
-            return te.sum(term(place, key), axis=list(loops.values()))
+            taken = dict(zip(steps, steps_taken, strict=True))
+            return term([_place(d, given, taken, size) for d in range(rank)], key)
 
-        return te.compute(shape, element, name=name)
+        terms = te.compute([*shape, *steps.values()], element, name="terms")
+        axes_of_terms = range(len(kept), len(terms.shape))
+        return blocked_sum(terms, axes_of_terms, keep=False)
 
-    total = reduced(value, "total")
+    total = reduced(value)
     number = tirx.const(count, "float32")
 
     def centred(place: Indices, key: Indices) -> Any:
         return value(place, key) - total(*key) / number
 
-    squares = reduced(lambda place, key: centred(place, key) * centred(place, key), "squares")
+    squares = reduced(lambda place, key: centred(place, key) * centred(place, key))
 
     def normal(*place: Any) -> Any:
         key = [place[d] // size if size is not None and d == channel else place[d] for d in kept]

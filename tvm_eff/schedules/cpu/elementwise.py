@@ -25,7 +25,7 @@ class Elementwise:
         blocks = analysis.blocks(sch)
         if not blocks or analysis.reductions(sch) or _copies(sch) > MAX_COPIES:
             return []
-        if not all(analysis.is_leaf(sch, block) for block in blocks):
+        if not all(analysis.is_leaf(sch, block) and sch.get_loops(block) for block in blocks):
             return []
         return [Candidate.of(self.name, {})]
 
