@@ -50,6 +50,9 @@ setup(
         "apache-tvm-ffi==0.1.14.post1",
         "torch==2.13.0",
         "numpy>=1.26",
+        # What a library's code is disassembled with.
+        "capstone>=5.0",
+        "iced-x86>=1.17; sys_platform == 'linux' or platform_machine == 'x86_64'",
         "cloudpickle>=3.0",
         "filelock>=3.13",
         "matplotlib>=3.8",
@@ -61,6 +64,7 @@ setup(
         # An OpenCL device in software, for GPU targets without a board.
         f"pocl-binary-distribution==3.0; {LINUX_X86}",
         "psutil>=5.9",
+        "pyelftools>=0.31",
         "rich>=13.7",
         "safetensors>=0.4",
         "tensorly>=0.8",
@@ -79,7 +83,6 @@ setup(
             "hypothesis==6.170.17",
             "import-linter==2.17",
             "mypy==2.4.1",
-            "pyelftools==0.33",
             "pytest==9.2.0",
             "pytest-xdist==3.8.0",
             "ruff==0.17.6",

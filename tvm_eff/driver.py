@@ -6,23 +6,25 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tvm_eff import frontend, models, passes, tensors, tune
-from tvm_eff.deploy import bundle, machine, native_library
+from tvm_eff.deploy import bundle, machine, measured, native_library
 from tvm_eff.deploy.accuracy import Case
 from tvm_eff.deploy.bundle import Bundle, Golden, MeasuredCost
-from tvm_eff.deploy.library import Winners, build_library, kernel_schedules
-from tvm_eff.deploy.manifest import DataValidation, Runtime
+from tvm_eff.deploy.inspection import require_declared
+from tvm_eff.deploy.library import Winners, build_library, kernel_schedules, schedule_kernels
+from tvm_eff.deploy.manifest import DataValidation, MemoryInfo, Runtime, WeightInfo
 from tvm_eff.deploy.own_data import validate_on_data
+from tvm_eff.deploy.plan import Plan
 from tvm_eff.deploy.proof import prove
 from tvm_eff.deploy.report import CompileReport
 from tvm_eff.deploy.validate import validation, validation_cases
-from tvm_eff.device import Device, MeasureOptions, SelectedDevice
+from tvm_eff.deploy.weights import weight_table
+from tvm_eff.device import Device, Measurement, MeasureOptions, SelectedDevice
 from tvm_eff.device.selection import FLOAT16_EXTENSION
 from tvm_eff.errors import BundleError, DeviceError
 from tvm_eff.models import Network, Program
@@ -32,6 +34,21 @@ from tvm_eff.targets import OpenCLRequirements, Target
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
+
+
+@dataclass(frozen=True)
+class _Built:
+    """What a library needs of a GPU, what a native one does, and the weights it has."""
+
+    opencl: OpenCLRequirements | None
+    plan: Plan | None
+    weights: tuple[WeightInfo, ...]
+
+    @property
+    def memory(self) -> MemoryInfo | None:
+        """What a native library allocates."""
+        plan = self.plan
+        return None if plan is None else MemoryInfo(arena=plan.arena_bytes, least=plan.live_bytes)
 
 
 @dataclass(frozen=True)
@@ -96,7 +113,7 @@ class Compilation:
             library = scratch / "model.so"
             winners = tune.winners(tasks)
             self.progress.step("compiling the library")
-            opencl = self._build(program, lowered, winners, self.selected.target, library)
+            built = self._build(program, lowered, winners, self.selected.target, library)
             self.progress.step(f"validating on {device.where}")
             whole = MeasureOptions()
             validated, measurement = validation(device, library, cases, self.dtype, whole)
@@ -105,7 +122,7 @@ class Compilation:
             if self.selected.target != self.target:
                 self.progress.step(f"compiling the library for {self.target.name}")
                 library = library.with_name("board.so")
-                self._build(program, lowered, winners, self.target, library)
+                built = self._build(program, lowered, winners, self.target, library)
             report = CompileReport(
                 target=self.target,
                 dtype=self.dtype,
@@ -124,11 +141,11 @@ class Compilation:
                 target=self.target,
                 golden=_golden(program, cases[0]),
                 validation=replace(validated, operators_proved=proved, data=on_data),
-                opencl=opencl,
+                opencl=built.opencl,
+                weights=built.weights,
+                memory=built.memory,
                 kernels=kernel_schedules(lowered, winners),
-                measurement=MeasuredCost(
-                    measurement.unit, measurement.values, device.where, date.today().isoformat()
-                ),
+                measurement=_cost(measurement, device.where),
                 report=report,
                 runtime=self.runtime,
             )
@@ -140,11 +157,15 @@ class Compilation:
         winners: Winners,
         target: Target,
         library: Path,
-    ) -> OpenCLRequirements | None:
+    ) -> _Built:
+        scheduled = replace(lowered, mod=schedule_kernels(lowered.mod, winners, target))
+        opencl = plan = None
         if self.runtime == "native":
-            native_library.build_native_library(program, lowered, winners, target, library)
-            return None
-        return build_library(lowered, winners, target, library)
+            plan = native_library.build_native_library(program, scheduled, None, target, library)
+        else:
+            opencl = build_library(scheduled, None, target, library)
+        require_declared(library, target.name, machine.needed_features(target))
+        return _Built(opencl, plan, weight_table(lowered, scheduled.mod))
 
     def _prove(self, program: Program, core: ExportedProgram, example: Case | None) -> int:
         self.progress.step("comparing its operators with PyTorch's")
@@ -196,6 +217,11 @@ def _golden(program: Program, case: Case) -> Golden:
         dict(zip(program.inputs, case.inputs, strict=True)),
         dict(zip(program.outputs, case.expected, strict=True)),
     )
+
+
+def _cost(measurement: Measurement, where: str) -> MeasuredCost:
+    day = measured.build_time().date().isoformat()
+    return MeasuredCost(measurement.unit, measurement.values, where, day)
 
 
 def _require_writable(folder: Path) -> None:

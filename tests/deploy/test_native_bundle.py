@@ -59,7 +59,8 @@ def test_an_unknown_runtime_and_a_gpu(tmp_path: Path) -> None:
 def test_the_bundle(made: Bundle) -> None:
     assert made.manifest.runtime == "native"
     assert {each.name for each in made.folder.iterdir()} == {
-        *("model.so", "manifest.json", "golden.npz", "tvm_eff.h", "tvm_eff_open.h")
+        *("model.so", "manifest.json", "golden.npz", "measurement.json"),
+        *("tvm_eff.h", "tvm_eff_open.h"),
     }
     assert made.check() <= made.error
     report = made.benchmark(repeat=2)

@@ -11,9 +11,8 @@ board can check itself. Loading one needs neither torch nor the tuner::
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import metadata
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tvm_eff import __version__, paths
-from tvm_eff.deploy import _files, machine, manifest
+from tvm_eff.deploy import _files, _folder, machine, manifest, measured
 from tvm_eff.deploy import _golden as golden_file
 from tvm_eff.deploy._golden import Golden
 from tvm_eff.deploy.loaded import LoadedBundle
@@ -32,17 +31,20 @@ from tvm_eff.deploy.manifest import (
     KernelSchedule,
     MadeFor,
     Manifest,
-    MeasuredCost,
+    MemoryInfo,
     Runtime,
     TensorInfo,
     Validation,
     Versions,
+    WeightInfo,
 )
+from tvm_eff.deploy.measured import MeasuredCost
 from tvm_eff.errors import BundleError
 
 if TYPE_CHECKING:
     from tvm_eff.deploy.bench import Report
     from tvm_eff.deploy.bisect import Bisection
+    from tvm_eff.deploy.inspection import Inspection
     from tvm_eff.deploy.report import CompileReport
     from tvm_eff.targets import OpenCLRequirements, Target
 
@@ -63,7 +65,7 @@ LIBRARY = "model.so"
 MANIFEST = manifest.NAME
 GOLDEN = "golden.npz"
 HEADERS = ("tvm_eff.h", "tvm_eff_open.h")
-_FILES = (LIBRARY, MANIFEST, GOLDEN, *HEADERS)
+_FILES = (LIBRARY, MANIFEST, GOLDEN, *HEADERS, measured.NAME)
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,17 @@ class Bundle:
     def error(self) -> float:
         """The largest error against PyTorch, as a fraction of an output's spread."""
         return self.manifest.validation.largest_error
+
+    @property
+    def measurement(self) -> MeasuredCost | None:
+        """What an inference cost when it was made; None if that is not known.
+
+        Raises
+        ------
+        BundleError
+            The file that says so is damaged.
+        """
+        return measured.read(self.folder / measured.NAME)
 
     def run(self, *inputs: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
         """Run the network on this machine; the library stays loaded.
@@ -158,6 +171,20 @@ class Bundle:
 
         return bisect(Options(self.folder, **options))
 
+    def inspect(self) -> Inspection:
+        """Take the bundle apart, whatever machine it is for: sizes, needs, code, weights.
+
+        Raises
+        ------
+        BundleError
+            The library cannot be read.
+        SetupError
+            What reads libraries is not installed.
+        """
+        from tvm_eff.deploy.inspection import inspect
+
+        return inspect(self)
+
     @cached_property
     def _loaded(self) -> LoadedBundle:
         return load(self.folder)
@@ -187,6 +214,8 @@ def write(
     archive: bool = False,
     report: CompileReport | None = None,
     runtime: Runtime = "virtual-machine",
+    weights: Sequence[WeightInfo] = (),
+    memory: MemoryInfo | None = None,
 ) -> Bundle:
     """Write a bundle; one that is there already is replaced when the new one is complete.
 
@@ -217,6 +246,10 @@ def write(
         What the compilation found.
     runtime
         What runs the library.
+    weights
+        Its constants, if they are known.
+    memory
+        What it allocates, if it is a native one.
 
     Raises
     ------
@@ -238,9 +271,10 @@ def write(
         files={},
         sizes={},
         validation=validation,
-        measurement=measurement,
         kernels=kernels or {},
         runtime=runtime,
+        weights=tuple(weights),
+        memory=memory,
     )
     try:
         with paths.atomic_folder(folder) as part:
@@ -256,6 +290,8 @@ def write(
                 sizes={each.name: each.stat().st_size for each in others},
             )
             (part / MANIFEST).write_text(complete.text(), encoding="utf-8")
+            if measurement is not None:
+                measured.write(part / measured.NAME, measurement)
         if archive:
             _files.write_archive(folder, archive_path(folder))
     except OSError as error:
@@ -274,32 +310,11 @@ def read(folder: str | Path) -> Bundle:
     BundleError
         The folder is no bundle, a file is missing or damaged, or the format is unknown.
     """
-    if not isinstance(folder, str | os.PathLike):
-        raise BundleError(f"the bundle is a {type(folder).__name__}; give the path of its folder")
-    folder = Path(folder)
-    if _is_there(folder) and not folder.is_dir():
-        raise BundleError(f"{folder} is a file; give a bundle's folder{_unpack_hint(folder)}")
-    if not _is_there(folder):
-        raise BundleError(
-            f"there is no bundle {paths.short(folder)}; check the path{_neighbours(folder)}"
-        )
-    if not (folder / MANIFEST).exists():
-        raise BundleError(
-            f"{folder} is not a bundle: it has no {MANIFEST}; give the folder that "
-            f"a compilation wrote{_neighbours(folder / MANIFEST)}"
-        )
+    folder = _folder.require_bundle(folder)
     described = manifest.read(folder / MANIFEST)
     for name in (LIBRARY, GOLDEN, *(each for each in HEADERS if each in described.files)):
         _files.check(folder / name, described)
     return Bundle(folder, described)
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError) as error:  # a name too long, or that can be none
-        reason = getattr(error, "strerror", None) or error
-        raise BundleError(f"cannot read {paths.short(path)}: {reason}; check the path") from error
 
 
 def load(folder: str | Path, *, refuse_nan: bool = False) -> LoadedBundle:
@@ -374,24 +389,4 @@ def _versions() -> Versions:
 
 def require_replaceable(folder: Path) -> None:
     """Refuse to replace what no bundle holds; nobody's files are deleted."""
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise BundleError(f"{folder} is a file; write the bundle elsewhere, or move it away")
-    foreign = sorted(path.name for path in folder.iterdir() if path.name not in _FILES)
-    if foreign:
-        raise BundleError(
-            f"{folder} holds '{foreign[0]}', which is no part of a bundle and would be lost; "
-            "move it away, or write the bundle elsewhere"
-        )
-
-
-def _unpack_hint(path: Path) -> str:
-    return f" (unpack it first: tar xf {path})" if path.name.endswith((".tar.gz", ".tgz")) else ""
-
-
-def _neighbours(missing: Path) -> str:
-    """Return a hint that names the bundles beside a path that is not one."""
-    beside = missing.parent
-    found = sorted(p.parent.name for p in beside.glob(f"*/{MANIFEST}")) if beside.is_dir() else []
-    return f"; bundles in {beside}: {', '.join(found[:8])}" if found else ""
+    _folder.require_replaceable(folder, _FILES)
