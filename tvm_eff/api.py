@@ -65,6 +65,7 @@ def compile(
     until_roofline: float = math.inf,
     measure: bool = True,
     retry_failed: bool = False,
+    size: int | None = None,
     proof: bool = True,
     dump_ir: str | Path | None = None,
     progress: Progress | Literal["rich"] | None = None,
@@ -113,6 +114,10 @@ def compile(
         labels, the manifest has the share that the library and PyTorch get right.
     trials, workers, budget, until_roofline, measure, retry_failed
         How much to try: see :class:`tvm_eff.tune.TuneOptions`.
+    size
+        The bytes that the library may have: where transformed weights would make it larger, slower
+        kernels that take them as they are are chosen, so that it is the fastest within. None for
+        any size.
     proof
         Whether each operator as imported is compared with PyTorch's before anything is tuned.
     dump_ir
@@ -133,7 +138,7 @@ def compile(
     _require_kinds(
         {"target": target, "output": output, "dtype": dtype, "key": key, "runtime": runtime},
         {"logs": logs, "dump_ir": dump_ir, "weights": weights, "rpc": rpc, "name": name},
-        {"trials": trials, "workers": workers, "resolution": resolution},
+        {"trials": trials, "workers": workers, "resolution": resolution, "size": size},
         {"budget": budget, "until_roofline": until_roofline},
     )
     require_kind("validation_inputs", validation_inputs, Integral)
@@ -141,7 +146,7 @@ def compile(
     require_kind("device", device, Device, NoneType)
     for what, listed in (("input_shapes", input_shapes), ("input_dtypes", input_dtypes)):
         require_kind(what, listed, list, tuple)
-    require_positive(trials=trials, workers=workers)
+    require_positive(trials=trials, workers=workers, size=size)
     tune.leave_script()
     chosen = target if isinstance(target, Target) else targets.load(target)
     options = tune.TuneOptions(
@@ -175,18 +180,18 @@ def compile(
         _require_runtime(chosen, runtime)
         selected = _select(chosen, rpc, key, device, shown, dtype)
         stack.enter_context(pipeline.dumping(None if dump_ir is None else Path(dump_ir)))
-        suffix = [] if dtype == "float32" else [dtype]
         compilation = Compilation(
             network=network,
             target=chosen,
             dtype=dtype,
             selected=selected,
             logs=default_logs(chosen) if logs is None else Path(logs),
-            folder=Path(output) / "-".join([network.name, chosen.name, *suffix]),
+            folder=Path(output) / _bundle_name(network, chosen, dtype),
             tuning=options,
             proof=bool(proof),
             runtime=runtime,
             data=validation_data,
+            size=size,
             progress=CountingProgress(shown),
         )
         return compilation.run(examples, validation_inputs)
@@ -224,6 +229,11 @@ def _require_kinds(
         require_kind(what, value, Integral, NoneType)
     for what, value in numbers.items():
         require_kind(what, value, Real)
+
+
+def _bundle_name(network: Network, target: Target, dtype: str) -> str:
+    suffix = [] if dtype == "float32" else [dtype]
+    return "-".join([network.name, target.name, *suffix])
 
 
 def _require_validation(examples: Sequence[np.ndarray] | None, random_inputs: int) -> None:

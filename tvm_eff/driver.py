@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,13 @@ from tvm_eff.deploy import bundle, machine, measured, native_library
 from tvm_eff.deploy.accuracy import Case
 from tvm_eff.deploy.bundle import Bundle, Golden, MeasuredCost
 from tvm_eff.deploy.inspection import require_declared
-from tvm_eff.deploy.library import Winners, build_library, kernel_schedules, schedule_kernels
+from tvm_eff.deploy.library import build_library, kernel_schedules, schedule_kernels
 from tvm_eff.deploy.manifest import DataValidation, MemoryInfo, Runtime, WeightInfo
 from tvm_eff.deploy.own_data import validate_on_data
 from tvm_eff.deploy.plan import Plan
 from tvm_eff.deploy.proof import prove
 from tvm_eff.deploy.report import CompileReport
+from tvm_eff.deploy.size_bound import size_bound
 from tvm_eff.deploy.validate import validation, validation_cases
 from tvm_eff.deploy.weights import weight_table
 from tvm_eff.device import Device, Measurement, MeasureOptions, SelectedDevice
@@ -71,6 +73,8 @@ class Compilation:
         What runs the library.
     data
         Data of the user's own to validate it on; None for none.
+    size
+        The bytes that the library may have; None for any.
     progress
         What events are told to.
     """
@@ -85,6 +89,7 @@ class Compilation:
     proof: bool
     runtime: Runtime
     data: models.Samples | None
+    size: int | None
     progress: CountingProgress
 
     def run(self, examples: Sequence[np.ndarray] | None, random_inputs: int) -> Bundle:
@@ -103,17 +108,16 @@ class Compilation:
         lowered = passes.lower(imported, self.target, self.dtype)
         if self.runtime == "native":
             native_library.require_straight(self.network.name, lowered, self.target)
-
+        bound = size_bound(self.network.name, lowered, self.size)
         if self.tuning.measure:
             tune.preload()
         self.progress.step(self.selected.opening)
         with self.selected.device as device, scratch_folder() as scratch:
             self._require_suitable(device)
-            tasks = self._tune(lowered, device)
-            library = scratch / "model.so"
-            winners = tune.winners(tasks)
+            records, fastest = self._tune(lowered, device)
             self.progress.step("compiling the library")
-            built = self._build(program, lowered, winners, self.selected.target, library)
+            library, build = scratch / "model.so", partial(self._build, program, lowered)
+            tasks, built = bound.choose(fastest, records, self.selected.target, library, build)
             self.progress.step(f"validating on {device.where}")
             whole = MeasureOptions()
             validated, measurement = validation(device, library, cases, self.dtype, whole)
@@ -122,11 +126,12 @@ class Compilation:
             if self.selected.target != self.target:
                 self.progress.step(f"compiling the library for {self.target.name}")
                 library = library.with_name("board.so")
-                built = self._build(program, lowered, winners, self.target, library)
+                built = build(self.target, library, tasks)
             report = CompileReport(
                 target=self.target,
                 dtype=self.dtype,
                 tasks=tasks,
+                fastest=fastest,
                 where=device.where,
                 ran_elsewhere=self.selected.target != self.target,
                 measurement=measurement,
@@ -144,7 +149,7 @@ class Compilation:
                 opencl=built.opencl,
                 weights=built.weights,
                 memory=built.memory,
-                kernels=kernel_schedules(lowered, winners),
+                kernels=kernel_schedules(lowered, tune.winners(tasks)),
                 measurement=_cost(measurement, device.where),
                 report=report,
                 runtime=self.runtime,
@@ -154,10 +159,11 @@ class Compilation:
         self,
         program: Program,
         lowered: passes.RelaxNetwork,
-        winners: Winners,
         target: Target,
         library: Path,
+        tasks: Sequence[tune.TaskResult],
     ) -> _Built:
+        winners = tune.winners(tasks)
         scheduled = replace(lowered, mod=schedule_kernels(lowered.mod, winners, target))
         opencl = plan = None
         if self.runtime == "native":
@@ -195,10 +201,14 @@ class Compilation:
         machine.require_suitable(device, target.name, target.architecture.name, needed)
         _require_float16(device, self.dtype)
 
-    def _tune(self, lowered: passes.RelaxNetwork, device: Device) -> list[tune.TaskResult]:
+    def _tune(
+        self, lowered: passes.RelaxNetwork, device: Device
+    ) -> tuple[tune.RecordStore, list[tune.TaskResult]]:
+        """Return the records, and the best candidate of each kernel."""
         records = tune.RecordStore.of(self.logs, self.target, device)
-        tasks = tune.extract(lowered.mod)
-        return tune.tune(tasks, self.selected.target, device, records, self.tuning, self.progress)
+        tasks, target = tune.extract(lowered.mod), self.selected.target
+        tuning = replace(self.tuning, plain_weights=self.size is not None)
+        return records, tune.tune(tasks, target, device, records, tuning, self.progress)
 
 
 def _require_float16(device: Device, dtype: str) -> None:

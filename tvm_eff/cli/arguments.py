@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from tvm_eff.errors import nearest
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
+_SIZES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20}
 
 
 def positive(text: str) -> int:
@@ -27,6 +28,18 @@ def seconds(text: str) -> float:
     if not 0 < value < float("inf"):
         raise ArgumentTypeError(f"'{text}' is not a span of time; write 90s, 2m or 1h")
     return value
+
+
+def byte_count(text: str) -> int:
+    """Read a size, such as ``8MB``, ``800kB`` or ``8MiB``; a bare number is bytes."""
+    unit = next((each for each in sorted(_SIZES, key=len)[::-1] if text.endswith(each)), "")
+    try:
+        value = float(text.removesuffix(unit)) * _SIZES.get(unit, 1)
+    except ValueError:
+        value = 0.0
+    if not 1 <= value < 2**63:
+        raise ArgumentTypeError(f"'{text}' is not a size; write 8MB, 800kB or 8MiB")
+    return int(value)
 
 
 def share(text: str) -> float:

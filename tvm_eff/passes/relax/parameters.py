@@ -67,9 +67,13 @@ def parameter_sources(mod: tvm.IRModule) -> list[tuple[int, ...]]:
         return set().union(*(found.get(each, set()) for each in used))
 
     results: Any = lifted.body.body
+    bound: dict[Any, Any] = {}
     for block in lifted.body.blocks:
         for binding in block.bindings:
             found[binding.var] = sources(binding.value)
-            if binding.var.same_as(results):
-                results = binding.value
+            bound[binding.var] = binding.value
+    while results in bound:
+        results = bound[results]
+    if results.same_as(given):
+        return [(number,) for number in range(len(given.ty.fields))]
     return [tuple(sorted(sources(each))) for each in results.fields]
