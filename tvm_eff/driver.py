@@ -126,7 +126,7 @@ class Compilation:
             if self.selected.target != self.target:
                 self.progress.step(f"compiling the library for {self.target.name}")
                 library = library.with_name("board.so")
-                built = build(self.target, library, tasks)
+                tasks, built = bound.choose(tasks, records, self.target, library, build)
             report = CompileReport(
                 target=self.target,
                 dtype=self.dtype,

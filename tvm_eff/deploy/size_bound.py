@@ -15,9 +15,6 @@ from tvm_eff.targets import Target
 from tvm_eff.tune import RecordStore, TaskResult
 
 _ATTEMPTS = 4
-_RUNTIME, _KERNEL = 24 << 10, 2 << 10
-"""Bytes of code that a library has at least, and those of a kernel: a first guess, below what the
-zoo has, as the first build tells exactly."""
 
 Built = TypeVar("Built")
 
@@ -68,7 +65,7 @@ class SizeBound:
         """
         if self.most is None:
             return list(results), build(target, library, results)
-        code = _RUNTIME + _KERNEL * len(results)
+        code = 0  # that there is, the first build tells
         for _ in range(_ATTEMPTS):
             left = self.most - self.least_weights - code
             chosen = tune.within_bound(results, records, target, left)
