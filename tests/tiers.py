@@ -34,7 +34,7 @@ SLOW = (
     "cli/test_(bisect_command|own_model|records_command|tune_command)",
     "codegen/test_libraries",
     r"codegen/test_opencl_source\.py::test_a_family",
-    "deploy/test_(bench|bisect|inspection|library|native|native_bundle|own_data|size_bound)",
+    "deploy/test_(bench|bisect|inspection|library|native|native_bundle|own_data|reproducible|size_bound)",
     r"deploy/test_arena\.py::test_no_arena",
     "device/opencl/",
     r"docs/test_operators_page\.py::test_rows_are_true",

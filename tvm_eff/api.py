@@ -17,6 +17,7 @@ from tvm_eff import device as devices
 from tvm_eff import models, passes, paths, targets, tune
 from tvm_eff.deploy.bundle import Bundle
 from tvm_eff.deploy.manifest import Runtime
+from tvm_eff.deploy.measured import build_time
 from tvm_eff.device import Device, SelectedDevice
 from tvm_eff.driver import Compilation
 from tvm_eff.errors import (
@@ -141,7 +142,6 @@ def compile(
         {"trials": trials, "workers": workers, "resolution": resolution, "size": size},
         {"budget": budget, "until_roofline": until_roofline},
     )
-    require_kind("validation_inputs", validation_inputs, Integral)
     require_kind("width", width, Real, NoneType)
     require_kind("device", device, Device, NoneType)
     for what, listed in (("input_shapes", input_shapes), ("input_dtypes", input_dtypes)):
@@ -192,6 +192,7 @@ def compile(
             runtime=runtime,
             data=validation_data,
             size=size,
+            day=build_time().date(),
             progress=CountingProgress(shown),
         )
         return compilation.run(examples, validation_inputs)
@@ -237,6 +238,7 @@ def _bundle_name(network: Network, target: Target, dtype: str) -> str:
 
 
 def _require_validation(examples: Sequence[np.ndarray] | None, random_inputs: int) -> None:
+    require_kind("validation_inputs", random_inputs, Integral)
     if random_inputs < 0 or (random_inputs == 0 and examples is None):
         raise UsageError(
             f"with {random_inputs} validation inputs and no examples nothing would be compared "

@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tvm_eff import frontend, models, passes, tensors, tune
-from tvm_eff.deploy import bundle, machine, measured, native_library
+from tvm_eff.deploy import bundle, machine, native_library
 from tvm_eff.deploy.accuracy import Case
 from tvm_eff.deploy.bundle import Bundle, Golden, MeasuredCost
 from tvm_eff.deploy.inspection import require_declared
@@ -75,6 +76,8 @@ class Compilation:
         Data of the user's own to validate it on; None for none.
     size
         The bytes that the library may have; None for any.
+    day
+        The day that what is measured is dated.
     progress
         What events are told to.
     """
@@ -90,6 +93,7 @@ class Compilation:
     runtime: Runtime
     data: models.Samples | None
     size: int | None
+    day: date
     progress: CountingProgress
 
     def run(self, examples: Sequence[np.ndarray] | None, random_inputs: int) -> Bundle:
@@ -150,7 +154,7 @@ class Compilation:
                 weights=built.weights,
                 memory=built.memory,
                 kernels=kernel_schedules(lowered, tune.winners(tasks)),
-                measurement=_cost(measurement, device.where),
+                measurement=_cost(measurement, device.where, self.day),
                 report=report,
                 runtime=self.runtime,
             )
@@ -229,9 +233,8 @@ def _golden(program: Program, case: Case) -> Golden:
     )
 
 
-def _cost(measurement: Measurement, where: str) -> MeasuredCost:
-    day = measured.build_time().date().isoformat()
-    return MeasuredCost(measurement.unit, measurement.values, where, day)
+def _cost(measurement: Measurement, where: str, day: date) -> MeasuredCost:
+    return MeasuredCost(measurement.unit, measurement.values, where, day.isoformat())
 
 
 def _require_writable(folder: Path) -> None:

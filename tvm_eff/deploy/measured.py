@@ -22,6 +22,7 @@ NAME = "measurement.json"
 
 _ADVICE = "remove it, as nothing else needs it, or build the bundle again"
 _MOST_BYTES = 1 << 20
+_VARIABLE = "SOURCE_DATE_EPOCH"
 
 
 @dataclass(frozen=True)
@@ -83,12 +84,12 @@ def build_time() -> datetime:
     UsageError
         The variable is set to what is no time.
     """
-    given = os.environ.get("SOURCE_DATE_EPOCH")
+    given = os.environ.get(_VARIABLE)
     if not given:
         return datetime.now(timezone.utc)
     try:
         return datetime.fromtimestamp(int(given), timezone.utc)
     except (ValueError, OverflowError, OSError) as error:
         raise UsageError(
-            f"SOURCE_DATE_EPOCH is '{given}'; set it to seconds since 1970, or unset it"
+            f"{_VARIABLE} is '{given}'; set it to seconds since 1970, or unset it"
         ) from error
