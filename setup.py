@@ -10,6 +10,8 @@ HERE = Path(__file__).resolve().parent
 # Found in a checkout where they are, and in an installed package by tvm_eff/paths.py.
 DATA_FOLDERS = ("targets", "tuning_logs", "runtime")
 LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
+# Signatures of bundles.
+SIGN = ["cryptography>=42"]
 # The last Sphinx that runs on Python 3.10, and what fits it.
 DOCS = ["furo==2025.12.19", "myst-parser==4.0.1", "sphinx==8.1.3"]
 
@@ -78,8 +80,10 @@ setup(
     ],
     extras_require={
         "docs": DOCS,
+        "sign": SIGN,
         "dev": [
             *DOCS,
+            *SIGN,
             "hypothesis==6.170.17",
             "import-linter==2.17",
             "mypy==2.4.1",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from tvm_eff.errors import nearest
 
@@ -51,6 +52,16 @@ def share(text: str) -> float:
     if not 0 < value <= 1:
         raise ArgumentTypeError(f"'{text}' is not a share; write a number up to 1, such as 0.95")
     return value
+
+
+def add_public_key(parser: ArgumentParser) -> None:
+    """Add the option that says who must have signed a bundle."""
+    parser.add_argument(
+        "--public-key",
+        type=Path,
+        metavar="FILE",
+        help="take the bundle only if the owner of this Ed25519 key has signed it",
+    )
 
 
 def one_of(kind: str, known: Iterable[str]) -> Callable[[str], str]:

@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from tvm_eff.cli.arguments import add_public_key
 from tvm_eff.cli.run import run
 
 PROBLEM = 1
@@ -21,7 +22,7 @@ def _main(argv: list[str] | None) -> int:
     arguments = _parser().parse_args(argv)
     from tvm_eff.deploy.bundle import read
 
-    found = read(arguments.bundle).inspect()
+    found = read(arguments.bundle, public_key=arguments.public_key).inspect()
     print(json.dumps(found.as_dict(), indent=2) if arguments.json else found.text())
     return PROBLEM if found.problems else 0
 
@@ -35,5 +36,6 @@ def _parser() -> argparse.ArgumentParser:
         "library is not what the manifest says, 2 if the bundle cannot be read.",
     )
     parser.add_argument("bundle", type=Path, help="the bundle's folder, such as dist/...")
+    add_public_key(parser)
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     return parser

@@ -14,28 +14,23 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from importlib import metadata
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tvm_eff import __version__, paths
-from tvm_eff.deploy import _files, _folder, machine, manifest, measured
+from tvm_eff import paths
+from tvm_eff.deploy import _describe, _files, _folder, machine, manifest, measured, signature
 from tvm_eff.deploy import _golden as golden_file
 from tvm_eff.deploy._golden import Golden
 from tvm_eff.deploy.loaded import LoadedBundle
 from tvm_eff.deploy.manifest import (
-    EmulatorInfo,
     KernelSchedule,
-    MadeFor,
     Manifest,
     MemoryInfo,
     Runtime,
-    TensorInfo,
     Validation,
-    Versions,
     WeightInfo,
 )
 from tvm_eff.deploy.measured import MeasuredCost
@@ -65,7 +60,7 @@ LIBRARY = "model.so"
 MANIFEST = manifest.NAME
 GOLDEN = "golden.npz"
 HEADERS = ("tvm_eff.h", "tvm_eff_open.h")
-_FILES = (LIBRARY, MANIFEST, GOLDEN, *HEADERS, measured.NAME)
+_FILES = (LIBRARY, MANIFEST, GOLDEN, *HEADERS, measured.NAME, signature.NAME)
 
 
 @dataclass(frozen=True)
@@ -185,6 +180,21 @@ class Bundle:
 
         return inspect(self)
 
+    def sign(self, key: str | Path) -> Path:
+        """Sign the manifest, and so all files of the bundle, and return the signature's file.
+
+        Parameters
+        ----------
+        key
+            The file of an Ed25519 private key, of OpenSSL or of OpenSSH.
+
+        Raises
+        ------
+        Error
+            As for :func:`tvm_eff.deploy.signature.sign`; or a file is damaged.
+        """
+        return signature.sign(read(self.folder).folder, key)
+
     @cached_property
     def _loaded(self) -> LoadedBundle:
         return load(self.folder)
@@ -263,11 +273,11 @@ def write(
         format=manifest.FORMAT,
         model=model,
         function="main",
-        inputs=_infos(golden.inputs),
-        outputs=_infos(golden.outputs),
+        inputs=_describe.tensors(golden.inputs),
+        outputs=_describe.tensors(golden.outputs),
         inputs_anywhere=target.gpu is None,
-        target=_made_for(target, opencl),
-        versions=_versions(),
+        target=_describe.made_for(target, opencl),
+        versions=_describe.versions(),
         files={},
         sizes={},
         validation=validation,
@@ -302,22 +312,39 @@ def write(
     return Bundle(folder, complete, report)
 
 
-def read(folder: str | Path) -> Bundle:
+def read(folder: str | Path, *, public_key: str | Path | None = None) -> Bundle:
     """Read a bundle and check that its files are complete and undamaged.
+
+    Parameters
+    ----------
+    folder
+        Its folder.
+    public_key
+        The file of the Ed25519 key whose owner must have signed it; None takes any bundle.
 
     Raises
     ------
     BundleError
-        The folder is no bundle, a file is missing or damaged, or the format is unknown.
+        The folder is no bundle, a file is missing or damaged, the format is unknown, or it is
+        not signed by the key's owner.
+    UsageError
+        The key cannot be read, or is of another kind.
+    SetupError
+        The library for signatures is not installed.
     """
     folder = _folder.require_bundle(folder)
-    described = manifest.read(folder / MANIFEST)
+    described = manifest.read(
+        folder / MANIFEST,
+        None if public_key is None else partial(signature.verify, folder, public_key=public_key),
+    )
     for name in (LIBRARY, GOLDEN, *(each for each in HEADERS if each in described.files)):
         _files.check(folder / name, described)
     return Bundle(folder, described)
 
 
-def load(folder: str | Path, *, refuse_nan: bool = False) -> LoadedBundle:
+def load(
+    folder: str | Path, *, refuse_nan: bool = False, public_key: str | Path | None = None
+) -> LoadedBundle:
     """Load a bundle on this machine.
 
     Parameters
@@ -327,6 +354,9 @@ def load(folder: str | Path, *, refuse_nan: bool = False) -> LoadedBundle:
     refuse_nan
         Whether an input with a NaN in it is an error. Maxima and clipping, such as ReLU's,
         make a number of it, where PyTorch's keep it: the outputs look like any others.
+    public_key
+        The file of the Ed25519 key whose owner must have signed the bundle (see
+        :meth:`Bundle.sign`), or nothing of it is loaded.
 
     Returns
     -------
@@ -340,7 +370,7 @@ def load(folder: str | Path, *, refuse_nan: bool = False) -> LoadedBundle:
     DeviceError, SetupError, BuildError
         It runs on a GPU, and this machine has no OpenCL driver or cannot use it.
     """
-    bundle = read(folder)
+    bundle = read(folder, public_key=public_key)
     made_for = bundle.manifest.target
     reason = machine.incompatibility(made_for)
     if reason is not None:
@@ -361,30 +391,6 @@ def load(folder: str | Path, *, refuse_nan: bool = False) -> LoadedBundle:
 def archive_path(folder: Path) -> Path:
     """Return where the archive of the bundle `folder` is written."""
     return folder.with_name(folder.name + ".tar.gz")
-
-
-def _infos(arrays: Mapping[str, np.ndarray]) -> tuple[TensorInfo, ...]:
-    return tuple(TensorInfo(name, a.shape, str(a.dtype)) for name, a in arrays.items())
-
-
-def _made_for(target: Target, opencl: OpenCLRequirements | None) -> MadeFor:
-    emulator = target.emulator
-    return MadeFor(
-        name=target.name,
-        log_name=target.log_name,
-        is_host=target.is_host,
-        tvm=target.tvm,
-        cpu_features=machine.needed_features(target),
-        triple=target.toolchain.triple,
-        glibc=target.toolchain.glibc,
-        emulator=None if emulator is None else EmulatorInfo(emulator.arch, emulator.cpu),
-        opencl=opencl,
-    )
-
-
-def _versions() -> Versions:
-    packages = ("apache-tvm", "apache-tvm-ffi", "torch")
-    return Versions(__version__, *(metadata.version(package) for package in packages))
 
 
 def require_replaceable(folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -304,8 +304,15 @@ class Manifest:
         return json.dumps(plain, indent=2, allow_nan=False) + "\n"
 
 
-def read(path: Path) -> Manifest:
+def read(path: Path, verify: Callable[[bytes], None] | None = None) -> Manifest:
     """Read the file of a manifest.
+
+    Parameters
+    ----------
+    path
+        The file.
+    verify
+        Refuses, with an error of its own, content that is not to be trusted.
 
     Raises
     ------
@@ -313,6 +320,8 @@ def read(path: Path) -> Manifest:
         The file cannot be read, is damaged, or has a format that is not known.
     """
     content = paths.read_regular(path, _MOST_BYTES, BundleError, _ADVICE)
+    if verify is not None:
+        verify(content)
     data = strict.decode_json(content, where=path, error=BundleError, advice=_ADVICE)
     version = data.get("format") if isinstance(data, dict) else None
     if type(version) is int and version not in _READ:
