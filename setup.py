@@ -16,6 +16,9 @@ COMPILE = [
     # With 0.1.15, which pip would take, tuning crashes in ToJSONGraph.
     "apache-tvm-ffi==0.1.14.post1",
     "torch==2.13.0",
+    # What a library's code is disassembled with.
+    "capstone>=5.0",
+    "iced-x86>=1.17; sys_platform == 'linux' or platform_machine == 'x86_64'",
     "cloudpickle>=3.0",
     "filelock>=3.13",
     "pebble>=5.0",
@@ -35,6 +38,8 @@ COMPILE = [
 # An OpenCL device in software, for GPU targets without a board.
 OPENCL = [*COMPILE, f"pocl-binary-distribution==3.0; {LINUX_X86}"]
 STUDY = [*COMPILE, "matplotlib>=3.8"]
+# Signatures of bundles.
+SIGN = ["cryptography>=42"]
 # The last Sphinx that runs on Python 3.10, and what fits it.
 DOCS = ["furo==2025.12.19", "myst-parser==4.0.1", "sphinx==8.1.3"]
 
@@ -81,10 +86,12 @@ setup(
         "opencl": OPENCL,
         "study": STUDY,
         "docs": DOCS,
+        "sign": SIGN,
         "dev": [
             *OPENCL,
             *STUDY,
             *DOCS,
+            *SIGN,
             "cmake==4.4.5",
             "hypothesis==6.170.17",
             "import-linter==2.17",

@@ -18,7 +18,7 @@ from tvm.s_tir import Schedule
 from tvm.tirx import PrimFunc
 
 from tvm_eff import frontend, models, passes, schedules, targets, tune
-from tvm_eff.deploy import bundle
+from tvm_eff.deploy import bundle, bundle_writer
 from tvm_eff.deploy.bisect.packed import packed_constants
 from tvm_eff.deploy.bundle import Bundle, Golden, Validation
 from tvm_eff.deploy.library import build_library, kernel_schedules
@@ -158,7 +158,7 @@ def write(
     else:
         build_library(network, winners, made_for, library)
     inputs = random_inputs(program.network.inputs, 1)
-    return bundle.write(
+    return bundle_writer.write(
         folder,
         library,
         model="Net",

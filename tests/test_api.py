@@ -204,8 +204,8 @@ def test_rasp4_on_the_emulated_board(emulator: None, tmp_path: Path) -> None:
 
     written = bundle.read(command.bundle)
     assert written.manifest.target.name == "rasp4"
-    assert written.manifest.measurement is not None
-    assert written.manifest.measurement.unit == "instructions"
+    assert written.measurement is not None
+    assert written.measurement.unit == "instructions"
     golden = written.golden()
     np.testing.assert_array_equal(
         next(iter(golden.outputs.values())), pytorchs_output(next(iter(golden.inputs.values())))

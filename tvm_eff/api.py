@@ -18,6 +18,7 @@ from tvm_eff import models, passes, paths, targets, tune
 from tvm_eff.codegen import runner
 from tvm_eff.deploy.bundle import Bundle
 from tvm_eff.deploy.manifest import Format, PackWeights, RuntimeChoice
+from tvm_eff.deploy.measured import build_time
 from tvm_eff.device import Device, SelectedDevice
 from tvm_eff.driver import Compilation
 from tvm_eff.errors import (
@@ -68,6 +69,7 @@ def compile(
     until_roofline: float = math.inf,
     measure: bool = True,
     retry_failed: bool = False,
+    size: int | None = None,
     proof: bool = True,
     dump_ir: str | Path | None = None,
     progress: Progress | Literal["rich"] | None = None,
@@ -125,6 +127,10 @@ def compile(
         labels, the manifest has the share that the library and PyTorch get right.
     trials, workers, budget, until_roofline, measure, retry_failed
         How much to try: see :class:`tvm_eff.tune.TuneOptions`.
+    size
+        The bytes that the library may have: where transformed weights would make it larger, slower
+        kernels that take them as they are are chosen, so that it is the fastest within. None for
+        any size.
     proof
         Whether each operator as imported is compared with PyTorch's before anything is tuned.
     dump_ir
@@ -152,15 +158,14 @@ def compile(
             "pack_weights": pack_weights,
         },
         {"logs": logs, "dump_ir": dump_ir, "weights": weights, "rpc": rpc, "name": name},
-        {"trials": trials, "workers": workers, "resolution": resolution},
+        {"trials": trials, "workers": workers, "resolution": resolution, "size": size},
         {"budget": budget, "until_roofline": until_roofline},
     )
-    require_kind("validation_inputs", validation_inputs, Integral)
     require_kind("width", width, Real, NoneType)
     require_kind("device", device, Device, NoneType)
     for what, listed in (("input_shapes", input_shapes), ("input_dtypes", input_dtypes)):
         require_kind(what, listed, list, tuple)
-    require_positive(trials=trials, workers=workers)
+    require_positive(trials=trials, workers=workers, size=size)
     tune.leave_script()
     chosen = target if isinstance(target, Target) else targets.load(target)
     options = tune.TuneOptions(
@@ -200,13 +205,15 @@ def compile(
             dtype=dtype,
             selected=selected,
             logs=default_logs(chosen) if logs is None else Path(logs),
-            folder=Path(output) / _folder_name(network, chosen, dtype),
+            folder=Path(output) / _bundle_name(network, chosen, dtype),
             tuning=options,
             proof=bool(proof),
             runtime=runtime,
             form=format,
             pack_at_load=pack_weights == "load",
             data=validation_data,
+            size=size,
+            day=build_time().date(),
             progress=CountingProgress(shown),
         )
         return compilation.run(examples, validation_inputs)
@@ -246,7 +253,13 @@ def _require_kinds(
         require_kind(what, value, Real)
 
 
+def _bundle_name(network: Network, target: Target, dtype: str) -> str:
+    suffix = [] if dtype == "float32" else [dtype]
+    return "-".join([network.name, target.name, *suffix])
+
+
 def _require_validation(examples: Sequence[np.ndarray] | None, random_inputs: int) -> None:
+    require_kind("validation_inputs", random_inputs, Integral)
     if random_inputs < 0 or (random_inputs == 0 and examples is None):
         raise UsageError(
             f"with {random_inputs} validation inputs and no examples nothing would be compared "
@@ -279,11 +292,6 @@ def _require_runtime(target: Target, runtime: str, form: str, pack_weights: str)
         raise UsageError(
             f"'{form}' is for Linux, which {target.name} does not run; leave --format out"
         )
-
-
-def _folder_name(network: Network, target: Target, dtype: str) -> str:
-    suffix = [] if dtype == "float32" else [dtype]
-    return "-".join([network.name, target.name, *suffix])
 
 
 def _select(

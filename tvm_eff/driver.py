@@ -15,17 +15,20 @@ import numpy as np
 
 from tvm_eff import frontend, models, passes, tensors, tune
 from tvm_eff.codegen.archive import StaticArchive
-from tvm_eff.deploy import bundle, machine
+from tvm_eff.deploy import bundle_writer, machine
 from tvm_eff.deploy.accuracy import Case
 from tvm_eff.deploy.bundle import Bundle, Golden, MeasuredCost
-from tvm_eff.deploy.library import Winners, build_library, kernel_schedules
-from tvm_eff.deploy.manifest import DataValidation, Format, RuntimeChoice
+from tvm_eff.deploy.inspection import require_declared
+from tvm_eff.deploy.library import build_library, kernel_schedules, schedule_kernels
+from tvm_eff.deploy.manifest import DataValidation, Format, RuntimeChoice, WeightInfo
 from tvm_eff.deploy.native import library as native_library
 from tvm_eff.deploy.native.plan import Plan
 from tvm_eff.deploy.own_data import validate_on_data
 from tvm_eff.deploy.proof import prove
 from tvm_eff.deploy.report import CompileReport
+from tvm_eff.deploy.size_bound import size_bound
 from tvm_eff.deploy.validate import validation, validation_cases
+from tvm_eff.deploy.weights import weight_table
 from tvm_eff.device import Device, Measurement, MeasureOptions, SelectedDevice
 from tvm_eff.device.selection import FLOAT16_EXTENSION
 from tvm_eff.errors import BundleError, DeviceError, ModelError
@@ -40,10 +43,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Built:
-    """What a library needs of a GPU, and what a native one does."""
+    """What a library needs of a GPU, what a native one does, and the weights it has."""
 
     opencl: OpenCLRequirements | None
     plan: Plan | None
+    weights: tuple[WeightInfo, ...]
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,10 @@ class Compilation:
         Whether weights that are larger as kernels read them are made when it is loaded.
     data
         Data of the user's own to validate it on; None for none.
+    size
+        The bytes that the library may have; None for any.
+    day
+        The day that what is measured is dated.
     progress
         What events are told to.
     """
@@ -86,6 +94,8 @@ class Compilation:
     form: Format
     pack_at_load: bool
     data: models.Samples | None
+    size: int | None
+    day: date
     progress: CountingProgress
 
     def run(self, examples: Sequence[np.ndarray] | None, random_inputs: int) -> Bundle:
@@ -97,23 +107,23 @@ class Compilation:
         core = frontend.decompose(program)
         imported = frontend.import_program(program, core)
         _require_writable(self.folder.parent)
-        bundle.require_replaceable(self.folder)
+        bundle_writer.require_replaceable(self.folder)
         cases = validation_cases(program, examples, random_inputs)
         given = cases[:1] if examples is not None or self.network.state else []
         proved = self._prove(program, core, given)
         lowered = passes.lower(imported, self.target, self.dtype)
         obstacle = self._obstacle(lowered)
+        bound = size_bound(self.network.name, lowered, self.size)
         if self.tuning.measure:
             tune.preload()
         self.progress.step(self.selected.opening)
         with self.selected.device as device, scratch_folder() as scratch:
             self._require_suitable(device)
-            tasks = self._tune(lowered, device)
-            library = scratch / "model.so"
-            winners = tune.winners(tasks)
+            records, fastest = self._tune(lowered, device)
             self.progress.step("compiling the library")
-            build = partial(self._build, program, lowered, winners, obstacle is None)
-            made = build(self.selected.target, library)
+            library = scratch / "model.so"
+            build = partial(self._build, program, lowered, obstacle is None)
+            tasks, built = bound.choose(fastest, records, self.selected.target, library, build)
             self.progress.step(f"validating on {device.where}")
             whole = MeasureOptions()
             validated, measurement, decided = validation(device, library, cases, self.dtype, whole)
@@ -122,11 +132,12 @@ class Compilation:
             if self.selected.target != self.target:
                 self.progress.step(f"compiling the library for {self.target.name}")
                 library = library.with_name("board.so")
-                made = build(self.target, library)
+                tasks, built = bound.choose(tasks, records, self.target, library, build)
             report = CompileReport(
                 target=self.target,
                 dtype=self.dtype,
                 tasks=tasks,
+                fastest=fastest,
                 where=device.where,
                 ran_elsewhere=self.selected.target != self.target,
                 measurement=measurement,
@@ -136,18 +147,19 @@ class Compilation:
                 virtual_machine=obstacle,
                 undecided=len(cases) - len(decided) - (validated.half_precision_limit is not None),
             )
-            return bundle.write(
+            return bundle_writer.write(
                 self.folder,
                 library,
                 model=self.network.name,
                 target=self.target,
                 golden=_golden(program, (cases if self.network.state else decided)[0]),
                 validation=replace(validated, operators_proved=proved, data=on_data),
-                opencl=made.opencl,
-                kernels=kernel_schedules(lowered, winners),
-                measurement=_cost(measurement, device.where),
+                opencl=built.opencl,
+                weights=built.weights,
+                kernels=kernel_schedules(lowered, tune.winners(tasks)),
+                measurement=_cost(measurement, device.where, self.day),
                 report=report,
-                plan=made.plan,
+                plan=built.plan,
                 static=self._archive(library),
                 form=self.form,
             )
@@ -156,23 +168,31 @@ class Compilation:
         self,
         program: Program,
         lowered: passes.RelaxNetwork,
-        winners: Winners,
         native: bool,
         target: Target,
         library: Path,
+        tasks: Sequence[tune.TaskResult],
     ) -> _Built:
-        if not native:
-            return _Built(build_library(lowered, winners, target, library), None)
-        plan = native_library.build_native_library(
-            program,
-            lowered,
-            winners,
-            target,
-            library,
-            archive=self._archive(library),
-            at_load=self.pack_at_load,
-        )
-        return _Built(None, plan)
+        winners = tune.winners(tasks)
+        scheduled = replace(lowered, mod=schedule_kernels(lowered.mod, winners, target))
+        opencl = plan = None
+        if native:
+            plan = native_library.build_native_library(
+                program,
+                scheduled,
+                None,
+                target,
+                library,
+                archive=self._archive(library),
+                at_load=self.pack_at_load,
+            )
+        else:
+            opencl = build_library(scheduled, None, target, library)
+        require_declared(library, target.name, machine.needed_features(target))
+        weights = weight_table(lowered, scheduled.mod)
+        if self.pack_at_load:
+            weights = tuple(each.before_transform() for each in weights)
+        return _Built(opencl, plan, weights)
 
     def _obstacle(self, lowered: passes.RelaxNetwork) -> str | None:
         """Why TVM's virtual machine is to run the library, in words; None if it is not."""
@@ -229,10 +249,14 @@ class Compilation:
         machine.require_suitable(device, target.name, target.architecture.name, needed)
         _require_float16(device, self.dtype)
 
-    def _tune(self, lowered: passes.RelaxNetwork, device: Device) -> list[tune.TaskResult]:
+    def _tune(
+        self, lowered: passes.RelaxNetwork, device: Device
+    ) -> tuple[tune.RecordStore, list[tune.TaskResult]]:
+        """Return the records, and the best candidate of each kernel."""
         records = tune.RecordStore.of(self.logs, self.target, device)
-        tasks = tune.extract(lowered.mod)
-        return tune.tune(tasks, self.selected.target, device, records, self.tuning, self.progress)
+        tasks, target = tune.extract(lowered.mod), self.selected.target
+        tuning = replace(self.tuning, plain_weights=self.size is not None)
+        return records, tune.tune(tasks, target, device, records, tuning, self.progress)
 
 
 def _require_float16(device: Device, dtype: str) -> None:
@@ -245,17 +269,17 @@ def _require_float16(device: Device, dtype: str) -> None:
         )
 
 
-def _cost(measurement: Measurement, where: str) -> MeasuredCost:
-    """What the bundle says of what was measured today."""
-    return MeasuredCost(measurement.unit, measurement.values, where, date.today().isoformat())
-
-
 def _golden(program: Program, case: Case) -> Golden:
     """What the bundle checks itself with."""
     return Golden(
         dict(zip(program.inputs, case.inputs, strict=True)),
         dict(zip(program.outputs, case.expected, strict=True)),
     )
+
+
+def _cost(measurement: Measurement, where: str, day: date) -> MeasuredCost:
+    """What the bundle says of what was measured."""
+    return MeasuredCost(measurement.unit, measurement.values, where, day.isoformat())
 
 
 def _require_writable(folder: Path) -> None:

@@ -19,7 +19,7 @@ import tvm_eff
 from fuzzing.mutations import change_json, damage
 from tvm_eff import models, paths, targets
 from tvm_eff.codegen import toolchain
-from tvm_eff.deploy import bundle
+from tvm_eff.deploy import bundle_writer
 from tvm_eff.deploy.bundle import Golden, Validation
 from tvm_eff.device import MachineIdentity
 from tvm_eff.models.weights import load_weights
@@ -118,7 +118,7 @@ def make(folder: Path) -> None:
     host = targets.load("host")
     toolchain.compile_shared([source], library, f"{host.toolchain.triple}.{host.toolchain.glibc}")
     x = np.arange(6, dtype="float32").reshape(2, 3)
-    bundle.write(
+    bundle_writer.write(
         folder / "bundle",
         library,
         model="fuzzed",

@@ -17,6 +17,9 @@ static const struct feature {
   uint32_t saved;
 } known[] = {
     {"sse2", 1, 0, EDX, 26, 0},          {"fma", 1, 0, ECX, 12, 0x6},
+    {"pni", 1, 0, ECX, 0, 0},            {"ssse3", 1, 0, ECX, 9, 0},
+    {"sse4_1", 1, 0, ECX, 19, 0},        {"sse4_2", 1, 0, ECX, 20, 0},
+    {"popcnt", 1, 0, ECX, 23, 0},
     {"avx", 1, 0, ECX, 28, 0x6},         {"f16c", 1, 0, ECX, 29, 0x6},
     {"bmi2", 7, 0, EBX, 8, 0},           {"avx2", 7, 0, EBX, 5, 0x6},
     {"avx512f", 7, 0, EBX, 16, 0xe6},    {"avx512dq", 7, 0, EBX, 17, 0xe6},

@@ -13,6 +13,7 @@ from kernels import small_convolution
 from tvm_eff import schedules, targets
 from tvm_eff.cli import summary, tune
 from tvm_eff.deploy.bundle import Bundle, Validation
+from tvm_eff.deploy.manifest import WeightInfo
 from tvm_eff.deploy.report import CompileReport
 from tvm_eff.device import MachineIdentity, Measurement
 from tvm_eff.targets import Target
@@ -52,6 +53,7 @@ def report() -> CompileReport:
         target=targets.load("rasp4"),
         dtype="float32",
         tasks=[result],
+        fastest=[result],
         where="a board",
         ran_elsewhere=False,
         measurement=Measurement((1.3,), "seconds"),
@@ -73,6 +75,7 @@ def bundle(tmp_path: Path, report: CompileReport) -> Bundle:
         error=1e-7,
         manifest=SimpleNamespace(
             model="net",
+            weights=(WeightInfo(("a",), "k", (9,), "float32", 8_100_000, 1_800_000, "winograd4"),),
             validation=Validation(1e-5, 1e-7, 3, "a board", reference_errors=(2e-7, 1e-7)),
         ),
     )

@@ -11,7 +11,7 @@ from tvm import relax
 
 from tvm_eff import targets
 from tvm_eff.codegen import build_module
-from tvm_eff.deploy import bundle
+from tvm_eff.deploy import bundle_writer
 from tvm_eff.deploy.bundle import Bundle, Golden, MeasuredCost, Validation
 
 SHAPE = (2, 3)
@@ -55,7 +55,7 @@ def write_unchanged(folder: Path) -> Bundle:
         builder.emit_func_output(relax.Tuple([x, relax.const(tensor(), "float32")]))
     library = folder.with_suffix(".so")
     build_module(builder.get(), targets.load("host"), library)
-    return bundle.write(
+    return bundle_writer.write(
         folder,
         library,
         model="unchanged",
@@ -96,7 +96,7 @@ class Maker:
         """Write a bundle of the scaling network; its golden output is scaled by `expected`."""
         x = tensor()
         wanted = np.float32(factor if expected is None else expected)
-        return bundle.write(
+        return bundle_writer.write(
             folder,
             self.library(target, factor),
             model="scale",
@@ -109,7 +109,7 @@ class Maker:
 
     def write_pair(self, folder: Path) -> Bundle:
         x, y = tensor(0), tensor(1)
-        return bundle.write(
+        return bundle_writer.write(
             folder,
             self.pair_library(),
             model="pair",

@@ -20,7 +20,7 @@ from torch import nn
 
 import tvm_eff
 from tvm_eff import models, targets
-from tvm_eff.deploy import bundle
+from tvm_eff.deploy import bundle, bundle_writer
 from tvm_eff.deploy.bisect import Bisection, Finding
 from tvm_eff.deploy.bundle import Bundle, Golden, Validation
 from tvm_eff.deploy.manifest import Runtime
@@ -266,7 +266,7 @@ def test_a_network_with_other_weights(right: Bundle) -> None:
 
 def test_a_library_for_a_gpu(tmp_path: Path, right: Bundle) -> None:
     golden = right.golden()
-    made = bundle.write(
+    made = bundle_writer.write(
         tmp_path / "gpu",
         right.library,
         model="Net",

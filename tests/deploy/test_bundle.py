@@ -15,7 +15,7 @@ import pytest
 from made_bundles import MEASURED, VALIDATION, Maker, tensor
 
 from tvm_eff import targets
-from tvm_eff.deploy import bundle, manifest
+from tvm_eff.deploy import bundle, bundle_writer, manifest
 from tvm_eff.deploy.bundle import Golden
 from tvm_eff.errors import BundleError
 
@@ -128,8 +128,15 @@ def as_format_4(data: dict[str, Any]) -> None:
     del data["validation"]["operators_proved"]
 
 
+def as_format_6(data: dict[str, Any]) -> None:
+    """Take away what format 6 did not say, and add what it did."""
+    data.update(format=6, measurement=None)
+    del data["weights"], data["memory"]
+
+
 def as_format_5(data: dict[str, Any]) -> None:
     """Take away what format 5 did not say."""
+    as_format_6(data)
     data.update(format=5)
     for key in ("reference_errors", "half_precision_limit", "data"):
         del data["validation"][key]
@@ -137,7 +144,8 @@ def as_format_5(data: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "earlier", [as_format_1, as_format_2, as_format_3, as_format_4, as_format_5]
+    "earlier",
+    [as_format_1, as_format_2, as_format_3, as_format_4, as_format_5, as_format_6],
 )
 def test_earlier_format(
     maker: Maker, tmp_path: Path, earlier: Callable[[dict[str, Any]], None]
@@ -185,10 +193,9 @@ def test_a_damaged_manifest_of_an_earlier_format(maker: Maker, tmp_path: Path) -
             r"shape\[0\]' is 9223372036854775808",
         ),
         (lambda data: data["target"].update(opencl={}), "'target.opencl.version' is missing"),
-        (
-            lambda data: data["measurement"].update(unit="ms"),
-            "'measurement.unit' is 'ms'; expected \"seconds\" or \"instructions\"",
-        ),
+        (lambda data: data.update(measurement=None), "unknown key 'measurement'"),
+        (lambda data: data.update(memory={"arena": 1}), "the key 'memory.least' is missing"),
+        (lambda data: data.update(weights=[{}]), r"the key 'weights\[0\].parameters' is missing"),
         (lambda data: data["files"].pop("model.so"), "has no hash of model.so"),
     ],
 )
@@ -213,7 +220,7 @@ def test_failed_writing_keeps_the_bundle_that_was_there(maker: Maker, tmp_path: 
     maker.write(tmp_path / "b")
     before = files_of(tmp_path / "b")
     with pytest.raises(BundleError, match=r"cannot write the bundle .*No such file"):
-        bundle.write(
+        bundle_writer.write(
             tmp_path / "b",
             tmp_path / "no_library.so",
             model="scale",
@@ -255,10 +262,7 @@ def test_what_is_written_is_read(maker: Maker, tmp_path: Path) -> None:
     found = bundle.read(tmp_path / "new" / "b")
     assert found == written
     assert sorted(files_of(found.folder)) == [
-        "SHA256SUMS",
-        "golden.npz",
-        "manifest.json",
-        "model.so",
+        *("SHA256SUMS", "golden.npz", "manifest.json", "measurement.json", "model.so"),
     ]
     target = found.manifest.target
     assert (target.name, target.log_name, target.arch) == ("rasp4", "rasp4", "aarch64")
@@ -268,10 +272,29 @@ def test_what_is_written_is_read(maker: Maker, tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         found.manifest.files["model.so"] = ""  # type: ignore[index]
     assert target.emulator is not None
-    assert found.manifest.measurement == MEASURED
+    assert found.measurement == MEASURED
     assert found.size == sum(map(len, files_of(found.folder).values()))
     np.testing.assert_array_equal(found.golden().inputs["x"], tensor())
     np.testing.assert_array_equal(found.golden().outputs["y"], 2 * tensor())
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "measurement.json"),
+        (b"[]", "expected an object"),
+        (b'{"unit": "ms", "values": [], "where": "", "date": ""}', "'unit' is 'ms'; expected"),
+    ],
+)
+def test_a_damaged_measurement(maker: Maker, tmp_path: Path, content: bytes, expected: str) -> None:
+    written = maker.write(tmp_path / "b", measurement=MEASURED)
+    (written.folder / "measurement.json").write_bytes(content)
+    assert bundle.read(written.folder) == written
+    with pytest.raises(BundleError, match=expected) as caught:
+        _ = written.measurement
+    assert "remove it, as nothing else needs it" in str(caught.value)
+    (written.folder / "measurement.json").unlink()
+    assert written.measurement is None
 
 
 def test_features_a_processor_must_have(maker: Maker, tmp_path: Path) -> None:
@@ -291,7 +314,7 @@ def test_a_complete_bundle_replaces_the_last_one(maker: Maker, tmp_path: Path) -
 
 def test_the_unpacked_archive_is_the_bundle(maker: Maker, tmp_path: Path) -> None:
     written = maker.write(tmp_path / "b", archive=True)
-    with tarfile.open(bundle.archive_path(tmp_path / "b")) as packed:
+    with tarfile.open(bundle_writer.archive_path(tmp_path / "b")) as packed:
         packed.extractall(tmp_path / "elsewhere", filter="data")
     unpacked = bundle.read(tmp_path / "elsewhere" / "b")
     assert unpacked.manifest == written.manifest

@@ -78,7 +78,7 @@ def test_the_bundle(made: Bundle) -> None:
     assert made.manifest.runtime == "native"
     assert {each.name for each in made.folder.iterdir()} == {
         *("model.so", "manifest.json", "golden.npz", "plan.json", "tvm_eff.h", "tvm_eff_open.h"),
-        *("SHA256SUMS", "tvm_eff_run", "tvm_eff_model-config.cmake"),
+        *("SHA256SUMS", "tvm_eff_run", "tvm_eff_model-config.cmake", "measurement.json"),
     }
     assert made.check() <= made.error
     report = made.benchmark(repeat=2)

@@ -36,7 +36,8 @@ PIPS = ("pip", "tvm/bin/pip", ".venv/bin/pip")
 # Tools of the system, whose options are theirs.
 SYSTEM = (
     *("scp", "ssh", "sudo apt-get install", ". .venv/bin/activate"),
-    *("openssl rand -hex 32", "chmod 600"),
+    *("openssl rand -hex 32", "chmod 600", "export SOURCE_DATE_EPOCH", "sha256sum"),
+    *("openssl genpkey", "openssl pkey", "ssh-keygen"),
 )
 PLACEHOLDER = re.compile(r"[A-Z]+|path/to/.*|package\.module:.*|net\.pt2")
 

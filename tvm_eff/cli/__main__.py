@@ -12,6 +12,8 @@ from tvm_eff.errors import nearest, not_installed
 VERBS = {
     "tune": "build a validated library for a target",
     "bench": "check and time a library",
+    "inspect": "say what a library holds and needs, without running it",
+    "sign": "sign a library's bundle with an Ed25519 key",
     "bisect": "find the kernel of a library that is wrong",
     "cost": "count what a network costs on paper, layer by layer",
     "models": "list the models known by name",

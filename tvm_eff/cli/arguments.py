@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from tvm_eff.errors import nearest
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
+_SIZES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20}
 
 
 def positive(text: str) -> int:
@@ -29,6 +31,18 @@ def seconds(text: str) -> float:
     return value
 
 
+def byte_count(text: str) -> int:
+    """Read a size, such as ``8MB``, ``800kB`` or ``8MiB``; a bare number is bytes."""
+    unit = next((each for each in sorted(_SIZES, key=len)[::-1] if text.endswith(each)), "")
+    try:
+        value = float(text.removesuffix(unit)) * _SIZES.get(unit, 1)
+    except ValueError:
+        value = 0.0
+    if not 1 <= value < 2**63:
+        raise ArgumentTypeError(f"'{text}' is not a size; write 8MB, 800kB or 8MiB")
+    return int(value)
+
+
 def share(text: str) -> float:
     """Read a share of something, above 0 and at most 1."""
     try:
@@ -38,6 +52,16 @@ def share(text: str) -> float:
     if not 0 < value <= 1:
         raise ArgumentTypeError(f"'{text}' is not a share; write a number up to 1, such as 0.95")
     return value
+
+
+def add_public_key(parser: ArgumentParser) -> None:
+    """Add the option that says who must have signed a bundle."""
+    parser.add_argument(
+        "--public-key",
+        type=Path,
+        metavar="FILE",
+        help="take the bundle only if the owner of this Ed25519 key has signed it",
+    )
 
 
 def one_of(kind: str, known: Iterable[str]) -> Callable[[str], str]:

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from tvm_eff.cli.arguments import positive
+from tvm_eff.cli.arguments import add_public_key, positive
 from tvm_eff.cli.board_options import add_key_options, key_of
 from tvm_eff.cli.run import run
 
@@ -29,6 +29,7 @@ def _main(argv: list[str] | None) -> None:
             emulated=arguments.emulated,
             threads=arguments.threads,
             repeat=arguments.repeat,
+            public_key=arguments.public_key,
         )
     )
     print(json.dumps(report.as_dict(), indent=2) if arguments.json else report.text())
@@ -54,5 +55,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--repeat", type=positive, metavar="N", default=50, help="inferences to time (default: 50)"
     )
+    add_public_key(parser)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     return parser

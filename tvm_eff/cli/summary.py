@@ -15,6 +15,7 @@ from rich.table import Table
 
 from tvm_eff import paths
 from tvm_eff.deploy.bundle import Bundle
+from tvm_eff.deploy.inspection.growth import in_words
 from tvm_eff.deploy.report import CompileReport
 from tvm_eff.device import Unit
 from tvm_eff.schedules import Candidate
@@ -56,6 +57,8 @@ def print_summary(bundle: Bundle, report: CompileReport, command: str) -> None:
         *_data(bundle),
         f"library      {bundle.library} ({bundle.library.stat().st_size / 1e6:.1f} MB), "
         f"{_needs(report)}",
+        f"weights      {in_words(bundle.manifest.weights)}",
+        *_bound(report, unit),
         f"took         {report.seconds:.0f} s",
         "",
         *_next_steps(bundle, report, command),
@@ -116,6 +119,18 @@ def _show(value: float, unit: Unit) -> str:
     if math.isnan(value):
         return "not measured"
     return f"{_number(value, unit)} {'ms' if unit == 'seconds' else 'million instructions'}"
+
+
+def _bound(report: CompileReport, unit: Unit) -> list[str]:
+    """Say what a bound on the library costs."""
+    pairs = zip(report.tasks, report.fastest, strict=True)
+    smaller = sum(one.candidate != other.candidate for one, other in pairs)
+    if not smaller:
+        return []
+    return [
+        f"size         to be small enough, {smaller} kernels are not the fastest ones, with which "
+        f"all would take {_show(report.kernels_unbounded, unit)}"
+    ]
 
 
 def _caveat(report: CompileReport) -> str:

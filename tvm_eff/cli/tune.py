@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvm_eff.cli.arguments import positive, seconds, share
+from tvm_eff.cli.arguments import byte_count, positive, seconds, share
 from tvm_eff.cli.board_options import add_key_options, key_of
 from tvm_eff.cli.model_options import MODEL_HELP, add_model_options, model_options
 from tvm_eff.cli.run import leave, run
@@ -67,6 +67,7 @@ def _main(argv: list[str] | None) -> int:
             until_roofline=arguments.until_roofline,
             measure=not arguments.no_measure,
             retry_failed=arguments.retry_failed,
+            size=arguments.size,
             proof=not arguments.no_proof,
             dump_ir=arguments.dump_ir,
             progress=progress,
@@ -172,6 +173,13 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="stop at a kernel that reaches this share of the processor's peak of "
         "multiply-adds, such as 0.95, which is measured where time is (default: never)",
+    )
+    group.add_argument(
+        "--size",
+        type=byte_count,
+        metavar="SIZE",
+        help="the most that the library may have, such as 8MB: slower kernels whose weights are "
+        "not transformed are chosen where they must be (default: any size)",
     )
     group.add_argument(
         "--no-measure",

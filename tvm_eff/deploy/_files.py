@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import tarfile
@@ -55,21 +56,6 @@ def sha256(path: Path) -> str:
         return _digest(file)
 
 
-def is_there(path: Path) -> bool:
-    """Whether a path is one of something.
-
-    Raises
-    ------
-    BundleError
-        It can be the path of nothing.
-    """
-    try:
-        return path.exists()
-    except (OSError, ValueError) as error:  # a name too long, or that can be none
-        reason = getattr(error, "strerror", None) or error
-        raise BundleError(f"cannot read {paths.short(path)}: {reason}; check the path") from error
-
-
 def write_sums(folder: Path) -> None:
     """Write the SHA-256 of every file in a folder as ``sha256sum -c`` reads them."""
     files = sorted(each for each in folder.iterdir() if each.name != SUMS)
@@ -78,10 +64,22 @@ def write_sums(folder: Path) -> None:
 
 
 def write_archive(folder: Path, archive: Path) -> None:
-    """Pack a bundle's files."""
-    with paths.atomic_file(archive) as part, tarfile.open(part, "w:gz") as packed:
+    """Pack a bundle's files: nothing of whose they are and when they were made, but as files."""
+    with (
+        paths.atomic_file(archive) as part,
+        part.open("wb") as file,
+        gzip.GzipFile("", "wb", fileobj=file, mtime=0) as compressed,
+        tarfile.open(fileobj=compressed, mode="w") as packed,
+    ):
         for each in sorted(folder.iterdir()):
-            packed.add(each, f"{folder.name}/{each.name}")
+            packed.add(each, f"{folder.name}/{each.name}", filter=_anonymous)
+
+
+def _anonymous(described: tarfile.TarInfo) -> tarfile.TarInfo:
+    described.uid = described.gid = described.mtime = 0
+    described.uname = described.gname = ""
+    described.mode = 0o644
+    return described
 
 
 def _digest(file: IO[bytes]) -> str:

@@ -38,6 +38,8 @@ class Options:
         Threads on this machine; all cores if not given.
     repeat
         Inferences to time. A slow board does fewer, so that it ends within a minute.
+    public_key
+        The file of the Ed25519 key whose owner must have signed the bundle; None takes any.
     """
 
     bundle: Path
@@ -46,6 +48,7 @@ class Options:
     emulated: bool = False
     threads: int | None = None
     repeat: int = 50
+    public_key: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ def bench(options: Options) -> Report:
         The device cannot be reached, or fails.
     """
     _check(options)
-    bundle = read(options.bundle)
+    bundle = read(options.bundle, public_key=options.public_key)
     golden = bundle.golden()
     device, note = _choose(options, bundle)
     # Each value is one inference.

@@ -11,43 +11,31 @@ board can check itself. Loading one needs neither torch nor the tuner::
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from importlib import metadata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tvm_eff import __version__, paths
-from tvm_eff.deploy import _files, machine, manifest
+from tvm_eff.deploy import _files, _folder, machine, manifest, measured, signature
 from tvm_eff.deploy import _golden as golden_file
 from tvm_eff.deploy._golden import Golden
 from tvm_eff.deploy.loaded import LoadedBundle
 from tvm_eff.deploy.manifest import (
-    EmulatorInfo,
-    Format,
-    KernelSchedule,
-    MadeFor,
     Manifest,
-    MeasuredCost,
-    TensorInfo,
     Validation,
-    Versions,
 )
+from tvm_eff.deploy.measured import MeasuredCost
 from tvm_eff.errors import BundleError, NoneType, require_kind, require_positive
 
 if TYPE_CHECKING:
-    from tvm_eff.codegen.archive import StaticArchive
     from tvm_eff.deploy.bench import Report
     from tvm_eff.deploy.bisect import Bisection
-    from tvm_eff.deploy.native.plan import Plan
+    from tvm_eff.deploy.inspection import Inspection
     from tvm_eff.deploy.report import CompileReport
-    from tvm_eff.targets import OpenCLRequirements, Target
 
 __all__ = [
     "Bundle",
@@ -56,17 +44,17 @@ __all__ = [
     "Manifest",
     "MeasuredCost",
     "Validation",
-    "archive_path",
     "load",
     "read",
-    "write",
 ]
 
 LIBRARY = "model.so"
 MANIFEST = manifest.NAME
 GOLDEN = "golden.npz"
 PLAN = _files.PLAN
-_FILES = (LIBRARY, MANIFEST, GOLDEN, _files.SUMS, *_files.NATIVE)
+_UNSIGNED = (MANIFEST, _files.SUMS, measured.NAME, signature.NAME)
+FILES = (LIBRARY, GOLDEN, *_UNSIGNED, *_files.NATIVE)
+"""All that a bundle may hold."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +83,24 @@ class Bundle:
     @property
     def size(self) -> int:
         """The bytes of all files together."""
-        present = [self.folder / name for name in _FILES if (self.folder / name).exists()]
+        present = [self.folder / name for name in FILES if (self.folder / name).exists()]
         return sum(each.stat().st_size for each in present)
 
     @property
     def error(self) -> float:
         """The largest error against PyTorch, as a fraction of an output's spread."""
         return self.manifest.validation.largest_error
+
+    @property
+    def measurement(self) -> MeasuredCost | None:
+        """What an inference cost when it was made; None if that is not known.
+
+        Raises
+        ------
+        BundleError
+            The file that says so is damaged.
+        """
+        return measured.read(self.folder / measured.NAME)
 
     def run(self, *inputs: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
         """Run the network on this machine; the library stays loaded.
@@ -161,6 +160,35 @@ class Bundle:
 
         return bisect(Options(self.folder, **options))
 
+    def inspect(self) -> Inspection:
+        """Take the bundle apart, whatever machine it is for: sizes, needs, code, weights.
+
+        Raises
+        ------
+        BundleError
+            The library cannot be read.
+        SetupError
+            What reads libraries is not installed.
+        """
+        from tvm_eff.deploy.inspection import inspect
+
+        return inspect(self)
+
+    def sign(self, key: str | Path) -> Path:
+        """Sign the manifest, and so all files of the bundle, and return the signature's file.
+
+        Parameters
+        ----------
+        key
+            The file of an Ed25519 private key, of OpenSSL or of OpenSSH.
+
+        Raises
+        ------
+        Error
+            As for :func:`tvm_eff.deploy.signature.sign`; or a file is damaged.
+        """
+        return signature.sign(read(self.folder).folder, key)
+
     @cached_property
     def _loaded(self) -> LoadedBundle:
         return load(self.folder)
@@ -176,130 +204,33 @@ class Bundle:
         return golden_file.read(self.folder / GOLDEN, self.manifest.inputs, self.manifest.outputs)
 
 
-def write(
-    folder: Path,
-    library: Path,
-    *,
-    model: str,
-    target: Target,
-    golden: Golden,
-    validation: Validation,
-    measurement: MeasuredCost | None = None,
-    opencl: OpenCLRequirements | None = None,
-    kernels: Mapping[str, KernelSchedule] | None = None,
-    archive: bool = False,
-    report: CompileReport | None = None,
-    plan: Plan | None = None,
-    static: StaticArchive | None = None,
-    form: Format = "so",
-) -> Bundle:
-    """Write a bundle; one that is there already is replaced when the new one is complete.
+def read(folder: str | Path, *, public_key: str | Path | None = None) -> Bundle:
+    """Read a bundle and check that its files are complete and undamaged.
 
     Parameters
     ----------
     folder
-        The bundle's folder.
-    library
-        The library, built for `target`; it is copied.
-    model
-        The model's name.
-    target
-        What the library was built for.
-    golden
-        The inputs of ``main`` in order, and PyTorch's outputs.
-    validation
-        How close the library came to PyTorch.
-    measurement
-        What an inference cost, if it was measured.
-    opencl
-        What the library needs of a GPU, as :func:`tvm_eff.deploy.library.build_library` says;
-        None if `target` is a processor.
-    kernels
-        What its kernels are scheduled by, by their names as lowered, if that is known.
-    archive
-        Whether to write :func:`archive_path` beside the folder as well.
-    report
-        What the compilation found.
-    plan
-        What a native library does; None if TVM's virtual machine runs the library.
-    static, form
-        A native library as a static archive, and what is made of it besides.
+        Its folder.
+    public_key
+        The file of the Ed25519 key whose owner must have signed it; None takes any bundle.
 
     Raises
     ------
     BundleError
-        The folder holds something else, or it cannot be written.
+        The folder is no bundle, a file is missing or damaged, the format is unknown, or it is
+        not signed by the key's owner.
+    UsageError
+        The key cannot be read, or is of another kind.
+    SetupError
+        The library for signatures is not installed.
     """
-    if (target.gpu is None) != (opencl is None):
-        raise ValueError(f"what a library needs of a GPU is for {target.name} to say, or not to")
-    require_replaceable(folder)
-    described = Manifest(
-        format=manifest.FORMAT,
-        model=model,
-        function="main",
-        inputs=_infos(golden.inputs),
-        outputs=_infos(golden.outputs),
-        inputs_anywhere=target.gpu is None,
-        target=_made_for(target, opencl),
-        versions=_versions(),
-        files={},
-        sizes={},
-        validation=validation,
-        measurement=measurement,
-        kernels=kernels or {},
-        runtime="virtual-machine" if plan is None else "native",
+    folder = _folder.require_bundle(folder)
+    described = manifest.read(
+        folder / MANIFEST,
+        None if public_key is None else partial(signature.verify, folder, public_key=public_key),
     )
-    try:
-        with paths.atomic_folder(folder) as part:
-            shutil.copyfile(library, part / LIBRARY)
-            golden_file.write(part / GOLDEN, golden, validation)
-            others = [part / LIBRARY, part / GOLDEN]
-            if plan is not None:
-                from tvm_eff.deploy.native import files as native_files
-
-                others += native_files.write(part, target, model, part / GOLDEN, plan, static, form)
-            complete = replace(
-                described,
-                files={each.name: _files.sha256(each) for each in others},
-                sizes={each.name: each.stat().st_size for each in others},
-            )
-            (part / MANIFEST).write_text(complete.text(), encoding="utf-8")
-            _files.write_sums(part)
-        if archive:
-            _files.write_archive(folder, archive_path(folder))
-    except OSError as error:
-        raise BundleError(
-            f"cannot write the bundle {folder}: {error.strerror or error}; check the right to "
-            "write there and the room on the disk, then run the same command again"
-        ) from error
-    return Bundle(folder, complete, report)
-
-
-def read(folder: str | Path) -> Bundle:
-    """Read a bundle and check that its files are complete and undamaged.
-
-    Raises
-    ------
-    BundleError
-        The folder is no bundle, a file is missing or damaged, or the format is unknown.
-    """
-    if not isinstance(folder, str | os.PathLike):
-        raise BundleError(f"the bundle is a {type(folder).__name__}; give the path of its folder")
-    folder = Path(folder)
-    if _files.is_there(folder) and not folder.is_dir():
-        raise BundleError(f"{folder} is a file; give a bundle's folder{_unpack_hint(folder)}")
-    if not _files.is_there(folder):
-        raise BundleError(
-            f"there is no bundle {paths.short(folder)}; check the path{_neighbours(folder)}"
-        )
-    if not (folder / MANIFEST).exists():
-        raise BundleError(
-            f"{folder} is not a bundle: it has no {MANIFEST}; give the folder that "
-            f"a compilation wrote{_neighbours(folder / MANIFEST)}"
-        )
-    described = manifest.read(folder / MANIFEST)
     for name in dict.fromkeys((LIBRARY, GOLDEN, *described.files)):
-        if name not in _FILES:
+        if name not in FILES:
             raise BundleError(
                 f"{folder / MANIFEST} names '{name}', which is no part of a bundle; build it again"
             )
@@ -313,6 +244,7 @@ def load(
     threads: int | None = None,
     cores: Sequence[int] = (),
     refuse_nan: bool = False,
+    public_key: str | Path | None = None,
 ) -> LoadedBundle:
     """Load a bundle on this machine.
 
@@ -328,6 +260,9 @@ def load(
     refuse_nan
         Whether an input with a NaN in it is an error. Maxima and clipping, such as ReLU's,
         make a number of it, where PyTorch's keep it: the outputs look like any others.
+    public_key
+        The file of the Ed25519 key whose owner must have signed the bundle (see
+        :meth:`Bundle.sign`), or nothing of it is loaded.
 
     Returns
     -------
@@ -347,7 +282,7 @@ def load(
     for each in cores:
         require_kind("each of cores", each, Integral)
     require_positive(threads=threads)
-    bundle = read(folder)
+    bundle = read(folder, public_key=public_key)
     made_for = bundle.manifest.target
     reason = machine.incompatibility(made_for)
     if reason is not None:
@@ -365,57 +300,3 @@ def load(
         cores=tuple(cores),
         refuse_nan=refuse_nan,
     )
-
-
-def archive_path(folder: Path) -> Path:
-    """Return where the archive of the bundle `folder` is written."""
-    return folder.with_name(folder.name + ".tar.gz")
-
-
-def _infos(arrays: Mapping[str, np.ndarray]) -> tuple[TensorInfo, ...]:
-    return tuple(TensorInfo(name, a.shape, str(a.dtype)) for name, a in arrays.items())
-
-
-def _made_for(target: Target, opencl: OpenCLRequirements | None) -> MadeFor:
-    emulator = target.emulator
-    return MadeFor(
-        name=target.name,
-        log_name=target.log_name,
-        is_host=target.is_host,
-        tvm=target.tvm,
-        cpu_features=machine.needed_features(target),
-        triple=target.toolchain.triple,
-        glibc=target.toolchain.glibc,
-        emulator=None if emulator is None else EmulatorInfo(emulator.arch, emulator.cpu),
-        opencl=opencl,
-    )
-
-
-def _versions() -> Versions:
-    packages = ("apache-tvm", "apache-tvm-ffi", "torch")
-    return Versions(__version__, *(metadata.version(package) for package in packages))
-
-
-def require_replaceable(folder: Path) -> None:
-    """Refuse to replace what no bundle holds; nobody's files are deleted."""
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise BundleError(f"{folder} is a file; write the bundle elsewhere, or move it away")
-    foreign = sorted(path.name for path in folder.iterdir() if path.name not in _FILES)
-    if foreign:
-        raise BundleError(
-            f"{folder} holds '{foreign[0]}', which is no part of a bundle and would be lost; "
-            "move it away, or write the bundle elsewhere"
-        )
-
-
-def _unpack_hint(path: Path) -> str:
-    return f" (unpack it first: tar xf {path})" if path.name.endswith((".tar.gz", ".tgz")) else ""
-
-
-def _neighbours(missing: Path) -> str:
-    """Return a hint that names the bundles beside a path that is not one."""
-    beside = missing.parent
-    found = sorted(p.parent.name for p in beside.glob(f"*/{MANIFEST}")) if beside.is_dir() else []
-    return f"; bundles in {beside}: {', '.join(found[:8])}" if found else ""

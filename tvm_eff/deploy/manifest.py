@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -26,10 +26,10 @@ PackWeights = Literal["build", "load"]
 Format = Literal["so", "a", "exe"]
 """What a native library is made as, besides the shared library that Python loads."""
 
-FORMAT = 6
+FORMAT = 7
 """Version of the bundle's format; a reader refuses the versions it does not know."""
 
-_READ = (1, 2, 3, 4, 5, 6)
+_READ = (1, 2, 3, 4, 5, 6, 7)
 _ADVICE = "build or copy the bundle again"
 _MOST_BYTES = 16 << 20
 
@@ -178,28 +178,6 @@ class Validation:
 
 
 @dataclass(frozen=True)
-class MeasuredCost:
-    """What an inference cost where.
-
-    Attributes
-    ----------
-    unit
-        Seconds, or executed instructions, which are no latency.
-    values
-        One or several values.
-    where
-        The device, in words.
-    date
-        The day, such as 2026-11-22.
-    """
-
-    unit: Literal["seconds", "instructions"]
-    values: tuple[Finite, ...]
-    where: str
-    date: str
-
-
-@dataclass(frozen=True)
 class KernelSchedule:
     """What a kernel of the library is scheduled by: a candidate, as in records.
 
@@ -220,6 +198,56 @@ class KernelSchedule:
     def __str__(self) -> str:
         inner = ", ".join(f"{name}={value}" for name, value in self.decisions.items())
         return f"{self.rule}({inner})"
+
+
+@dataclass(frozen=True)
+class WeightInfo:
+    """A constant of the library, as its kernels read it.
+
+    Attributes
+    ----------
+    parameters
+        PyTorch's names of the parameters that it is computed from; empty for a constant.
+    kernel
+        The first kernel that reads it, by its name as lowered.
+    shape, dtype
+        What it looks like.
+    bytes
+        What it has in the library.
+    model_bytes
+        What those parameters have in the model. A parameter that several are computed from, as a
+        batch norm's, counts with the first.
+    algorithm
+        What the kernel computes it by, if that takes it transformed, such as ``winograd``.
+    """
+
+    parameters: tuple[str, ...]
+    kernel: str
+    shape: tuple[Count, ...]
+    dtype: str
+    bytes: Count
+    model_bytes: Count
+    algorithm: str
+
+    def before_transform(self) -> WeightInfo:
+        """Return it as a library has it that transforms it when it is loaded."""
+        return replace(self, bytes=min(self.bytes, self.model_bytes))
+
+
+@dataclass(frozen=True)
+class MemoryInfo:
+    """What a native library allocates when a model of it is made.
+
+    Attributes
+    ----------
+    arena
+        Bytes for what lives between kernels.
+    least
+        Bytes that are in use at one time: no arena can be smaller.
+    """
+
+    arena: Count
+    least: Count
 
 
 @dataclass(frozen=True)
@@ -247,10 +275,13 @@ class Manifest:
         The SHA-256 of every other file, and how many bytes it has.
     validation
         How close it came to PyTorch.
-    measurement
-        What an inference cost, if it was measured.
     kernels
         What each kernel is scheduled by, by its name as lowered; empty if that is not known.
+    weights
+        The library's constants, in the order in which kernels read them; empty if that is not
+        known.
+    memory
+        What it allocates; None if the virtual machine does, or that is not known.
     runtime
         What runs the library: TVM's virtual machine, or nothing but its own code.
     """
@@ -266,9 +297,10 @@ class Manifest:
     files: Mapping[str, str] = field(hash=False)
     sizes: Mapping[str, Count] = field(hash=False)
     validation: Validation
-    measurement: MeasuredCost | None
     kernels: Mapping[str, KernelSchedule] = field(hash=False)
     runtime: Runtime = "virtual-machine"
+    weights: tuple[WeightInfo, ...] = ()
+    memory: MemoryInfo | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "files", MappingProxyType(dict(self.files)))
@@ -281,8 +313,15 @@ class Manifest:
         return json.dumps(plain, indent=2, allow_nan=False) + "\n"
 
 
-def read(path: Path) -> Manifest:
+def read(path: Path, verify: Callable[[bytes], None] | None = None) -> Manifest:
     """Read the file of a manifest.
+
+    Parameters
+    ----------
+    path
+        The file.
+    verify
+        Refuses, with an error of its own, content that is not to be trusted.
 
     Raises
     ------
@@ -290,6 +329,8 @@ def read(path: Path) -> Manifest:
         The file cannot be read, is damaged, or has a format that is not known.
     """
     content = paths.read_regular(path, _MOST_BYTES, BundleError, _ADVICE)
+    if verify is not None:
+        verify(content)
     data = strict.decode_json(content, where=path, error=BundleError, advice=_ADVICE)
     version = data.get("format") if isinstance(data, dict) else None
     if type(version) is int and version not in _READ:
@@ -313,6 +354,11 @@ def read(path: Path) -> Manifest:
 
 def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
     """Return a manifest of an earlier format as one of this, which has more to say."""
+    # What was measured is no part of it since format 7, which has the weights and the memory.
+    data = {key: value for key, value in data.items() if key != "measurement"}
+    data = {**data, "weights": [], "memory": None}
+    if data["format"] == 6:
+        return data
     # What kernels are scheduled by is said since format 6.
     data = {**data, "kernels": {}}
     # Nothing asked about PyTorch's own error, and before that the import was not checked.

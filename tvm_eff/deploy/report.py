@@ -20,7 +20,9 @@ class CompileReport:
     dtype
         What it computes in.
     tasks
-        What was found for each kernel.
+        What was found for each kernel, and is in the library.
+    fastest
+        The same, had the library no bound to keep.
     where
         The device of all figures, in words.
     ran_elsewhere
@@ -40,6 +42,7 @@ class CompileReport:
     target: Target
     dtype: str
     tasks: list[TaskResult]
+    fastest: list[TaskResult]
     where: str
     ran_elsewhere: bool
     measurement: Measurement
@@ -58,6 +61,11 @@ class CompileReport:
     def kernels_after(self) -> float:
         """What all kernels cost now, in the measurement's unit; NaN if one was not measured."""
         return sum(each.value * each.task.calls for each in self.tasks)
+
+    @property
+    def kernels_unbounded(self) -> float:
+        """What all kernels would cost, had the library no bound to keep."""
+        return sum(each.value * each.task.calls for each in self.fastest)
 
     @property
     def priors(self) -> list[TaskResult]:

@@ -82,12 +82,25 @@ def import_program(
     with quiet():
         mod = _translate(core)
     mod, params = relax.frontend.detach_params(mod)
+    arrays = [param.numpy() for param in params["main"]]
+    names = _parameter_names(core, mod["main"], len(arrays))
     return RelaxNetwork(
         mod=mod,
-        params=[param.numpy() for param in params["main"]],
+        params=arrays,
         inputs=program.inputs,
         outputs=program.outputs,
+        sources=tuple((name,) for name in names),
+        source_bytes={name: each.nbytes for name, each in zip(names, arrays, strict=True)},
     )
+
+
+def _parameter_names(
+    core: torch.export.ExportedProgram, main: relax.Function, count: int
+) -> list[str]:
+    """PyTorch's names of the last parameters of an imported network."""
+    targets = {each.arg.name: each.target for each in core.graph_signature.input_specs}
+    given = [str(each.name) for each in main.params][len(main.params) - count :]
+    return [targets.get(name) or name for name in given]
 
 
 def _without_assertions(

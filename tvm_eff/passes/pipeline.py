@@ -48,7 +48,11 @@ from tvm_eff.passes.relax.half_precision import half_precision
 from tvm_eff.passes.relax.legalize import legalize_operators
 from tvm_eff.passes.relax.narrow_indices import narrow_indices
 from tvm_eff.passes.relax.pad_channels import pad_channels
-from tvm_eff.passes.relax.parameters import evaluate_parameters, leave_growing_transforms
+from tvm_eff.passes.relax.parameters import (
+    evaluate_parameters,
+    leave_growing_transforms,
+    parameter_sources,
+)
 from tvm_eff.passes.relax.transposed_convolution import rewrite_transposed_convolution
 from tvm_eff.passes.tir.bool_casts import lower_bool_casts
 from tvm_eff.passes.tir.pointer_alignment import relax_pointer_alignment
@@ -165,8 +169,29 @@ def lower(network: RelaxNetwork, target: Target, dtype: str = "float32") -> Rela
     """
     require_dtype(target, dtype)
     before = [*canonicalize(), *layout(target, dtype), transform.LiftTransformParams()]
-    mod, params = evaluate_parameters(_run(network.mod, before), network.params)
-    return replace(network, mod=_run(mod, fuse(target)), params=params)
+    lifted = _run(network.mod, before)
+    mod, params = evaluate_parameters(lifted, network.params)
+    return replace(
+        network,
+        mod=_run(mod, fuse(target)),
+        params=params,
+        sources=names_of_sources(network, lifted),
+    )
+
+
+def names_of_sources(network: RelaxNetwork, lifted: tvm.IRModule) -> tuple[tuple[str, ...], ...]:
+    """Return PyTorch's names of what each lifted parameter of a network is computed from."""
+    known = dict(enumerate(network.sources))
+    return tuple(
+        tuple(dict.fromkeys(name for number in each for name in known.get(number, ())))
+        for each in parameter_sources(lifted)
+    )
+
+
+def lift_weights(mod: tvm.IRModule) -> tvm.IRModule:
+    """Split what packs the weights off from a lowered network whose kernels are scheduled."""
+    split = [transform.SplitLayoutRewritePreproc()]
+    return _run(write_slices_in_place(_run(mod, split)), [transform.LiftTransformParams()])
 
 
 def pack_weights(
@@ -189,8 +214,7 @@ def pack_weights(
     tvm.IRModule
         A module whose ``main`` takes the network's inputs alone.
     """
-    split = [transform.SplitLayoutRewritePreproc()]
-    lifted = _run(write_slices_in_place(_run(mod, split)), [transform.LiftTransformParams()])
+    lifted = lift_weights(mod)
     mod, packed = evaluate_parameters(lifted, params)
     # By variable: two lifted parameters may have the same name.
     variables = mod["main"].params[len(mod["main"].params) - len(packed) :]

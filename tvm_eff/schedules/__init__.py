@@ -3,6 +3,7 @@
 from tvm_eff.schedules.packing import Packing, pack_inputs
 from tvm_eff.schedules.registry import (
     UNSCHEDULED,
+    added_weight_bytes,
     alternative,
     alternatives,
     apply,
@@ -11,6 +12,7 @@ from tvm_eff.schedules.registry import (
     packings,
     rewritten,
     rule_version,
+    transforms_weight,
 )
 from tvm_eff.schedules.rule import Alternative, Candidate
 
@@ -19,6 +21,7 @@ __all__ = [
     "Alternative",
     "Candidate",
     "Packing",
+    "added_weight_bytes",
     "alternative",
     "alternatives",
     "apply",
@@ -28,4 +31,5 @@ __all__ = [
     "packings",
     "rewritten",
     "rule_version",
+    "transforms_weight",
 ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 
+import numpy as np
 import tvm_ffi
 from tvm.s_tir import Schedule
 from tvm.tirx import PrimFunc
@@ -101,6 +103,26 @@ def rewritten(func: PrimFunc, candidate: Candidate) -> PrimFunc:
     """
     rule = next((each for each in REWRITING if each.name == candidate.rule), None)
     return func if rule is None else rule.rewrite(func, candidate)
+
+
+def transforms_weight(candidate: Candidate) -> bool:
+    """Whether `candidate` schedules an equivalent function, whose weight has another size."""
+    return any(each.name == candidate.rule for each in REWRITING)
+
+
+def added_weight_bytes(func: PrimFunc, candidate: Candidate) -> int:
+    """Return how many bytes more the weight has that `candidate` takes than that of `func`."""
+    if not transforms_weight(candidate):
+        return 0
+    return _parameter_bytes(rewritten(func, candidate)) - _parameter_bytes(func)
+
+
+def _parameter_bytes(func: PrimFunc) -> int:
+    """Bytes of all parameters, of which rewriting changes the weight alone."""
+    return sum(
+        math.prod(int(extent) for extent in each.shape) * np.dtype(str(each.dtype)).itemsize
+        for each in func.params
+    )
 
 
 def alternatives(func: PrimFunc) -> list[Alternative]:

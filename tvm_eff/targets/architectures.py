@@ -231,6 +231,10 @@ _X86_64 = Architecture(
     cpuinfo_key="flags",
     linux_features={
         **{name: name for name in ("avx", "avx2", "fma", "f16c", "bmi2", *_AVX512)},
+        "sse3": "pni",
+        "sse4.1": "sse4_1",
+        "sse4.2": "sse4_2",
+        **{name: name for name in ("ssse3", "popcnt")},
         "avx512vnni": "avx512_vnni",
         "avx512bf16": "avx512_bf16",
     },
@@ -271,7 +275,9 @@ _MODALIAS_FEATURES: Mapping[str, Mapping[int, str]] = {
     },
     # Word and bit of X86_FEATURE_*: Linux, arch/x86/include/asm/cpufeatures.h.
     "x86": {
-        **{26: "sse2", 4 * 32 + 12: "fma", 4 * 32 + 28: "avx", 4 * 32 + 29: "f16c"},
+        **{26: "sse2", 4 * 32: "pni", 4 * 32 + 9: "ssse3", 4 * 32 + 19: "sse4_1"},
+        **{4 * 32 + 20: "sse4_2", 4 * 32 + 23: "popcnt", 4 * 32 + 12: "fma"},
+        **{4 * 32 + 28: "avx", 4 * 32 + 29: "f16c"},
         **{9 * 32 + 5: "avx2", 9 * 32 + 8: "bmi2", 9 * 32 + 16: "avx512f"},
         **{9 * 32 + 17: "avx512dq", 9 * 32 + 28: "avx512cd", 9 * 32 + 30: "avx512bw"},
         **{9 * 32 + 31: "avx512vl", 12 * 32 + 5: "avx512_bf16", 16 * 32 + 11: "avx512_vnni"},

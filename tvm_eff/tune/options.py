@@ -35,6 +35,9 @@ class TuneOptions:
     retry_failed
         Whether candidates that failed before are measured again. Where no candidate of a
         kernel has worked, they are in any case.
+    plain_weights
+        Whether a few candidates that leave the weight as it is are measured of each kernel, even
+        if records say that others win: see :mod:`tvm_eff.tune.weight_bound`.
     """
 
     trials: int | None = None
@@ -44,6 +47,7 @@ class TuneOptions:
     until_roofline: float = math.inf
     measure: bool = True
     retry_failed: bool = False
+    plain_weights: bool = False
 
 
 class Progress(Protocol):

@@ -138,8 +138,7 @@ def tune(
 
     def left() -> list[PendingTask]:
         return [
-            _pending(task, plans[task.name], limits[task.name], records, options.retry_failed)
-            for task in tasks
+            _pending(task, plans[task.name], limits[task.name], records, options) for task in tasks
         ]
 
     pending = left() if options.measure else []
@@ -249,6 +248,42 @@ def _pending(
     plan: Sequence[Candidate],
     limit: int,
     records: RecordStore,
+    options: TuneOptions,
+) -> PendingTask:
+    """Return what is left of at most `limit` measurements of a kernel, and what a bound needs."""
+    left = _left(task, plan, limit, records, options.retry_failed)
+    soon = left.candidates[: min(left.count, INITIAL_TRIALS)]
+    if not options.plain_weights or any(map(_takes_plain_weight, soon)):
+        return left
+    more = _plain_to_measure(task, plan, records)
+    candidates = [*more, *(each for each in left.candidates if each not in set(more))]
+    return PendingTask(task, candidates, left.count + len(more), left.recheck)
+
+
+def _plain_to_measure(
+    task: Task, plan: Sequence[Candidate], records: RecordStore
+) -> list[Candidate]:
+    """Candidates that take the weight as it is, where this machine knows of others only."""
+    plain = [each for each in plan if _takes_plain_weight(each)]
+    found = {each: records.find(task.workload, each) for each in plain}
+    works = any(each is not None and not each.failure for each in found.values())
+    if works or not any(map(schedules.transforms_weight, plan)):
+        return []
+    ranked = [each.candidate for each in records.priors(task.workload)]
+    order = {candidate: number for number, candidate in enumerate(ranked)}
+    new = [each for each in plain if found[each] is None]
+    return sorted(new, key=lambda each: order.get(each, len(order)))[:INITIAL_TRIALS]
+
+
+def _takes_plain_weight(candidate: Candidate) -> bool:
+    return candidate != schedules.UNSCHEDULED and not schedules.transforms_weight(candidate)
+
+
+def _left(
+    task: Task,
+    plan: Sequence[Candidate],
+    limit: int,
+    records: RecordStore,
     retry_failed: bool,
 ) -> PendingTask:
     """Return what is left of at most `limit` measurements of a kernel.
@@ -286,7 +321,12 @@ def _chosen(
         return best.candidate
     known = [] if best is None else [best.candidate]
     # After the unscheduled kernel, the plan begins with what is most promising.
-    for each in [*known, *plan[1:]]:
+    return first_that_applies(task, [*known, *plan[1:]], target)
+
+
+def first_that_applies(task: Task, ordered: Iterable[Candidate], target: Target) -> Candidate:
+    """Return the first candidate whose schedule fits a kernel, or to leave it unscheduled."""
+    for each in ordered:
         with suppress(SpaceError):
             schedules.apply(task.func, each, target)
             return each

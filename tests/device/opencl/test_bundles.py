@@ -15,7 +15,7 @@ from servers import tvm_server
 
 import tvm_eff
 from tvm_eff import targets
-from tvm_eff.deploy import bench, bundle, gpu, machine
+from tvm_eff.deploy import bench, bundle, bundle_writer, gpu, machine
 from tvm_eff.deploy.bundle import Golden
 from tvm_eff.deploy.manifest import Validation
 from tvm_eff.device import opencl
@@ -37,7 +37,7 @@ def write(folder: Path, dtype: str, scratch: Path, family: str = "xception") -> 
     library = scratch / "model.so"
     needs = gpu_networks.small(family, dtype, HERE, library)
     inputs, outputs = example(family)
-    bundle.write(
+    bundle_writer.write(
         folder,
         library,
         model=family,

@@ -1,0 +1,82 @@
+"""Which weights a library holds: whose they are in PyTorch, and how large they became."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from tvm_eff.deploy.manifest import WeightInfo
+from tvm_eff.passes import RelaxNetwork, pipeline
+
+
+def weight_table(network: RelaxNetwork, scheduled: tvm.IRModule) -> tuple[WeightInfo, ...]:
+    """Return the constants that the kernels of a network read, in the order in which they do.
+
+    Parameters
+    ----------
+    network
+        It, lowered.
+    scheduled
+        Its module with scheduled kernels, some of which take their weight transformed.
+    """
+    lifted = pipeline.lift_weights(scheduled)
+    sources = pipeline.names_of_sources(network, lifted)
+    main = lifted["main"]
+    packed = dict(zip(main.params[len(main.params) - len(sources) :], sources, strict=True))
+    lowered = {str(each.name_hint) for each in network.mod.get_global_vars()}
+    left = dict(network.source_bytes)
+    seen: list[Any] = []
+    found = []
+    for called, place, argument in _arguments(main):
+        constant = isinstance(argument, tvm.ir.expr.GenericConst)
+        if not (constant or argument in packed) or any(argument.same_as(each) for each in seen):
+            continue
+        seen.append(argument)
+        shape = tuple(int(each) for each in argument.ty.shape.values)
+        size = math.prod(shape) * np.dtype(str(argument.ty.dtype)).itemsize
+        names = () if constant else packed[argument]
+        kernel = _base(called, lowered)
+        transformed = called != kernel and math.prod(shape) != _size(network.mod[kernel], place)
+        found.append(
+            WeightInfo(
+                parameters=names,
+                kernel=kernel,
+                shape=shape,
+                dtype=str(argument.ty.dtype),
+                bytes=size,
+                model_bytes=sum(left.pop(name, 0) for name in names) if names else size,
+                algorithm=_algorithm(called, kernel) if transformed else "",
+            )
+        )
+    return tuple(found)
+
+
+def _arguments(main: relax.Function) -> Iterator[tuple[str, int, Any]]:
+    """What each call of a kernel takes, with the kernel's name and the argument's place."""
+    for block in main.body.blocks:
+        for binding in block.bindings:
+            call = binding.value
+            if not isinstance(call, relax.Call) or not isinstance(call.args[0], tvm.ir.GlobalVar):
+                continue
+            for place, argument in enumerate(call.args[1].fields):
+                yield str(call.args[0].name_hint), place, argument
+
+
+def _size(kernel: tvm.tirx.PrimFunc, place: int) -> int:
+    return math.prod(int(each) for each in kernel.params[place].shape)
+
+
+def _base(called: str, lowered: Collection[str]) -> str:
+    """The kernel's name before another function took its place."""
+    bases = (each for each in lowered if called == each or called.startswith(f"{each}_"))
+    return max(bases, key=len, default=called)
+
+
+def _algorithm(called: str, kernel: str) -> str:
+    # TVM's pass that splits the packing off adds a word of its own.
+    return called.removeprefix(f"{kernel}_").removesuffix("_prepacked")
