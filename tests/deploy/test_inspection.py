@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import hashlib
 import json
@@ -63,6 +64,13 @@ def compiled(folder: Path, target: str, **options: Any) -> Bundle:
 @pytest.fixture(scope="module")
 def native(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return compiled(tmp_path_factory.mktemp("native"), "host", runtime="native")
+
+
+def weight_bytes(library: Path) -> int:
+    """Ask a native library for the bytes of its weights: the ninth word of tvm_eff_library."""
+    function = ctypes.CDLL(str(library)).tvm_eff_this_library
+    function.restype = ctypes.POINTER(ctypes.c_size_t * 9)
+    return int(function().contents[8])
 
 
 def edited(made: Bundle, folder: Path, change: Callable[[dict[str, Any]], object]) -> Bundle:
@@ -183,6 +191,47 @@ def test_a_native_library(native: Bundle) -> None:
     text = found.text()
     assert "conv.weight, norm.weight" in text
     assert "libc.so.6" in text
+
+
+class Twice(nn.Module):
+    """A weight that two calls of a kernel take, and a constant."""
+
+    last: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 8, 3, padding=1)
+        self.register_buffer("last", torch.ones(8, 8, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.conv2d(self.conv(self.conv(x)), self.last)
+
+
+@pytest.mark.parametrize(
+    ("module", "x"),
+    [
+        (Twice(), torch.ones(1, 8, 9, 9)),
+        (nn.LSTM(4, 6, batch_first=True), torch.ones(1, 5, 4)),
+        (nn.ReLU(), torch.ones(1, 3)),
+    ],
+    ids=["twice", "recurrent", "none"],
+)
+def test_all_weights_are_listed(tmp_path: Path, module: nn.Module, x: torch.Tensor) -> None:
+    made = tvm_eff.compile(
+        module.eval(),
+        x,
+        runtime="native",
+        measure=False,
+        output=tmp_path / "dist",
+        logs=tmp_path / "logs",
+    )
+    in_library = weight_bytes(made.library)
+    assert sum(each.bytes for each in made.manifest.weights) == in_library
+    own = {name: 4 * each.numel() for name, each in module.named_parameters()}
+    counted = [each for each in made.manifest.weights if each.parameters]
+    assert {name for each in counted for name in each.parameters} == own.keys()
+    assert sum(each.model_bytes for each in counted) == sum(own.values())
+    assert ("copies" in growth(made.manifest.weights)) == bool(own)
 
 
 def test_everything_as_json(native: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
@@ -309,7 +358,10 @@ def test_growth() -> None:
         dataclasses.replace(plain, bytes=260, algorithm="winograd2"),
         dataclasses.replace(plain, bytes=28, algorithm="strassen_row_blocks2"),
         dataclasses.replace(plain, bytes=8),
+        dataclasses.replace(plain, model_bytes=0),
     ]
-    assert growth(listed) == {"winograd": 388, "strassen row blocks": 12, "other passes": -8}
+    assert growth(listed) == {
+        **{"winograd": 388, "copies": 16, "strassen row blocks": 12, "other passes": -8},
+    }
     assert in_words([plain]) == "0.00 MB for the model's 0.00 MB"
     assert "winograd +0.39" in in_words([dataclasses.replace(listed[1], bytes=390_016)])

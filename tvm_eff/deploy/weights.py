@@ -24,7 +24,8 @@ def weight_table(network: RelaxNetwork, scheduled: tvm.IRModule) -> tuple[Weight
     scheduled
         Its module with scheduled kernels, some of which take their weight transformed.
     """
-    lifted = pipeline.lift_weights(scheduled)
+    with pipeline.not_dumping():
+        lifted = pipeline.lift_weights(scheduled)
     sources = pipeline.names_of_sources(network, lifted)
     main = lifted["main"]
     packed = dict(zip(main.params[len(main.params) - len(sources) :], sources, strict=True))

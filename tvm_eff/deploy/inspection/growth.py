@@ -10,6 +10,9 @@ from tvm_eff.deploy.manifest import WeightInfo
 OTHER = "other passes"
 """Padding to whole vectors, batch norms that were folded, another dtype."""
 
+COPIES = "copies"
+"""What several calls of kernels take, as the steps of a recurrent network: each has its own."""
+
 
 def growth(weights: Iterable[WeightInfo]) -> dict[str, int]:
     """Return how many bytes each algorithm adds to the weights, the most first.
@@ -19,9 +22,14 @@ def growth(weights: Iterable[WeightInfo]) -> dict[str, int]:
     """
     added: Counter[str] = Counter()
     for each in weights:
-        name = each.algorithm.rstrip("0123456789").replace("_", " ") or OTHER
-        added[name] += each.bytes - each.model_bytes
+        added[_cause(each)] += each.bytes - each.model_bytes
     return {name: size for name, size in added.most_common() if size}
+
+
+def _cause(weight: WeightInfo) -> str:
+    if weight.algorithm:
+        return weight.algorithm.rstrip("0123456789").replace("_", " ")
+    return COPIES if weight.parameters and not weight.model_bytes else OTHER
 
 
 def in_words(weights: Iterable[WeightInfo]) -> str:
