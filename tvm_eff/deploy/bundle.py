@@ -64,6 +64,7 @@ __all__ = [
 LIBRARY = "model.so"
 MANIFEST = manifest.NAME
 GOLDEN = "golden.npz"
+RUNNER = _files.RUNNER
 _FILES = (LIBRARY, MANIFEST, GOLDEN, _files.SUMS, *_files.NATIVE)
 
 
