@@ -44,8 +44,10 @@ static int open_model(const struct options *options, struct network *network, tv
   int code = network_open(options->folder, network);
   if (code != GOOD) return code;
   double begun = seconds_now();
-  tvm_eff_options wanted = {sizeof wanted, options->threads,
-                            options->core_count == 0 ? NULL : options->cores, options->core_count};
+  tvm_eff_options wanted = {.size = sizeof wanted,
+                            .threads = options->threads,
+                            .cores = options->core_count == 0 ? NULL : options->cores,
+                            .core_count = options->core_count};
   int failure = network->library->create(&wanted, model);
   if (failure != TVM_EFF_OK) return fail(code_of(failure), "%s", network->library->last_error());
   report->library = network->library;
