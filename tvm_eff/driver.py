@@ -134,7 +134,6 @@ class Compilation:
                 report=report,
                 runtime=self.runtime,
                 static=self._archive(library),
-                form=self.form,
             )
 
     def _build(
@@ -156,7 +155,7 @@ class Compilation:
         """The archive beside a library, if one is to be made."""
         if self.form == "so":
             return None
-        return StaticArchive(library.with_suffix(".a"), self.network.name)
+        return StaticArchive(library.with_suffix(".a"), self.network.name, self.form)
 
     def _prove(self, program: Program, core: ExportedProgram, example: Case | None) -> int:
         self.progress.step("comparing its operators with PyTorch's")

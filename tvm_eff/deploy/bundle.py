@@ -29,7 +29,6 @@ from tvm_eff.deploy._golden import Golden
 from tvm_eff.deploy.loaded import LoadedBundle
 from tvm_eff.deploy.manifest import (
     EmulatorInfo,
-    Format,
     KernelSchedule,
     MadeFor,
     Manifest,
@@ -190,7 +189,6 @@ def write(
     report: CompileReport | None = None,
     runtime: Runtime = "virtual-machine",
     static: StaticArchive | None = None,
-    form: Format = "so",
 ) -> Bundle:
     """Write a bundle; one that is there already is replaced when the new one is complete.
 
@@ -221,8 +219,8 @@ def write(
         What the compilation found.
     runtime
         What runs the library.
-    static, form
-        A native library as a static archive, and what is made of it besides.
+    static
+        A native library as a static archive, if it or a program is wanted besides.
 
     Raises
     ------
@@ -256,7 +254,7 @@ def write(
             if runtime == "native":
                 from tvm_eff.deploy import native_files
 
-                others += native_files.write(part, target, model, part / GOLDEN, static, form)
+                others += native_files.write(part, target, model, part / GOLDEN, static)
             complete = replace(
                 described,
                 files={each.name: _files.sha256(each) for each in others},
