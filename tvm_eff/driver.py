@@ -161,7 +161,6 @@ class Compilation:
                 report=report,
                 plan=built.plan,
                 static=self._archive(library),
-                form=self.form,
             )
 
     def _build(
@@ -216,7 +215,7 @@ class Compilation:
         """The archive beside a library, if one is to be made."""
         if self.form == "so":
             return None
-        return StaticArchive(library.with_suffix(".a"), self.network.name)
+        return StaticArchive(library.with_suffix(".a"), self.network.name, self.form)
 
     def _prove(self, program: Program, core: ExportedProgram, given: Sequence[Case]) -> int | None:
         if not self.proof:

@@ -136,6 +136,10 @@ def test_what_to_do_next_is_what_was_typed(
         bundle, report, capsys, COMMAND.replace("tvm-eff tune", "python scripts/tune.py")
     )
     assert f"python scripts/bench.py {bundle.folder} --rpc 127.0.0.1:9090" in text
+    assert "tvm_eff_run" not in text
+    (bundle.folder / "tvm_eff_run").touch()
+    name = bundle.folder.name
+    assert f" {name}/tvm_eff_run {name}\n" in printed(bundle, report, capsys, COMMAND)
     # No script of a checkout makes the server.
     assert "tvm-eff board-server" in text
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from native_bundles import run
 
-from tvm_eff import paths
+from tvm_eff import paths, targets
 from tvm_eff.codegen import toolchain
 from tvm_eff.tensors import relative_error
 
@@ -39,6 +39,19 @@ def compiled(tmp_path: Path) -> Compile:
         return tmp_path / "program"
 
     return compile_program
+
+
+@pytest.mark.parametrize("name", ["host", "rasp4", "rasp3-armv7"])
+def test_no_compiler_warns(name: str, tmp_path: Path) -> None:
+    native = paths.data_folder("runtime") / "native"
+    for source in sorted((native / "run").glob("*.c")):
+        toolchain.run(
+            [
+                *("cc", "-target", targets.load(name).toolchain.zig_triple, "-std=c11", "-O2"),
+                *("-Wall", "-Wextra", "-Wshadow", "-Werror", "-DTVM_EFF_BUNDLE_FORMAT=1"),
+                *(f"-I{native}", "-c", source, "-o", tmp_path / "part.o"),
+            ]
+        )
 
 
 def test_sha256(compiled: Compile) -> None:

@@ -368,6 +368,17 @@ def test_sha256sum_reads_the_checksums(made: Bundle) -> None:
     assert named == {each.name for each in made.folder.iterdir()} - {"SHA256SUMS"}
 
 
+def test_a_processor_that_lacks_a_feature(tmp_path: Path) -> None:
+    made = make(tmp_path, target="rasp5")
+    assert "asimddp" in made.manifest.target.cpu_features
+    words = (made.folder / "tvm_eff_run", made.folder, "--check")
+    board = on_board(made)
+    assert run(*board, *words).returncode == 0
+    done = run(*board[:-1], "cortex-a53", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.search(r"built for rasp5, and this processor lacks \w+: build it", done.stderr)
+
+
 @pytest.mark.parametrize("target", ["rasp4", "rasp3-armv7"])
 def test_on_a_board_without_python(target: str, tmp_path: Path) -> None:
     made = make(tmp_path, target=target, form="exe")

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tvm_eff import paths
-from tvm_eff.deploy.bundle import Bundle
+from tvm_eff.deploy.bundle import RUNNER, Bundle
 from tvm_eff.deploy.inspection.growth import in_words
 from tvm_eff.deploy.report import CompileReport
 from tvm_eff.device import Unit
@@ -212,6 +212,16 @@ def _next_steps(bundle: Bundle, report: CompileReport, command: str) -> list[str
         "             time this library on it, or tune on it in seconds:",
         f"                 {bench} {shlex.quote(str(bundle.folder))} --rpc 127.0.0.1:{port}",
         f"                 {command} --rpc 127.0.0.1:{port}",
+        *_alone(bundle),
+    ]
+
+
+def _alone(bundle: Bundle) -> list[str]:
+    if not (bundle.folder / RUNNER).exists():
+        return []
+    return [
+        "             or copy the bundle there, check and time it with nothing else:",
+        f"                 {bundle.folder.name}/{RUNNER} {bundle.folder.name}",
     ]
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tvm_eff.codegen import native, symbols, toolchain
 from tvm_eff.targets import Target
@@ -21,10 +22,13 @@ class StaticArchive:
         The file.
     model
         The model's name.
+    form
+        What a bundle has of it: the archive itself, or the program that it is linked into.
     """
 
     path: Path
     model: str
+    form: Literal["a", "exe"] = "a"
 
     @property
     def entry(self) -> str:

@@ -51,6 +51,7 @@ __all__ = [
 LIBRARY = "model.so"
 MANIFEST = manifest.NAME
 GOLDEN = "golden.npz"
+RUNNER = _files.RUNNER
 PLAN = _files.PLAN
 _UNSIGNED = (MANIFEST, _files.SUMS, measured.NAME, signature.NAME)
 FILES = (LIBRARY, GOLDEN, *_UNSIGNED, *_files.NATIVE)

@@ -14,7 +14,6 @@ from tvm_eff.deploy import _golden as golden_file
 from tvm_eff.deploy._golden import Golden
 from tvm_eff.deploy.bundle import Bundle
 from tvm_eff.deploy.manifest import (
-    Format,
     KernelSchedule,
     Manifest,
     MemoryInfo,
@@ -46,7 +45,6 @@ def write(
     report: CompileReport | None = None,
     plan: Plan | None = None,
     static: StaticArchive | None = None,
-    form: Format = "so",
     weights: Sequence[WeightInfo] = (),
 ) -> Bundle:
     """Write a bundle; one that is there already is replaced when the new one is complete.
@@ -78,8 +76,8 @@ def write(
         What the compilation found.
     plan
         What a native library does; None if TVM's virtual machine runs the library.
-    static, form
-        A native library as a static archive, and what is made of it besides.
+    static
+        A native library as a static archive, if it or a program is wanted besides.
     weights
         Its constants, if they are known.
 

@@ -20,10 +20,10 @@ static int by_seconds(const void *one, const void *other) {
   return (first > second) - (first < second);
 }
 
-int time_inferences(const tvm_eff_library *library, tvm_eff_model *model, const golden *golden,
-                    int warm_up, int repeat, timing *found) {
+int time_inferences(const tvm_eff_library *library, tvm_eff_model *model,
+                    const struct golden *golden, int warm_up, int repeat, struct timing *found) {
   double begun = seconds_now();
-  *found = (timing){calloc((size_t)repeat, sizeof(double)), 0};
+  *found = (struct timing){calloc((size_t)repeat, sizeof(double)), 0};
   if (found->seconds == NULL) return fail(FOUND_WRONG, "there is no memory for %d times", repeat);
   for (int run = -warm_up; run < repeat; ++run) {
     double before = seconds_now();
@@ -40,14 +40,14 @@ int time_inferences(const tvm_eff_library *library, tvm_eff_model *model, const 
   return GOOD;
 }
 
-double timing_percentile(const timing *timing, double percent) {
+double timing_percentile(const struct timing *timing, double percent) {
   double at = percent / 100 * (timing->count - 1);
   int below = (int)at, above = below + 1 < timing->count ? below + 1 : below;
   double share = at - below;
   return timing->seconds[below] * (1 - share) + timing->seconds[above] * share;
 }
 
-double timing_mean(const timing *timing) {
+double timing_mean(const struct timing *timing) {
   double sum = 0;
   for (int each = 0; each < timing->count; ++each) sum += timing->seconds[each];
   return sum / timing->count;
@@ -59,8 +59,8 @@ static int by_cost(const void *one, const void *other) {
   return (first < second) - (first > second);
 }
 
-int profile_kernels(const tvm_eff_library *library, tvm_eff_model *model, const golden *golden,
-                    int repeat, tvm_eff_profile **found) {
+int profile_kernels(const tvm_eff_library *library, tvm_eff_model *model,
+                    const struct golden *golden, int repeat, tvm_eff_profile **found) {
   size_t count = (size_t)library->kernel_count;
   int runs = repeat < MOST_PROFILED ? repeat : MOST_PROFILED;
   tvm_eff_profile *sum = calloc(count + 1, sizeof *sum), *one = calloc(count + 1, sizeof *one);

@@ -1,3 +1,4 @@
+#define _GNU_SOURCE
 /* A bundle in a folder: its files are checked before the system's loader is given one. */
 #include <errno.h>
 #include <stdio.h>
@@ -12,7 +13,7 @@
 
 const char *const network_usage = "tvm_eff_run [BUNDLE]";
 
-int network_open(const char *folder, network *opened) {
+int network_open(const char *folder, struct network *opened) {
   static char library[MOST_PATH], golden[MOST_PATH];
   const char *reason = NULL;
   if (folder == NULL) folder = ".";

@@ -10,7 +10,7 @@
 
 #define ALIGNMENT 64
 
-static int load_all(const network *network, const char *kind, const tvm_eff_tensor *tensors,
+static int load_all(const struct network *network, const char *kind, const tvm_eff_tensor *tensors,
                     int32_t count, void **into) {
   int code = GOOD;
   for (int32_t each = 0; each < count && code == GOOD; ++each) {
@@ -21,7 +21,7 @@ static int load_all(const network *network, const char *kind, const tvm_eff_tens
   return code;
 }
 
-static int load_rule(const network *network, golden *loaded) {
+static int load_rule(const struct network *network, struct golden *loaded) {
   int64_t outputs = network->library->output_count;
   tvm_eff_tensor allowed = {"", "float64", 1, &outputs, (size_t)outputs * sizeof(double), 8};
   tvm_eff_tensor same_class = {"", "bool", 0, NULL, 1, 1};
@@ -34,14 +34,14 @@ static int load_rule(const network *network, golden *loaded) {
   return code;
 }
 
-int golden_load(const network *network, golden *loaded) {
+int golden_load(const struct network *network, struct golden *loaded) {
   const tvm_eff_library *library = network->library;
   size_t inputs = (size_t)library->input_count, outputs = (size_t)library->output_count;
   /* C knows no allocation of nothing. */
   void **given = calloc(inputs + 1, sizeof *given);
-  *loaded = (golden){.inputs = (const void **)given,
-                     .outputs = calloc(outputs + 1, sizeof(void *)),
-                     .expected = calloc(outputs + 1, sizeof(void *))};
+  *loaded = (struct golden){.inputs = (const void **)given,
+                            .outputs = calloc(outputs + 1, sizeof(void *)),
+                            .expected = calloc(outputs + 1, sizeof(void *))};
   int allocated = given != NULL && loaded->outputs != NULL && loaded->expected != NULL;
   for (size_t each = 0; each < outputs && allocated; ++each) {
     size_t bytes = library->outputs[each].bytes;
@@ -57,7 +57,7 @@ int golden_load(const network *network, golden *loaded) {
   return code == GOOD ? load_rule(network, loaded) : code;
 }
 
-int golden_check(const network *network, const golden *golden, double *largest) {
+int golden_check(const struct network *network, const struct golden *golden, double *largest) {
   const tvm_eff_library *library = network->library;
   *largest = 0;
   for (int32_t each = 0; each < library->output_count; ++each) {

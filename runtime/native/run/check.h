@@ -4,17 +4,17 @@
 
 #include "network.h"
 
-typedef struct golden {
+struct golden {
   const void **inputs;
   void **outputs, **expected;
   double *allowed; /* the largest error of each output */
   unsigned char *same_class;
-} golden;
+};
 
 /* Returns an exit code. What is read lives as long as the process. */
-int golden_load(const network *network, golden *loaded);
+int golden_load(const struct network *network, struct golden *loaded);
 
 /* Compare the outputs with what is expected; returns an exit code, and the largest error. */
-int golden_check(const network *network, const golden *golden, double *largest);
+int golden_check(const struct network *network, const struct golden *golden, double *largest);
 
 #endif

@@ -14,7 +14,7 @@ extern const char tvm_eff_golden[], tvm_eff_golden_end[];
 
 const char *const network_usage = "model";
 
-int network_open(const char *folder, network *opened) {
+int network_open(const char *folder, struct network *opened) {
   if (folder != NULL) {
     return fail(MISUSED, "%s: the network is in this program; it takes no bundle", folder);
   }

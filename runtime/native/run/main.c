@@ -1,6 +1,5 @@
 /* tvm_eff_run: check a network on the machine that it runs on, and say what it costs there. */
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "benchmark.h"
 #include "check.h"
@@ -24,7 +23,7 @@ static void print_help(void) {
       network_usage);
 }
 
-static int choose_cores(const options *options, report *report) {
+static int choose_cores(const struct options *options, struct report *report) {
   int code = use_cores(options->cores, options->core_count);
   if (code != GOOD) return code;
   report->core_count = usable_cores(report->cores, sizeof report->cores);
@@ -40,13 +39,15 @@ static int code_of(int failure) {
   return is_misuse ? MISUSED : FOUND_WRONG;
 }
 
-static int open_model(const options *options, network *network, tvm_eff_model **model,
-                      report *report) {
+static int open_model(const struct options *options, struct network *network, tvm_eff_model **model,
+                      struct report *report) {
   int code = network_open(options->folder, network);
   if (code != GOOD) return code;
   double begun = seconds_now();
-  tvm_eff_options wanted = {sizeof wanted, options->threads,
-                            options->core_count == 0 ? NULL : options->cores, options->core_count};
+  tvm_eff_options wanted = {.size = sizeof wanted,
+                            .threads = options->threads,
+                            .cores = options->core_count == 0 ? NULL : options->cores,
+                            .core_count = options->core_count};
   int failure = network->library->create(&wanted, model);
   if (failure != TVM_EFF_OK) return fail(code_of(failure), "%s", network->library->last_error());
   report->library = network->library;
@@ -55,8 +56,8 @@ static int open_model(const options *options, network *network, tvm_eff_model **
   return GOOD;
 }
 
-static int check_first(const network *network, tvm_eff_model *model, const golden *golden,
-                       report *report) {
+static int check_first(const struct network *network, tvm_eff_model *model,
+                       const struct golden *golden, struct report *report) {
   double before = seconds_now();
   int failure = network->library->run(model, golden->inputs, golden->outputs);
   report->first_seconds = seconds_now() - before;
@@ -67,8 +68,8 @@ static int check_first(const network *network, tvm_eff_model *model, const golde
   return golden_check(network, golden, &report->largest_error);
 }
 
-static int measure(const options *options, tvm_eff_model *model, const golden *golden,
-                   report *report) {
+static int measure(const struct options *options, tvm_eff_model *model, const struct golden *golden,
+                   struct report *report) {
   tvm_eff_profile *profile = NULL;
   report->before = machine_now();
   int code = GOOD;
@@ -86,10 +87,10 @@ static int measure(const options *options, tvm_eff_model *model, const golden *g
 }
 
 int main(int count, char **words) {
-  static options options;
-  static report report;
-  network network = {0};
-  golden golden;
+  static struct options options;
+  static struct report report;
+  struct network network = {0};
+  struct golden golden;
   tvm_eff_model *model = NULL;
   int code = options_read(count, words, &options);
   if (code != GOOD) return code;

@@ -6,17 +6,17 @@
 
 #include "tvm_eff.h"
 
-typedef struct network {
+struct network {
   const tvm_eff_library *library;
   FILE *golden;
   const char *golden_name; /* in messages */
   double seconds;          /* that opening the library took, its checksums aside */
-} network;
+};
 
 /* The command line up to its options, for --help. */
 extern const char *const network_usage;
 
 /* `folder` is NULL where none was given. Returns an exit code. */
-int network_open(const char *folder, network *opened);
+int network_open(const char *folder, struct network *opened);
 
 #endif

@@ -112,7 +112,7 @@ static int skip_header(FILE *file, const tvm_eff_tensor *wanted, size_t bytes) {
 }
 
 int npz_read(FILE *file, const char *what, const char *array, const tvm_eff_tensor *wanted,
-                void **data) {
+             void **data) {
   char name[MOST_NAME];
   entry found;
   snprintf(name, sizeof name, "%s.npy", array);

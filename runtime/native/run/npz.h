@@ -10,6 +10,6 @@
 /* Read an array that looks like `wanted`, whatever its name, into memory of its own, which lies at
  * a multiple of 64 bytes. `what` names the file in messages. Returns an exit code. */
 int npz_read(FILE *file, const char *what, const char *array, const tvm_eff_tensor *wanted,
-                void **data);
+             void **data);
 
 #endif

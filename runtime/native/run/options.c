@@ -32,7 +32,7 @@ static int read_count(const char *option, const char *value, long least, long mo
 }
 
 /* Such as 0,2-3: what taskset -c takes. */
-static int read_cores(const char *value, options *read) {
+static int read_cores(const char *value, struct options *read) {
   const char *next = value;
   read->core_count = 0;
   for (;;) {
@@ -48,7 +48,7 @@ static int read_cores(const char *value, options *read) {
   return fail(MISUSED, "--cores is %s; give numbers of cores, such as 0,2-3", value);
 }
 
-static int read_valued(const char *option, const char *value, options *read) {
+static int read_valued(const char *option, const char *value, struct options *read) {
   if (strcmp(option, "--cores") == 0) return read_cores(value, read);
   if (strcmp(option, "--threads") == 0) {
     return read_count(option, value, 1, MOST_CORES, &read->threads);
@@ -67,7 +67,7 @@ static int takes_value(const char *option, size_t length) {
   return 0;
 }
 
-static int *switch_of(const char *option, options *read) {
+static int *switch_of(const char *option, struct options *read) {
   if (strcmp(option, "--profile") == 0) return &read->profile;
   if (strcmp(option, "--json") == 0) return &read->json;
   if (strcmp(option, "--check") == 0) return &read->check_only;
@@ -76,7 +76,7 @@ static int *switch_of(const char *option, options *read) {
 }
 
 /* Read the word at *at, and the next one if that is its value. */
-static int read_word(int count, char **words, int *at, options *read) {
+static int read_word(int count, char **words, int *at, struct options *read) {
   char *word = words[*at];
   if (word[0] != '-') {
     if (read->folder != NULL) {
@@ -101,8 +101,8 @@ static int read_word(int count, char **words, int *at, options *read) {
   return read_valued(word, words[++*at], read);
 }
 
-int options_read(int count, char **words, options *read) {
-  *read = (options){.repeat = 50, .warm_up = 5};
+int options_read(int count, char **words, struct options *read) {
+  *read = (struct options){.repeat = 50, .warm_up = 5};
   int code = GOOD;
   for (int at = 1; at < count && code == GOOD && !read->help; ++at) {
     code = read_word(count, words, &at, read);

@@ -6,16 +6,16 @@
 
 #define MOST_CORES 1024
 
-typedef struct options {
+struct options {
   const char *folder; /* NULL if none is given */
   int threads;        /* 0: one for each core that may be used */
   int32_t cores[MOST_CORES];
   int core_count;
   int repeat, warm_up;
   int profile, json, check_only, help;
-} options;
+};
 
 /* Returns an exit code. */
-int options_read(int count, char **words, options *read);
+int options_read(int count, char **words, struct options *read);
 
 #endif

@@ -37,7 +37,7 @@ static void print_state(const char *name, const machine_state *state) {
   putchar('}');
 }
 
-static void print_timing(const timing *timing) {
+static void print_timing(const struct timing *timing) {
   if (timing->count == 0) return;
   printf(", \"unit\": \"seconds\", \"values\": [");
   for (int each = 0; each < timing->count; ++each) {
@@ -54,7 +54,7 @@ static void print_timing(const timing *timing) {
   print_field("mean_ms", timing_mean(timing) * 1e3);
 }
 
-static void print_profile(const report *report) {
+static void print_profile(const struct report *report) {
   printf(", \"kernels\": [");
   for (int32_t each = 0; each < report->library->kernel_count; ++each) {
     const tvm_eff_profile *kernel = &report->profile[each];
@@ -67,7 +67,7 @@ static void print_profile(const report *report) {
   putchar(']');
 }
 
-void report_print_json(const report *report) {
+void report_print_json(const struct report *report) {
   printf("{\"model\": ");
   print_text(report->library->name);
   printf(", \"target\": ");

@@ -23,7 +23,7 @@ static void print_throttling(const machine_state *state) {
   else printf("%ld times", state->throttled);
 }
 
-static void print_both(const report *report, const char *what,
+static void print_both(const struct report *report, const char *what,
                        void (*print)(const machine_state *state)) {
   printf("%-12s", what);
   print(&report->before);
@@ -32,7 +32,7 @@ static void print_both(const report *report, const char *what,
   printf(" after\n");
 }
 
-static void print_profile(const report *report) {
+static void print_profile(const struct report *report) {
   double sum = 0;
   int32_t count = report->library->kernel_count;
   for (int32_t each = 0; each < count; ++each) sum += report->profile[each].seconds;
@@ -44,8 +44,8 @@ static void print_profile(const report *report) {
   }
 }
 
-void report_print(const report *report) {
-  const timing *timing = &report->timing;
+void report_print(const struct report *report) {
+  const struct timing *timing = &report->timing;
   printf("%s for %s\n", report->library->name, report->library->built_for);
   printf("%-12scorrect: largest error %.1e of the spread, %.1e allowed\n", "outputs",
          report->largest_error, report->allowed);

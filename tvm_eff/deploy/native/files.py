@@ -10,7 +10,6 @@ from tvm_eff.codegen import runner
 from tvm_eff.codegen.archive import StaticArchive, identifier
 from tvm_eff.deploy import manifest
 from tvm_eff.deploy._files import ARCHIVE, CMAKE, EXECUTABLE, HEADERS, PLAN, RUNNER
-from tvm_eff.deploy.manifest import Format
 from tvm_eff.deploy.native import plan_file
 from tvm_eff.deploy.native.plan import Plan
 from tvm_eff.targets import Target
@@ -23,9 +22,8 @@ def write(
     golden: Path,
     plan: Plan,
     archive: StaticArchive | None = None,
-    form: Format = "so",
 ) -> list[Path]:
-    """Write the headers, a package for CMake, the runner, and what `form` names.
+    """Write the headers, a package for CMake, the runner, and what is made of an archive.
 
     Parameters
     ----------
@@ -40,9 +38,7 @@ def write(
     plan
         What the library does.
     archive
-        The library as an archive, if `form` needs one.
-    form
-        What is made besides the shared library.
+        The library as an archive, if it or a program is wanted besides the shared library.
 
     Returns
     -------
@@ -61,12 +57,14 @@ def write(
     if runner.runs_on(target):
         runner.build_runner(target, manifest.FORMAT, folder / RUNNER)
         files.append(folder / RUNNER)
-    if archive is not None and form == "a":
+    if archive is not None and archive.form == "a":
         files.append(Path(shutil.copyfile(archive.path, folder / ARCHIVE)))
-    if archive is not None and form == "exe":
+    if archive is not None and archive.form == "exe":
         runner.build_executable(archive, golden, target, folder / EXECUTABLE)
         files.append(folder / EXECUTABLE)
-    (folder / CMAKE).write_text(_cmake_package(model, form == "a"), encoding="utf-8")
+    (folder / CMAKE).write_text(
+        _cmake_package(model, (folder / ARCHIVE).exists()), encoding="utf-8"
+    )
     return [*files, folder / CMAKE]
 
 
