@@ -115,7 +115,7 @@ def write(
                 from tvm_eff.deploy.native import files as native_files
 
                 others += native_files.write(
-                    part, target, model, part / bundle.GOLDEN, plan, static, form
+                    part, target, model, part / bundle.GOLDEN, plan, static
                 )
             complete = replace(
                 described,
