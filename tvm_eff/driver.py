@@ -81,8 +81,8 @@ class Compilation:
         _require_writable(self.folder.parent)
         bundle.require_replaceable(self.folder)
         cases = validation_cases(program, examples, random_inputs)
-        given = cases[:1] if examples is not None or self.network.state else []
-        proved = self._prove(program, core, given)
+        given = examples is not None or self.network.state
+        proved = self._prove(program, core, cases[0] if given else None)
         lowered = passes.lower(imported, self.target, self.dtype)
         if self.runtime == "native":
             native_library.require_straight(self.network.name, lowered, self.target)
@@ -146,11 +146,11 @@ class Compilation:
             return None
         return build_library(lowered, winners, target, library)
 
-    def _prove(self, program: Program, core: ExportedProgram, given: Sequence[Case]) -> int | None:
+    def _prove(self, program: Program, core: ExportedProgram, example: Case | None) -> int | None:
         if not self.proof:
             return None
         self.progress.step("comparing its operators with PyTorch's")
-        known = {"the example inputs": each.inputs for each in given}
+        known = {} if example is None else {"the example inputs": example.inputs}
         return prove(program, core, {**known, **tensors.varied_inputs(self.network.inputs)})
 
     def _require_data(self, program: Program) -> None:
