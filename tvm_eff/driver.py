@@ -109,8 +109,8 @@ class Compilation:
         _require_writable(self.folder.parent)
         bundle_writer.require_replaceable(self.folder)
         cases = validation_cases(program, examples, random_inputs)
-        given = cases[:1] if examples is not None or self.network.state else []
-        proved = self._prove(program, core, given)
+        given = examples is not None or self.network.state
+        proved = self._prove(program, core, cases[0] if given else None)
         lowered = passes.lower(imported, self.target, self.dtype)
         obstacle = self._obstacle(lowered)
         bound = size_bound(self.network.name, lowered, self.size)
@@ -217,13 +217,12 @@ class Compilation:
             return None
         return StaticArchive(library.with_suffix(".a"), self.network.name, self.form)
 
-    def _prove(self, program: Program, core: ExportedProgram, given: Sequence[Case]) -> int | None:
+    def _prove(self, program: Program, core: ExportedProgram, example: Case | None) -> int | None:
         if not self.proof:
             return None
         self.progress.step("comparing its operators with PyTorch's")
-        known = [("the example inputs", each.inputs) for each in given]
-        varied = tensors.varied_inputs(self.network.inputs)
-        return prove(program, core, {**dict(known), **varied})
+        known = {} if example is None else {"the example inputs": example.inputs}
+        return prove(program, core, {**known, **tensors.varied_inputs(self.network.inputs)})
 
     def _require_data(self, program: Program) -> None:
         """Find out before the search that the data can be read."""

@@ -13,6 +13,14 @@ TOLERANCE = 1e-5
 Float32 sums of a few thousand terms, taken in another order, differ by about 1e-6.
 """
 
+_OF_MAGNITUDE = 2e-6
+"""The error of any float that is allowed, as a fraction of the largest value.
+
+Twice what float32 sums of a few thousand terms, taken in another order, differ by: the expected
+place of a heatmap's peak is a quotient of two. Where all values are near one another, as such
+places are, the spread is no measure of that.
+"""
+
 HALF_ROUNDOFF = 2.0**-11
 """The largest relative error of one rounding to float16."""
 
@@ -139,3 +147,17 @@ def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
         return 0.0
     spread = float(np.ptp(reference[finite])) or float(np.abs(reference[finite]).max()) or 1.0
     return float(np.abs(wide[finite] - reference[finite]).max()) / spread
+
+
+def rounding_of(expected: np.ndarray) -> float:
+    """Return what rounding makes of the largest value, as a fraction of the spread; 0 of integers.
+
+    Depths near 20 cannot be nearer than the rounding of 20, however little they differ.
+    """
+    if expected.dtype.kind != "f":
+        return 0.0
+    values = expected[np.isfinite(expected)].astype(np.float64)
+    if not values.size:
+        return 0.0
+    magnitude = float(np.abs(values).max())
+    return _OF_MAGNITUDE * magnitude / (float(np.ptp(values)) or magnitude or 1.0)

@@ -100,7 +100,7 @@ def test_what_rounding_decides() -> None:
 
 def test_inputs_that_decide_nothing_are_left_out(maker: Maker, device: Device) -> None:
     library, x, y = maker.library("host"), tensor(0), tensor(1)
-    undecided = Case([x], [x], exact=[0.9 * x.astype("float64")])
+    undecided = Case([x], [1.5 * x], exact=[1.8 * x.astype("float64")])
     right = Case([y], [2 * y])
     found, _, decided = validation(device, library, [undecided, right], "float32")
     assert (found.inputs, decided) == (1, [right])
@@ -108,6 +108,10 @@ def test_inputs_that_decide_nothing_are_left_out(maker: Maker, device: Device) -
         validation(device, library, [undecided], "float32")
     with pytest.raises(ValidationError, match="input 1: output 0 is wrong"):
         validation(device, library, [undecided, Case([y], [y])], "float32")
+    # PyTorch's own error is no excuse for one that is much larger.
+    wrong = Case([x], [x], exact=[0.99 * x.astype("float64")])
+    with pytest.raises(ValidationError, match="input 0: output 0 is wrong"):
+        validation(device, library, [wrong, right], "float32")
 
 
 def test_two_classes_that_change_places() -> None:

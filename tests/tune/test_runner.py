@@ -51,6 +51,20 @@ def test_half_precision_may_differ_by_its_rounding_and_no_more(tmp_path: Path) -
             measure(device, task, library, x, [off])
 
 
+def test_values_near_one_another_may_differ_by_their_rounding(tmp_path: Path) -> None:
+    task, library = Task("double", function()), tmp_path / "right.so"
+    build_kernel(analysis.schedule(function()), HOST, library)
+    x = 10 + np.arange(64, dtype="float32") / 1024
+    off = 2 * x + 1
+    off[0] += np.spacing(off[0])
+    with LocalDevice(threads=1) as device:
+        _, error = measure(device, task, library, [x], [off])
+        assert error > 1e-5
+        off[0] *= np.float32(1 + 1e-5)
+        with pytest.raises(ExecutionError, match="wrong result"):
+            measure(device, task, library, [x], [off])
+
+
 def test_candidate_that_overwrites_its_input_spoils_itself_alone(tmp_path: Path) -> None:
     task = Task("double", function())
     x = np.arange(64, dtype="float32")

@@ -17,7 +17,7 @@ from tvm import relax, te, tirx, topi
 
 Legalize = Callable[[relax.BlockBuilder, relax.Call], relax.Expr]
 
-LONGEST = 256
+_LONGEST = 256
 """The most values that are added one after the other: maps of 16 x 16."""
 
 _LONG_PRODUCT = 1024
@@ -46,7 +46,7 @@ def _where_long(name: str, long: Callable[..., relax.Expr]) -> Legalize:
         x = call.args[0]
         axes = _axes(call.attrs.axis, int(x.ty.ndim))
         count = math.prod(int(x.ty.shape[axis]) for axis in axes)
-        if count <= LONGEST or not str(x.ty.dtype).startswith("float"):
+        if count <= _LONGEST or not str(x.ty.dtype).startswith("float"):
             return usual(builder, call)
         return long(builder, call, axes)
 
@@ -127,7 +127,7 @@ def _products(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     depth, columns = map(int, y.ty.shape)
     if columns > _FEW_COLUMNS or depth <= _LONG_PRODUCT:
         return usual(builder, call)
-    size = _block(depth)
+    size, dtype = _block(depth), str(call.ty.dtype)
     count = -(-depth // size)
 
     def compute(left: te.Tensor, right: te.Tensor) -> te.Tensor:
@@ -138,7 +138,6 @@ def _products(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
             product = left(row, at).astype(dtype) * right(at, column).astype(dtype)
             return te.sum(_inside(product, at, depth, size), axis=step)
 
-        dtype = str(call.ty.dtype)
         return te.compute((left.shape[0], count, columns), element, name="products")
 
     products = builder.emit(builder.call_te(compute, x, y, primfunc_name_hint="products"))
@@ -158,16 +157,16 @@ def _first_level(shape: Sequence[Any], axes: Sequence[int]) -> tuple[int, int] |
     An axis that is not long itself is one block.
     """
     extents = {axis: int(shape[axis]) for axis in axes}
-    if math.prod(extents.values()) <= LONGEST:
+    if math.prod(extents.values()) <= _LONGEST:
         return None
     axis = max(extents, key=lambda each: extents[each])
     return axis, _block(extents[axis])
 
 
 def _block(extent: int) -> int:
-    if extent <= LONGEST:
+    if extent <= _LONGEST:
         return extent
-    root = min(LONGEST, math.isqrt(extent))
+    root = min(_LONGEST, math.isqrt(extent))
     # Of a block that is not whole, the values that are missing would be asked for each time.
     whole = [size for size in range(root, root // 4, -1) if extent % size == 0]
     return whole[0] if whole else root
