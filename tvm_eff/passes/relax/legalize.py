@@ -13,7 +13,7 @@ import tvm
 from tvm import relax, te, tirx
 from tvm.relax import transform
 
-from tvm_eff.passes.relax import normalization
+from tvm_eff.passes.relax import normalization, quantization
 
 Legalize = Callable[[relax.BlockBuilder, relax.Call], relax.Expr]
 
@@ -25,6 +25,7 @@ def legalize_operators() -> tvm.transform.Pass:
             "relax.max": _from_infinity("relax.max", largest=True),
             "relax.min": _from_infinity("relax.min", largest=False),
             **normalization.legalizations(),
+            **quantization.legalizations(),
         }
     )
 
