@@ -59,6 +59,7 @@ def compile(
     output: str | Path = "dist",
     validation_inputs: int = 3,
     validation_data: models.Samples | None = None,
+    calibrate: models.Samples | None = None,
     trials: int | None = None,
     workers: int | None = None,
     budget: float = math.inf,
@@ -83,7 +84,8 @@ def compile(
     target
         A target, its name, or the path of its file.
     dtype
-        What the network computes in, ``float32`` or ``float16``; its inputs and outputs stay.
+        What the network computes in, ``float32``, ``float16`` or ``int8``; its inputs and outputs
+        stay. For int8 it is quantized: see :mod:`tvm_eff.quantize`.
     runtime
         What runs the library: TVM's virtual machine, or with ``native`` its own code alone, with
         a C interface, which needs nothing but libc.
@@ -111,6 +113,8 @@ def compile(
     validation_data
         Data of your own to validate it on as well: see :func:`tvm_eff.models.read_samples`. With
         labels, the manifest has the share that the library and PyTorch get right.
+    calibrate
+        Data that int8 takes the ranges of activations from, likewise; random inputs without it.
     trials, workers, budget, until_roofline, measure, retry_failed
         How much to try: see :class:`tvm_eff.tune.TuneOptions`.
     proof
@@ -172,6 +176,7 @@ def compile(
         # Only LLVM knows whether the processor exists; ask before anything is written or built.
         chosen.tvm_target()
         passes.require_dtype(chosen, dtype)
+        _require_calibrated(dtype, calibrate)
         _require_runtime(chosen, runtime)
         selected = _select(chosen, rpc, key, device, shown, dtype)
         stack.enter_context(pipeline.dumping(None if dump_ir is None else Path(dump_ir)))
@@ -187,6 +192,7 @@ def compile(
             proof=bool(proof),
             runtime=runtime,
             data=validation_data,
+            calibrate=calibrate,
             progress=CountingProgress(shown),
         )
         return compilation.run(examples, validation_inputs)
@@ -232,6 +238,11 @@ def _require_validation(examples: Sequence[np.ndarray] | None, random_inputs: in
             f"with {random_inputs} validation inputs and no examples nothing would be compared "
             "with PyTorch; leave validation_inputs out"
         )
+
+
+def _require_calibrated(dtype: str, calibrate: models.Samples | None) -> None:
+    if calibrate is not None and dtype != "int8":
+        raise UsageError(f"--calibrate is for --dtype int8, and nothing is quantized to {dtype}")
 
 
 def _require_runtime(target: Target, runtime: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tvm_eff import frontend, models, passes, tensors, tune
+from tvm_eff import models, passes, tensors, tune
 from tvm_eff.deploy import bundle, machine, native_library
 from tvm_eff.deploy.accuracy import Case
 from tvm_eff.deploy.bundle import Bundle, Golden, MeasuredCost
@@ -21,6 +21,7 @@ from tvm_eff.deploy.manifest import DataValidation, Runtime
 from tvm_eff.deploy.own_data import validate_on_data
 from tvm_eff.deploy.proof import prove
 from tvm_eff.deploy.report import CompileReport
+from tvm_eff.deploy.source import Source, quantized_source, source_of
 from tvm_eff.deploy.validate import validation, validation_cases
 from tvm_eff.device import Device, MeasureOptions, SelectedDevice
 from tvm_eff.device.selection import FLOAT16_EXTENSION
@@ -54,6 +55,8 @@ class Compilation:
         What runs the library.
     data
         Data of the user's own to validate it on; None for none.
+    calibrate
+        Data that int8 takes the ranges of activations from; None for random inputs.
     progress
         What events are told to.
     """
@@ -68,22 +71,22 @@ class Compilation:
     proof: bool
     runtime: Runtime
     data: models.Samples | None
+    calibrate: models.Samples | None
     progress: CountingProgress
 
     def run(self, examples: Sequence[np.ndarray] | None, random_inputs: int) -> Bundle:
         """Compile, and write the bundle."""
         started = time.monotonic()
-        self.progress.step(f"importing {self.network.name}")
-        program = models.trace(self.network)
-        self._require_data(program)
-        core = frontend.decompose(program)
-        imported = frontend.import_program(program, core)
+        source = self._source()
+        program = source.program
         _require_writable(self.folder.parent)
         bundle.require_replaceable(self.folder)
         cases = validation_cases(program, examples, random_inputs)
+        tolerance = source.tolerance(cases)
         given = examples is not None or self.network.state
-        proved = self._prove(program, core, cases[0] if given else None) if self.proof else None
-        lowered = passes.lower(imported, self.target, self.dtype)
+        example = cases[0] if given else None
+        proved = self._prove(program, source.core, example) if self.proof else None
+        lowered = passes.lower(source.imported, self.target, self.dtype)
         if self.runtime == "native":
             native_library.require_straight(self.network.name, lowered, self.target)
 
@@ -99,16 +102,18 @@ class Compilation:
             opencl = self._build(program, lowered, winners, self.selected.target, library)
             self.progress.step(f"validating on {device.where}")
             whole = MeasureOptions()
-            validated, measurement = validation(device, library, cases, self.dtype, whole)
+            validated, measurement = validation(
+                device, library, cases, source.dtype, whole, tolerance
+            )
             assert measurement is not None, "a measurement was asked for"
-            on_data = self._on_data(device, library, program)
+            on_data = self._on_data(device, library, source, tolerance)
             if self.selected.target != self.target:
                 self.progress.step(f"compiling the library for {self.target.name}")
                 library = library.with_name("board.so")
                 self._build(program, lowered, winners, self.target, library)
             report = CompileReport(
                 target=self.target,
-                dtype=self.dtype,
+                dtype=source.dtype,
                 tasks=tasks,
                 where=device.where,
                 ran_elsewhere=self.selected.target != self.target,
@@ -123,7 +128,12 @@ class Compilation:
                 model=self.network.name,
                 target=self.target,
                 golden=_golden(program, cases[0]),
-                validation=replace(validated, operators_proved=proved, data=on_data),
+                validation=replace(
+                    validated,
+                    operators_proved=proved,
+                    data=on_data,
+                    quantization=source.quantization,
+                ),
                 opencl=opencl,
                 kernels=kernel_schedules(lowered, winners),
                 measurement=MeasuredCost(
@@ -132,6 +142,20 @@ class Compilation:
                 report=report,
                 runtime=self.runtime,
             )
+
+    def _source(self) -> Source:
+        """Trace, quantize if that was asked for, and import."""
+        self.progress.step(f"importing {self.network.name}")
+        original = models.trace(self.network)
+        self._require_data(original)
+        if self.dtype != "int8":
+            return source_of(original, self.dtype)
+        self.progress.step("taking the ranges of activations")
+
+        def done(count: int) -> None:
+            self.progress.advanced("samples", count, None)
+
+        return quantized_source(original, self.target, self.calibrate, done)
 
     def _build(
         self,
@@ -156,17 +180,29 @@ class Compilation:
         if self.data is not None:
             next(models.read_samples(self.data, self.network.inputs, program.inputs))
 
-    def _on_data(self, device: Device, library: Path, program: Program) -> DataValidation | None:
+    def _on_data(
+        self, device: Device, library: Path, network: Source, tolerance: float
+    ) -> DataValidation | None:
         if self.data is None:
             return None
         source = models.source_of(self.data)
         self.progress.step(f"comparing with PyTorch on {source}")
-        samples = models.read_samples(self.data, self.network.inputs, program.inputs)
+        samples = models.read_samples(self.data, self.network.inputs, network.program.inputs)
 
         def done(count: int) -> None:
             self.progress.advanced("samples", count, None)
 
-        return validate_on_data(device, library, program, samples, self.dtype, source, done)
+        return validate_on_data(
+            device,
+            library,
+            network.program,
+            samples,
+            network.dtype,
+            source,
+            done,
+            tolerance=tolerance,
+            original=network.original,
+        )
 
     def _require_suitable(self, device: Device) -> None:
         """Find out before the search whether the library can run there."""

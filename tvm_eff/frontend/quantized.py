@@ -24,9 +24,7 @@ _LIMITS = {torch.uint8: (0, 255), torch.int8: (-128, 127), torch.int32: (-(2**31
 
 def is_quantized(exported: torch.export.ExportedProgram) -> bool:
     """Whether a program holds quantized operators."""
-    return any(
-        getattr(node.target, "namespace", "") == _NAMESPACE for node in exported.graph.nodes
-    )
+    return any(getattr(node.target, "namespace", "") == _NAMESPACE for node in exported.graph.nodes)
 
 
 def _require_byte(dtype: torch.dtype, least: int, most: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,7 +12,6 @@ from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
 from tvm_eff.errors import ModelError, SetupError, UsageError
-from tvm_eff.frontend.nodes import described
 from tvm_eff.frontend.quantized import is_quantized
 from tvm_eff.models import Network, Program, Sample
 from tvm_eff.models.program import first_line, quiet
@@ -20,8 +19,8 @@ from tvm_eff.quantize.bias import round_biases
 from tvm_eff.quantize.loss import Loss, loss_of
 from tvm_eff.tensors import random_inputs
 
-if TYPE_CHECKING:
-    from tvm_eff.quantize.quantizer import Activations
+Activations = Literal["int8", "uint8"]
+"""What activations may be stored as."""
 
 RANDOM_SAMPLES = 8
 """Random inputs that ranges are taken from if there is no data."""
@@ -110,7 +109,7 @@ def quantize(
     network = Network(program.network.name, exported, program.network.inputs)
     found = replace(program, network=replace(network, state=program.network.state))
     found = replace(found, exported=exported)
-    listed = tuple(dict.fromkeys(map(described, quantizer.in_float32)))
+    listed = tuple(dict.fromkeys(map(_named, quantizer.in_float32)))
     loss = loss_of(program, found, [each.inputs for each in kept])
     return Quantized(found, listed, source, count, loss)
 
@@ -212,3 +211,11 @@ def _export(converted: GraphModule, program: Program) -> torch.export.ExportedPr
 
 def _is_observer(module: torch.nn.Module) -> bool:
     return hasattr(module, "calculate_qparams")
+
+
+def _named(node: torch.fx.Node) -> str:
+    """An operator and its module; not its line, which is a place on this machine."""
+    name = getattr(node.target, "__name__", str(node.target))
+    modules = list((node.meta.get("nn_module_stack") or {}).values())
+    path = modules[-1][0] if modules else ""
+    return f"{name} in '{path}'" if path else name

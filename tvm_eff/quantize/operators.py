@@ -21,9 +21,7 @@ class Kind(Enum):
 
 _CONVOLUTIONS = frozenset({_ATEN.conv2d.default, _ATEN.conv2d.padding, _ATEN.convolution.default})
 _WEIGHTED = _CONVOLUTIONS | {_ATEN.linear.default}
-_BINARY = frozenset(
-    {_ATEN.add.Tensor, _ATEN.add_.Tensor, _ATEN.mul.Tensor, _ATEN.mul_.Tensor}
-)
+_BINARY = frozenset({_ATEN.add.Tensor, _ATEN.add_.Tensor, _ATEN.mul.Tensor, _ATEN.mul_.Tensor})
 _AVERAGES = frozenset(
     {
         _ATEN.adaptive_avg_pool2d.default,

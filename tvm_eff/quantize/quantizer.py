@@ -27,8 +27,6 @@ from tvm_eff.quantize.operators import Kind
 
 _ANNOTATION = "quantization_annotation"
 
-Activations = Literal["int8", "uint8"]
-
 
 @dataclass
 class IntegerQuantizer(Quantizer):
@@ -42,7 +40,7 @@ class IntegerQuantizer(Quantizer):
         The operators that stay in float32, in the order of the graph, once it is annotated.
     """
 
-    activations: Activations
+    activations: Literal["int8", "uint8"]
     in_float32: list[Node] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -125,9 +123,7 @@ class _Plan:
     def __init__(self, model: GraphModule) -> None:
         self.integer: dict[Node, list[Node]] = {}
         self._fused = {
-            each
-            for node in model.graph.nodes
-            if (each := _fused_clip(node)) is not None
+            each for node in model.graph.nodes if (each := _fused_clip(node)) is not None
         }
         for node in reversed(model.graph.nodes):
             read = operators.integers_read_by(node)

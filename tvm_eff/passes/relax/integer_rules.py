@@ -63,12 +63,17 @@ def _known_weight(values: Values, call: relax.Call, value: np.ndarray) -> State:
     assert isinstance(scale, Known)
     assert isinstance(zero, Known), "scales and zero points are constants of the program"
     axis = int(call.attrs.axis) % value.ndim
-    along = [-1 if each == axis else 1 for each in range(value.ndim)]
-    scales = scale.value.astype("float32").reshape(along if scale.value.size > 1 else [1] * value.ndim)
-    zeros = zero.value.astype("int64").reshape(along if zero.value.size > 1 else [1] * value.ndim)
+    scales = _along(scale.value.astype("float32"), axis, value.ndim)
+    zeros = _along(zero.value.astype("int64"), axis, value.ndim)
     if value.dtype != np.int8 or zeros.any():
         return Known(((value - zeros).astype("float32") * scales).astype("float32"))
     return Weight(value, scales)
+
+
+def _along(parameter: np.ndarray, axis: int, rank: int) -> np.ndarray:
+    """One value for each channel, or one, in the rank of the tensor."""
+    many = parameter.size > 1
+    return parameter.reshape([-1 if many and each == axis else 1 for each in range(rank)])
 
 
 def convolution(values: Values, call: relax.Call) -> State | None:

@@ -22,7 +22,7 @@ from tvm import relax
 from tvm_eff.passes.network import RelaxNetwork
 from tvm_eff.passes.relax._calls import name_of
 from tvm_eff.passes.relax.integer_rules import RULES
-from tvm_eff.passes.relax.integer_values import Known, State, Values
+from tvm_eff.passes.relax.integer_values import Known, Quantized, State, Values
 
 _QUANTIZED = ("relax.quantize", "relax.dequantize")
 
@@ -80,6 +80,7 @@ def _rewrite(values: Values, var: relax.Var, value: relax.Expr) -> None:
     rule = RULES.get(name_of(value))
     state = rule(values, value) if rule is not None else None
     if name_of(value) == "relax.quantize":
+        assert isinstance(state, Quantized), "its rule makes integers of anything"
         values.define_integers(var, state)
     elif state is None:
         emitted = values.emit(values.plain(value))
