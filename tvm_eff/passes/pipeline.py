@@ -326,7 +326,7 @@ def require_dtype(target: Target, dtype: str) -> None:
     if dtype == "int8":
         raise UsageError(
             f"{target.name} runs networks on the GPU, which does not compute in int8; leave "
-            "--dtype out and give a network in float32, or name a target that computes on the processor"
+            "--dtype out and give a network in float32, or name a target without a GPU"
         )
     if target.gpu is None:
         raise UsageError(

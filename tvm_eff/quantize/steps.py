@@ -269,6 +269,14 @@ def _moved(operator: Any) -> Callable[..., Scaled | None]:
     return move
 
 
+def _element(values: Any, place: int) -> Any:
+    return values[place] if isinstance(values[place], Scaled) else None
+
+
+def _same(value: Any) -> Scaled | None:
+    return value if isinstance(value, Scaled) else None
+
+
 def _turned(value: Any, axes: list[int]) -> Scaled | None:
     if not isinstance(value, Scaled) or value.dtype.itemsize != 1:
         return None
@@ -296,6 +304,9 @@ RULES: dict[str, Callable[..., Any]] = {
     "max_pool2d_with_indices.default": _maximum,
     "cat.default": _concatenation,
     "permute.default": _turned,
+    "getitem": _element,
+    "alias.default": _same,
+    "clone.default": _same,
     **{
         f"{name}": _moved(operator)
         for name, operator in (
