@@ -105,6 +105,7 @@ def quantize(
     with quiet():
         converted = _attempt(lambda: pt2e.convert_pt2e(prepared))
         round_biases(converted)
+        _drop_unused(converted)
         exported = _attempt(lambda: _export(converted, program))
     network = Network(program.network.name, exported, program.network.inputs)
     found = replace(program, network=replace(network, state=program.network.state))
@@ -202,6 +203,15 @@ def _arguments(program: Program, inputs: Sequence[np.ndarray]) -> tuple[Any, Any
     tensors = [torch.from_numpy(np.ascontiguousarray(each).copy()) for each in inputs]
     arguments, keywords = pytree.tree_unflatten(tensors, program.exported.call_spec.in_spec)
     return arguments, keywords
+
+
+def _drop_unused(converted: GraphModule) -> None:
+    """Remove the weights in float32 that integers stand for now: they would be exported again."""
+    used = {str(node.target) for node in converted.graph.nodes if node.op == "get_attr"}
+    for name, _ in [*converted.named_parameters(), *converted.named_buffers()]:
+        if name not in used:
+            owner, _, attribute = name.rpartition(".")
+            delattr(converted.get_submodule(owner), attribute)
 
 
 def _export(converted: GraphModule, program: Program) -> torch.export.ExportedProgram:
