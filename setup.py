@@ -12,6 +12,8 @@ DATA_FOLDERS = ("targets", "tuning_logs", "runtime")
 LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
 # The last Sphinx that runs on Python 3.10, and what fits it.
 DOCS = ["furo==2025.12.19", "myst-parser==4.0.1", "sphinx==8.1.3"]
+# PyTorch's own quantization after training, which left torch itself with 2.13: for --dtype int8.
+QUANTIZE = ["torchao==0.18.0"]
 
 
 def version() -> str:
@@ -74,8 +76,10 @@ setup(
     ],
     extras_require={
         "docs": DOCS,
+        "quantize": QUANTIZE,
         "dev": [
             *DOCS,
+            *QUANTIZE,
             "hypothesis==6.170.17",
             "import-linter==2.17",
             "mypy==2.4.1",

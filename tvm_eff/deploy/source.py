@@ -69,7 +69,7 @@ class Source:
             for each in cases
             for one, other in zip(each.expected, self.original.run(each.inputs), strict=True)
         ]
-        return max(network_tolerance("float32"), *moved)
+        return min(max(network_tolerance("float32"), *moved), network_tolerance("int8"))
 
 
 def source_of(program: Program, dtype: str) -> Source:
