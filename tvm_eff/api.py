@@ -175,19 +175,17 @@ def compile(
         stack.enter_context(models.inference_mode(network))
         # Only LLVM knows whether the processor exists; ask before anything is written or built.
         chosen.tvm_target()
-        passes.require_dtype(chosen, dtype)
-        _require_calibrated(dtype, calibrate)
+        _require_dtype(chosen, dtype, calibrate)
         _require_runtime(chosen, runtime)
         selected = _select(chosen, rpc, key, device, shown, dtype)
         stack.enter_context(pipeline.dumping(None if dump_ir is None else Path(dump_ir)))
-        suffix = [] if dtype == "float32" else [dtype]
         compilation = Compilation(
             network=network,
             target=chosen,
             dtype=dtype,
             selected=selected,
             logs=default_logs(chosen) if logs is None else Path(logs),
-            folder=Path(output) / "-".join([network.name, chosen.name, *suffix]),
+            folder=Path(output) / _folder_name(network, chosen, dtype),
             tuning=options,
             proof=bool(proof),
             runtime=runtime,
@@ -240,7 +238,13 @@ def _require_validation(examples: Sequence[np.ndarray] | None, random_inputs: in
         )
 
 
-def _require_calibrated(dtype: str, calibrate: models.Samples | None) -> None:
+def _folder_name(network: Network, target: Target, dtype: str) -> str:
+    suffix = [] if dtype == "float32" else [dtype]
+    return "-".join([network.name, target.name, *suffix])
+
+
+def _require_dtype(target: Target, dtype: str, calibrate: models.Samples | None) -> None:
+    passes.require_dtype(target, dtype)
     if calibrate is not None and dtype != "int8":
         raise UsageError(f"--calibrate is for --dtype int8, and nothing is quantized to {dtype}")
 

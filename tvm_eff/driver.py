@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,9 +29,6 @@ from tvm_eff.models import Network, Program
 from tvm_eff.progress import CountingProgress
 from tvm_eff.scratch import scratch_folder
 from tvm_eff.targets import OpenCLRequirements, Target
-
-if TYPE_CHECKING:
-    from torch.export import ExportedProgram
 
 
 @dataclass(frozen=True)
@@ -76,16 +72,14 @@ class Compilation:
 
     def run(self, examples: Sequence[np.ndarray] | None, random_inputs: int) -> Bundle:
         """Compile, and write the bundle."""
-        started = time.monotonic()
-        source = self._source()
+        started, source = time.monotonic(), self._source()
         program = source.program
         _require_writable(self.folder.parent)
         bundle.require_replaceable(self.folder)
         cases = validation_cases(program, examples, random_inputs)
         tolerance = source.tolerance(cases)
         given = examples is not None or self.network.state
-        example = cases[0] if given else None
-        proved = self._prove(program, source.core, example) if self.proof else None
+        proved = self._prove(source, cases[0] if given else None) if self.proof else None
         lowered = passes.lower(source.imported, self.target, self.dtype)
         if self.runtime == "native":
             native_library.require_straight(self.network.name, lowered, self.target)
@@ -101,12 +95,16 @@ class Compilation:
             self.progress.step("compiling the library")
             opencl = self._build(program, lowered, winners, self.selected.target, library)
             self.progress.step(f"validating on {device.where}")
-            whole = MeasureOptions()
             validated, measurement = validation(
-                device, library, cases, source.dtype, whole, tolerance
+                device, library, cases, source.dtype, MeasureOptions(), tolerance
             )
             assert measurement is not None, "a measurement was asked for"
-            on_data = self._on_data(device, library, source, tolerance)
+            validated = replace(
+                validated,
+                operators_proved=proved,
+                data=self._on_data(device, library, source, tolerance),
+                quantization=source.quantization,
+            )
             if self.selected.target != self.target:
                 self.progress.step(f"compiling the library for {self.target.name}")
                 library = library.with_name("board.so")
@@ -128,12 +126,7 @@ class Compilation:
                 model=self.network.name,
                 target=self.target,
                 golden=_golden(program, cases[0]),
-                validation=replace(
-                    validated,
-                    operators_proved=proved,
-                    data=on_data,
-                    quantization=source.quantization,
-                ),
+                validation=validated,
                 opencl=opencl,
                 kernels=kernel_schedules(lowered, winners),
                 measurement=MeasuredCost(
@@ -170,10 +163,12 @@ class Compilation:
             return None
         return build_library(lowered, winners, target, library)
 
-    def _prove(self, program: Program, core: ExportedProgram, example: Case | None) -> int:
+    def _prove(self, source: Source, example: Case | None) -> int:
         self.progress.step("comparing its operators with PyTorch's")
         known = {} if example is None else {"the example inputs": example.inputs}
-        return prove(program, core, {**known, **tensors.varied_inputs(self.network.inputs)})
+        return prove(
+            source.program, source.core, {**known, **tensors.varied_inputs(self.network.inputs)}
+        )
 
     def _require_data(self, program: Program) -> None:
         """Find out before the search that the data can be read."""

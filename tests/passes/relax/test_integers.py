@@ -97,10 +97,12 @@ def test_arithmetic_is_as_defined() -> None:
     """Sums start from the bias and the zero points; one scale a channel; half to even; limits."""
     torch.manual_seed(3)
     # The second layer multiplies by one and shows the bytes behind the first.
-    model = nn.Sequential(nn.Conv2d(8, 16, 1), nn.ReLU(), nn.Conv2d(16, 16, 1, bias=False))
+    first, last = nn.Conv2d(8, 16, 1), nn.Conv2d(16, 16, 1, bias=False)
+    model = nn.Sequential(first, nn.ReLU(), last)
+    assert first.bias is not None
     with torch.no_grad():
-        model[2].weight.copy_(torch.eye(16)[:, :, None, None])
-        weight, bias = model[0].weight.numpy()[:, :, 0, 0], model[0].bias.numpy()
+        last.weight.copy_(torch.eye(16)[:, :, None, None])
+        weight, bias = first.weight.numpy()[:, :, 0, 0], first.bias.numpy()
     case = quantized(model, SHAPE)
     assert case.quantized.core is not None
     named = [(n.args, str(n.target)) for n in case.quantized.core.graph.nodes]
@@ -142,11 +144,12 @@ def test_what_integers_lack_stays_in_float32(make: Callable[[], nn.Module]) -> N
 
 def test_bias_too_large_for_integers_is_added_in_float32() -> None:
     """As of a channel that batch norm has all but switched off."""
-    model = between(nn.ReLU())
+    first = nn.Conv2d(8, 16, 1)
+    assert first.bias is not None
     with torch.no_grad():
-        model[0].weight[3] = 1e-12
-        model[0].bias[3] = 2.0
-    case = quantized(model, SHAPE)
+        first.weight[3] = 1e-12
+        first.bias[3] = 2.0
+    case = quantized(nn.Sequential(first, nn.ReLU(), nn.Conv2d(16, 4, 1)), SHAPE)
     inputs = case.inputs(0)
     found, original = case.run(inputs)[0], case.original.run(inputs)[0]
     assert relative_error(found, original) < 0.05
