@@ -22,7 +22,7 @@ from tvm_eff.deploy.proof import prove
 from tvm_eff.deploy.report import CompileReport
 from tvm_eff.deploy.source import Source, quantized_source, source_of
 from tvm_eff.deploy.validate import validation, validation_cases
-from tvm_eff.device import Device, MeasureOptions, SelectedDevice
+from tvm_eff.device import Device, Measurement, MeasureOptions, SelectedDevice
 from tvm_eff.device.selection import FLOAT16_EXTENSION
 from tvm_eff.errors import BundleError, DeviceError
 from tvm_eff.models import Network, Program
@@ -109,17 +109,7 @@ class Compilation:
                 self.progress.step(f"compiling the library for {self.target.name}")
                 library = library.with_name("board.so")
                 self._build(program, lowered, winners, self.target, library)
-            report = CompileReport(
-                target=self.target,
-                dtype=source.dtype,
-                tasks=tasks,
-                where=device.where,
-                ran_elsewhere=self.selected.target != self.target,
-                measurement=measurement,
-                measured=self.progress.count,
-                failed=self.progress.failures,
-                seconds=time.monotonic() - started,
-            )
+            report = self._report(device, source.dtype, tasks, measurement, started)
             return bundle.write(
                 self.folder,
                 library,
@@ -135,6 +125,26 @@ class Compilation:
                 report=report,
                 runtime=self.runtime,
             )
+
+    def _report(
+        self,
+        device: Device,
+        dtype: str,
+        tasks: list[tune.TaskResult],
+        measurement: Measurement,
+        started: float,
+    ) -> CompileReport:
+        return CompileReport(
+            target=self.target,
+            dtype=dtype,
+            tasks=tasks,
+            where=device.where,
+            ran_elsewhere=self.selected.target != self.target,
+            measurement=measurement,
+            measured=self.progress.count,
+            failed=self.progress.failures,
+            seconds=time.monotonic() - started,
+        )
 
     def _source(self) -> Source:
         """Trace, quantize if that was asked for, and import."""
