@@ -1,3 +1,4 @@
+# mypy: disable-error-code="valid-type"
 """Instructions that add dot products of four bytes to integers of 32 bits, as tensor intrinsics.
 
 A trace names the intrinsic of its schedule: importing this module registers it.
