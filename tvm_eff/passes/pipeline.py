@@ -168,7 +168,7 @@ def lower(network: RelaxNetwork, target: Target, dtype: str = "float32") -> Rela
         The target does not compute in `dtype`.
     """
     require_dtype(target, "int8" if is_quantized(network) else dtype)
-    network = in_integers(network)
+    network = in_integers(network, target.dot_product)
     before = [*canonicalize(), *layout(target, dtype), transform.LiftTransformParams()]
     mod, params = evaluate_parameters(_run(network.mod, before), network.params)
     return replace(network, mod=_run(mod, fuse(target)), params=params)

@@ -22,6 +22,14 @@ from tvm_eff.tensors import TOLERANCE, relative_error
 
 SHAPE = (1, 8, 11, 9)
 
+
+class ToFew(nn.Module):
+    """Leaves three channels, as an image has: they are padded for dot products."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, :3]
+
+
 OPERATORS: dict[str, Callable[[], nn.Module]] = {
     "pointwise": lambda: between(),
     "padded": lambda: between(nn.Conv2d(16, 16, 3, padding=1)),
@@ -51,6 +59,8 @@ OPERATORS: dict[str, Callable[[], nn.Module]] = {
     ),
     "added": Added,
     "joined": Joined,
+    "few_channels": lambda: nn.Sequential(ToFew(), nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU()),
+    "few_channels_unpadded": lambda: nn.Sequential(ToFew(), nn.Conv2d(3, 16, 3), nn.ReLU()),
 }
 
 

@@ -87,19 +87,27 @@ def convolution(values: Values, call: relax.Call) -> State | None:
         return None
     if not _fits(source, weight.value.reshape(channels, -1)):
         return None
-    padding = [int(n) for n in call.attrs.padding]
+    top, left, bottom, right = (int(n) for n in call.attrs.padding)
+    more = _missing_channels(values, call)
     data, changed = source.stored, {}
-    if any(padding) and source.zero:
-        top, left, bottom, right = padding
-        widths = [0, 0, 0, 0, top, bottom, left, right]
+    if more or (source.zero and any((top, left, bottom, right))):
+        widths = [0, 0, 0, more, top, bottom, left, right]
         data = values.emit(relax.op.nn.pad(data, widths, "constant", source.zero))
         changed["padding"] = [0, 0, 0, 0]
-    kernel = values.parameter(weight.value)
+    kernel = values.parameter(np.pad(weight.value, ((0, 0), (0, more), (0, 0), (0, 0))))
     sums = values.emit(rebuild_call(call, [data, kernel], out_dtype="int32", **changed))
     shape = (1, channels, 1, 1)
     total = weight.value.astype("int64").reshape(channels, -1).sum(axis=1).reshape(shape)
     scale = weight.scale.astype("float64").reshape(shape if weight.scale.size > 1 else (1,) * 4)
     return Sums(sums, source.scale * scale, -source.zero * total)
+
+
+def _missing_channels(values: Values, call: relax.Call) -> int:
+    """How many input channels an image lacks for a dot product; their weights are zero."""
+    shape = shape_of(call.args[0])
+    assert shape is not None, "inputs have fixed shapes"
+    few = int(call.attrs.groups) == 1 and shape[1] < values.dot_product
+    return values.dot_product - shape[1] if few else 0
 
 
 def dense(values: Values, call: relax.Call) -> State | None:

@@ -86,10 +86,12 @@ class Values:
     ----------
     builder
         Emits the new network.
+    dot_product
+        How many products one instruction adds to a sum.
     """
 
-    def __init__(self, builder: relax.BlockBuilder) -> None:
-        self.builder = builder
+    def __init__(self, builder: relax.BlockBuilder, dot_product: int = 1) -> None:
+        self.builder, self.dot_product = builder, dot_product
         self.parameters: dict[relax.Var, np.ndarray] = {}
         self._states: dict[relax.Var, State] = {}
         self._plain: dict[relax.Var, Callable[[], relax.Expr]] = {}

@@ -36,13 +36,15 @@ def is_quantized(network: RelaxNetwork) -> bool:
     )
 
 
-def in_integers(network: RelaxNetwork) -> RelaxNetwork:
+def in_integers(network: RelaxNetwork, dot_product: int = 1) -> RelaxNetwork:
     """Return a quantized network in integers; any other one as it is.
 
     Parameters
     ----------
     network
         As imported: its scales, zero points and quantized weights are constants or parameters.
+    dot_product
+        How many products one instruction adds: fewer input channels are padded to so many.
     """
     if not is_quantized(network):
         return network
@@ -54,7 +56,7 @@ def in_integers(network: RelaxNetwork) -> RelaxNetwork:
     rest = mod.clone()
     del rest["main"]
     builder = relax.BlockBuilder(rest)
-    values = Values(builder)
+    values = Values(builder, dot_product)
     used: dict[relax.Var, np.ndarray] = {}
     for var in inputs:
         values.define(var, None, _itself(var))
