@@ -42,6 +42,8 @@ STUDY = [*COMPILE, "matplotlib>=3.8"]
 SIGN = ["cryptography>=42"]
 # The last Sphinx that runs on Python 3.10, and what fits it.
 DOCS = ["furo==2025.12.19", "myst-parser==4.0.1", "sphinx==8.1.3"]
+# PyTorch's own quantization after training, which left torch itself with 2.13: for --dtype int8.
+QUANTIZE = ["torchao==0.18.0"]
 
 
 def version() -> str:
@@ -86,11 +88,13 @@ setup(
         "opencl": OPENCL,
         "study": STUDY,
         "docs": DOCS,
+        "quantize": QUANTIZE,
         "sign": SIGN,
         "dev": [
             *OPENCL,
             *STUDY,
             *DOCS,
+            *QUANTIZE,
             *SIGN,
             "cmake==4.4.5",
             "hypothesis==6.170.17",

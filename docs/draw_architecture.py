@@ -28,6 +28,7 @@ PURPOSES = {
     "deploy": "library, bundle, validation, benchmark",
     "tune": "build, measure, check, record",
     "device": "this machine, emulated, RPC, OpenCL",
+    "quantize": "calibration, exact reference",
     "frontend": "PyTorch to Relax",
     "schedules": "the design spaces",
     "codegen": "to machine code",

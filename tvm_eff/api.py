@@ -63,6 +63,7 @@ def compile(
     output: str | Path = "dist",
     validation_inputs: int = 3,
     validation_data: models.Samples | None = None,
+    calibrate: models.Samples | None = None,
     trials: int | None = None,
     workers: int | None = None,
     budget: float = math.inf,
@@ -88,7 +89,8 @@ def compile(
     target
         A target, its name, or the path of its file.
     dtype
-        What the network computes in, ``float32`` or ``float16``; its inputs and outputs stay.
+        What the network computes in, ``float32``, ``float16`` or ``int8``; its inputs and outputs
+        stay. For int8 it is quantized: see :mod:`tvm_eff.quantize`.
     runtime
         What runs the library: with ``native`` its own code, which needs nothing but libc and has
         a C interface; or TVM's ``virtual-machine``. With ``auto``, that is for networks that are
@@ -125,6 +127,8 @@ def compile(
     validation_data
         Data of your own to validate it on as well: see :func:`tvm_eff.models.read_samples`. With
         labels, the manifest has the share that the library and PyTorch get right.
+    calibrate
+        Data that int8 takes the ranges of activations from, likewise; random inputs without it.
     trials, workers, budget, until_roofline, measure, retry_failed
         How much to try: see :class:`tvm_eff.tune.TuneOptions`.
     size
@@ -195,7 +199,7 @@ def compile(
         stack.enter_context(models.inference_mode(network))
         # Only LLVM knows whether the processor exists; ask before anything is written or built.
         chosen.tvm_target()
-        passes.require_dtype(chosen, dtype)
+        _require_dtype(chosen, dtype, calibrate)
         _require_runtime(chosen, runtime, format, pack_weights)
         selected = _select(chosen, rpc, key, device, shown, dtype)
         stack.enter_context(pipeline.dumping(None if dump_ir is None else Path(dump_ir)))
@@ -212,6 +216,7 @@ def compile(
             form=format,
             pack_at_load=pack_weights == "load",
             data=validation_data,
+            calibrate=calibrate,
             size=size,
             day=build_time().date(),
             progress=CountingProgress(shown),
@@ -265,6 +270,12 @@ def _require_validation(examples: Sequence[np.ndarray] | None, random_inputs: in
             f"with {random_inputs} validation inputs and no examples nothing would be compared "
             "with PyTorch; leave validation_inputs out"
         )
+
+
+def _require_dtype(target: Target, dtype: str, calibrate: models.Samples | None) -> None:
+    passes.require_dtype(target, dtype)
+    if calibrate is not None and dtype != "int8":
+        raise UsageError(f"--calibrate is for --dtype int8, and nothing is quantized to {dtype}")
 
 
 def _require_runtime(target: Target, runtime: str, form: str, pack_weights: str) -> None:

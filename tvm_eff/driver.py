@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tvm_eff import frontend, models, passes, tensors, tune
+from tvm_eff import models, passes, tensors, tune
 from tvm_eff.codegen.archive import StaticArchive
 from tvm_eff.deploy import bundle_writer, machine
 from tvm_eff.deploy.accuracy import Case
@@ -27,6 +26,7 @@ from tvm_eff.deploy.own_data import validate_on_data
 from tvm_eff.deploy.proof import prove
 from tvm_eff.deploy.report import CompileReport
 from tvm_eff.deploy.size_bound import size_bound
+from tvm_eff.deploy.source import Source, quantized_source, source_of
 from tvm_eff.deploy.validate import validation, validation_cases
 from tvm_eff.deploy.weights import weight_table
 from tvm_eff.device import Device, Measurement, MeasureOptions, SelectedDevice
@@ -36,9 +36,6 @@ from tvm_eff.models import Network, Program
 from tvm_eff.progress import CountingProgress
 from tvm_eff.scratch import scratch_folder
 from tvm_eff.targets import OpenCLRequirements, Target
-
-if TYPE_CHECKING:
-    from torch.export import ExportedProgram
 
 
 @dataclass(frozen=True)
@@ -74,6 +71,8 @@ class Compilation:
         Whether weights that are larger as kernels read them are made when it is loaded.
     data
         Data of the user's own to validate it on; None for none.
+    calibrate
+        Data that int8 takes the ranges of activations from; None for random inputs.
     size
         The bytes that the library may have; None for any.
     day
@@ -94,24 +93,22 @@ class Compilation:
     form: Format
     pack_at_load: bool
     data: models.Samples | None
+    calibrate: models.Samples | None
     size: int | None
     day: date
     progress: CountingProgress
 
     def run(self, examples: Sequence[np.ndarray] | None, random_inputs: int) -> Bundle:
         """Compile, and write the bundle."""
-        started = time.monotonic()
-        self.progress.step(f"importing {self.network.name}")
-        program = models.trace(self.network)
-        self._require_data(program)
-        core = frontend.decompose(program)
-        imported = frontend.import_program(program, core)
+        started, source = time.monotonic(), self._source()
+        program = source.program
         _require_writable(self.folder.parent)
         bundle_writer.require_replaceable(self.folder)
         cases = validation_cases(program, examples, random_inputs)
+        tolerance = source.tolerance(cases)
         given = examples is not None or self.network.state
-        proved = self._prove(program, core, cases[0] if given else None)
-        lowered = passes.lower(imported, self.target, self.dtype)
+        proved = self._prove(source, cases[0] if given else None) if self.proof else None
+        lowered = passes.lower(source.imported, self.target, self.dtype)
         obstacle = self._obstacle(lowered)
         bound = size_bound(self.network.name, lowered, self.size)
         if self.tuning.measure:
@@ -125,27 +122,23 @@ class Compilation:
             build = partial(self._build, program, lowered, obstacle is None)
             tasks, built = bound.choose(fastest, records, self.selected.target, library, build)
             self.progress.step(f"validating on {device.where}")
-            whole = MeasureOptions()
-            validated, measurement, decided = validation(device, library, cases, self.dtype, whole)
+            validated, measurement, decided = validation(
+                device, library, cases, source.dtype, MeasureOptions(), tolerance
+            )
             assert measurement is not None, "a measurement was asked for"
-            on_data = self._on_data(device, library, program)
+            validated = replace(
+                validated,
+                operators_proved=proved,
+                data=self._on_data(device, library, source, tolerance),
+                quantization=source.quantization,
+            )
             if self.selected.target != self.target:
                 self.progress.step(f"compiling the library for {self.target.name}")
                 library = library.with_name("board.so")
                 tasks, built = bound.choose(tasks, records, self.target, library, build)
-            report = CompileReport(
-                target=self.target,
-                dtype=self.dtype,
-                tasks=tasks,
-                fastest=fastest,
-                where=device.where,
-                ran_elsewhere=self.selected.target != self.target,
-                measurement=measurement,
-                measured=self.progress.count,
-                failed=self.progress.failures,
-                seconds=time.monotonic() - started,
-                virtual_machine=obstacle,
-                undecided=len(cases) - len(decided) - (validated.half_precision_limit is not None),
+            undecided = len(cases) - len(decided) - (validated.half_precision_limit is not None)
+            report = self._report(
+                device, source.dtype, tasks, fastest, measurement, obstacle, undecided, started
             )
             return bundle_writer.write(
                 self.folder,
@@ -153,7 +146,7 @@ class Compilation:
                 model=self.network.name,
                 target=self.target,
                 golden=_golden(program, (cases if self.network.state else decided)[0]),
-                validation=replace(validated, operators_proved=proved, data=on_data),
+                validation=validated,
                 opencl=built.opencl,
                 weights=built.weights,
                 kernels=kernel_schedules(lowered, tune.winners(tasks)),
@@ -162,6 +155,46 @@ class Compilation:
                 plan=built.plan,
                 static=self._archive(library),
             )
+
+    def _report(
+        self,
+        device: Device,
+        dtype: str,
+        tasks: list[tune.TaskResult],
+        fastest: list[tune.TaskResult],
+        measurement: Measurement,
+        obstacle: str | None,
+        undecided: int,
+        started: float,
+    ) -> CompileReport:
+        return CompileReport(
+            target=self.target,
+            dtype=dtype,
+            tasks=tasks,
+            fastest=fastest,
+            where=device.where,
+            ran_elsewhere=self.selected.target != self.target,
+            measurement=measurement,
+            measured=self.progress.count,
+            failed=self.progress.failures,
+            seconds=time.monotonic() - started,
+            virtual_machine=obstacle,
+            undecided=undecided,
+        )
+
+    def _source(self) -> Source:
+        """Trace, quantize if that was asked for, and import."""
+        self.progress.step(f"importing {self.network.name}")
+        original = models.trace(self.network)
+        self._require_data(original)
+        if self.dtype != "int8":
+            return source_of(original, self.dtype)
+        self.progress.step("taking the ranges of activations")
+
+        def done(count: int) -> None:
+            self.progress.advanced("samples", count, None)
+
+        return quantized_source(original, self.target, self.calibrate, done)
 
     def _build(
         self,
@@ -217,29 +250,41 @@ class Compilation:
             return None
         return StaticArchive(library.with_suffix(".a"), self.network.name, self.form)
 
-    def _prove(self, program: Program, core: ExportedProgram, example: Case | None) -> int | None:
-        if not self.proof:
-            return None
+    def _prove(self, source: Source, example: Case | None) -> int:
         self.progress.step("comparing its operators with PyTorch's")
         known = {} if example is None else {"the example inputs": example.inputs}
-        return prove(program, core, {**known, **tensors.varied_inputs(self.network.inputs)})
+        return prove(
+            source.program, source.core, {**known, **tensors.varied_inputs(self.network.inputs)}
+        )
 
     def _require_data(self, program: Program) -> None:
         """Find out before the search that the data can be read."""
         if self.data is not None:
             next(models.read_samples(self.data, self.network.inputs, program.inputs))
 
-    def _on_data(self, device: Device, library: Path, program: Program) -> DataValidation | None:
+    def _on_data(
+        self, device: Device, library: Path, network: Source, tolerance: float
+    ) -> DataValidation | None:
         if self.data is None:
             return None
         source = models.source_of(self.data)
         self.progress.step(f"comparing with PyTorch on {source}")
-        samples = models.read_samples(self.data, self.network.inputs, program.inputs)
+        samples = models.read_samples(self.data, self.network.inputs, network.program.inputs)
 
         def done(count: int) -> None:
             self.progress.advanced("samples", count, None)
 
-        return validate_on_data(device, library, program, samples, self.dtype, source, done)
+        return validate_on_data(
+            device,
+            library,
+            network.program,
+            samples,
+            network.dtype,
+            source,
+            done,
+            tolerance=tolerance,
+            original=network.original,
+        )
 
     def _require_suitable(self, device: Device) -> None:
         """Find out before the search whether the library can run there."""

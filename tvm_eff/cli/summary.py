@@ -22,6 +22,7 @@ from tvm_eff.schedules import Candidate
 from tvm_eff.tune import TaskResult
 
 _LOG_WIDTH = 160
+_LISTED = 8
 _SCHEDULES_FROM = 100
 """Columns a terminal must have to show schedules too; figures are never cut."""
 
@@ -51,10 +52,12 @@ def print_summary(bundle: Bundle, report: CompileReport, command: str) -> None:
         f"{_show(report.measurement.median, unit)} for an inference from end to end",
         f"measured     on {report.where}{_caveat(report)}",
         *_priors(report),
-        f"error        at most {bundle.error:.2g} of the spread of PyTorch's output{_own(bundle)}",
+        f"error        at most {bundle.error:.2g} of the spread of {_reference(bundle)}"
+        f"{_own(bundle)}",
         *_limit(bundle),
         *_undecided(report),
         *_data(bundle),
+        *_quantization(bundle),
         f"library      {bundle.library} ({bundle.library.stat().st_size / 1e6:.1f} MB), "
         f"{_needs(report)}",
         f"weights      {in_words(bundle.manifest.weights)}",
@@ -155,6 +158,11 @@ def _priors(report: CompileReport) -> list[str]:
     ]
 
 
+def _reference(bundle: Bundle) -> str:
+    quantized = bundle.manifest.validation.dtype == "int8"
+    return "the quantized network's output" if quantized else "PyTorch's output"
+
+
 def _own(bundle: Bundle) -> str:
     found = bundle.manifest.validation.reference_errors
     return f"; PyTorch itself is off by {max(found):.2g}" if found else ""
@@ -196,6 +204,24 @@ def _needs(report: CompileReport) -> str:
     if report.virtual_machine is None:
         return "which needs nothing but libc"
     return f"run by TVM's virtual machine: {report.virtual_machine}"
+
+
+def _quantization(bundle: Bundle) -> list[str]:
+    found = bundle.manifest.validation.quantization
+    if found is None:
+        return []
+    source = "random inputs" if found.source is None else f"{found.source}, {found.samples} samples"
+    words = [f"calibrated on {source}: {found.sqnr_db:.1f} dB of signal to quantization noise"]
+    if found.same_class is not None:
+        words.append(f"float32's class for {found.same_class:.1%}")
+    lines = [f"int8         {'; '.join(words)}"]
+    if found.warning is not None:
+        lines.append(f"WARNING      {found.warning}")
+    count = len(found.in_float32)
+    if count:
+        more = f" and {count - _LISTED} more" if count > _LISTED else ""
+        lines.append(f"in float32   {'; '.join(found.in_float32[:_LISTED])}{more}")
+    return lines
 
 
 def _next_steps(bundle: Bundle, report: CompileReport, command: str) -> list[str]:

@@ -61,6 +61,7 @@ def _main(argv: list[str] | None) -> int:
             output=arguments.output,
             validation_inputs=arguments.inputs,
             validation_data=arguments.validate,
+            calibrate=arguments.calibrate,
             trials=arguments.trials,
             workers=arguments.workers,
             budget=arguments.budget,
@@ -92,10 +93,16 @@ def _parser() -> argparse.ArgumentParser:
     add_key_options(parser)
     parser.add_argument(
         "--dtype",
-        choices=("float32", "float16"),
+        choices=("float32", "float16", "int8"),
         default="float32",
-        help="what the network computes in, on GPUs; its inputs and outputs stay float32 "
-        "(default: %(default)s)",
+        help="what the network computes in: float16 on GPUs, int8 on processors; its inputs and "
+        "outputs stay float32 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--calibrate",
+        metavar="DATA",
+        help="what int8 takes the ranges of activations from, as for --validate; some hundred "
+        "inputs like those in use (default: random ones, whose accuracy means nothing)",
     )
     parser.add_argument(
         "--runtime",

@@ -135,6 +135,35 @@ class DataValidation:
 
 
 @dataclass(frozen=True)
+class QuantizationInfo:
+    """How a network was quantized, and how far that took it from float32.
+
+    Attributes
+    ----------
+    source
+        The data that ranges of activations were taken from; None for random inputs.
+    samples
+        How many samples that were.
+    sqnr_db
+        The ratio of signal to quantization noise of the outputs on them, in decibels.
+    same_class
+        The share of them with the class of float32; None if the first output is no row of class
+        scores.
+    in_float32
+        The operators that are computed in float32, with their modules.
+    warning
+        Why these figures say nothing of the network in use; None if they do.
+    """
+
+    source: str | None
+    samples: Count
+    sqnr_db: Finite
+    same_class: Finite | None
+    in_float32: tuple[str, ...]
+    warning: str | None
+
+
+@dataclass(frozen=True)
 class Validation:
     """How close the library came to PyTorch.
 
@@ -163,6 +192,8 @@ class Validation:
         What is wrong in float16 for inputs from 0 to 255; None if nothing is.
     data
         What came out on a user's own data; None if none was given.
+    quantization
+        How the network was quantized; None if it was not, or not here.
     """
 
     tolerance: Finite
@@ -175,6 +206,7 @@ class Validation:
     reference_errors: tuple[Finite, ...] = ()
     half_precision_limit: str | None = None
     data: DataValidation | None = None
+    quantization: QuantizationInfo | None = None
 
 
 @dataclass(frozen=True)
@@ -357,6 +389,9 @@ def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
     # What was measured is no part of it since format 7, which has the weights and the memory.
     data = {key: value for key, value in data.items() if key != "measurement"}
     data = {**data, "weights": [], "memory": None}
+    if isinstance(data.get("validation"), dict):
+        # Nothing was quantized before format 7.
+        data = {**data, "validation": {**data["validation"], "quantization": None}}
     if data["format"] == 6:
         return data
     # What kernels are scheduled by is said since format 6.

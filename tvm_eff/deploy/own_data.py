@@ -27,6 +27,9 @@ def validate_on_data(
     dtype: str,
     source: str,
     done: Callable[[int], None],
+    *,
+    tolerance: float | None = None,
+    original: Program | None = None,
 ) -> DataValidation:
     """Run a library's ``main`` on samples, compare with PyTorch, and count right classes.
 
@@ -46,11 +49,16 @@ def validate_on_data(
         What the manifest calls the data.
     done
         Told how many samples are done.
+    tolerance
+        The largest error allowed; None for what :func:`tvm_eff.tensors.network_tolerance` says.
+    original
+        The network whose classes are the ones to agree with, before it was quantized; None for
+        `program`.
 
     Raises
     ------
     ValidationError
-        An output differs by more than :func:`tvm_eff.tensors.network_tolerance` allows; the
+        An output differs by more than is allowed; the
         message names the sample.
     UsageError
         A label is no class of the network, or only some samples have one.
@@ -58,15 +66,16 @@ def validate_on_data(
         As for :meth:`tvm_eff.device.Device.run`.
     """
     largest, count = 0.0, 0
+    allowed = network_tolerance(dtype) if tolerance is None else tolerance
     same, right, pytorchs = [], [], []
     for count, sample in enumerate(samples, 1):
         case = case_of(program, sample.inputs)
         actual, _ = device.run(library, case.inputs, keep=True)
-        what = f"{library}, {sample.name}"
         with suppress(UndecidedError):
-            error = compare(actual, case, network_tolerance(dtype), what, dtype=dtype)
-            largest = max(largest, error)
-        ours, theirs = actual[0], case.expected[0]
+            what = f"{library}, {sample.name}"
+            largest = max(largest, compare(actual, case, allowed, what, dtype=dtype))
+        ours = actual[0]
+        theirs = case.expected[0] if original is None else original.run(sample.inputs)[0]
         if are_class_scores(theirs):
             same += list(ours.argmax(1) == theirs.argmax(1))
         if sample.label is not None:

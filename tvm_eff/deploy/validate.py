@@ -79,12 +79,14 @@ def validation(
     cases: Sequence[Case],
     dtype: str,
     measure: MeasureOptions | None = None,
+    tolerance: float | None = None,
 ) -> tuple[Validation, Measurement | None, list[Case]]:
     """Validate a library whose activations are stored as `dtype`, as :func:`validate` does.
 
     Half precision moves every output a little, so that two close class scores may change
     places: in float16 the highest one must be PyTorch's, for every input. That it is not up to
-    values from 0 to 255 is no error but is said.
+    values from 0 to 255 is no error but is said. A quantized network has a tolerance of its own;
+    otherwise it is that of :func:`tvm_eff.tensors.network_tolerance`.
 
     Returns
     -------
@@ -101,7 +103,7 @@ def validation(
         As for :meth:`tvm_eff.device.Device.run`.
     """
     classes = dtype == "float16"
-    tolerance = network_tolerance(dtype)
+    tolerance = network_tolerance(dtype) if tolerance is None else tolerance
     bright = [each for each in cases if classes and each.is_bright]
     cases = [each for each in cases if not (classes and each.is_bright)]
     error, measured, cases = validate(

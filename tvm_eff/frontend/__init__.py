@@ -2,6 +2,7 @@
 
 from tvm_eff.frontend.importer import decompose, import_model, import_program
 from tvm_eff.frontend.nodes import described
+from tvm_eff.frontend.quantized import is_quantized
 from tvm_eff.frontend.single import SingleOperator, single_operators
 
 __all__ = [
@@ -10,5 +11,6 @@ __all__ = [
     "described",
     "import_model",
     "import_program",
+    "is_quantized",
     "single_operators",
 ]

@@ -17,6 +17,7 @@ from tvm_eff.frontend import (
     indexing,
     pooling,
     products,
+    quantized,
     sampling,
     scattering,
 )
@@ -210,6 +211,7 @@ CONVERTERS: dict[str, Converter] = {
     **indexing.CONVERTERS,
     **pooling.CONVERTERS,
     **products.CONVERTERS,
+    **quantized.CONVERTERS,
     **sampling.CONVERTERS,
     **scattering.CONVERTERS,
     "any.default": _any,

@@ -3,6 +3,7 @@
 ==================  ==========================================================================
 phase               what it does
 ==================  ==========================================================================
+``integers``        a quantized network computes in integers; any other one stays as it is
 ``canonicalize``    batch norm, scales and transposed convolutions in the forms that fuse
 ``layout``          activations channels-last, whole vectors of channels, perhaps float16
 ``fold_weights``    whatever depends on parameters alone is computed now
@@ -45,6 +46,8 @@ from tvm_eff.passes.relax.depthwise_chains import chain_depthwise
 from tvm_eff.passes.relax.depthwise_multiplier import split_depthwise_multiplier
 from tvm_eff.passes.relax.fold_scale import fold_scale
 from tvm_eff.passes.relax.half_precision import half_precision
+from tvm_eff.passes.relax.integer_kernels import read_integers
+from tvm_eff.passes.relax.integers import in_integers, is_quantized
 from tvm_eff.passes.relax.legalize import legalize_operators
 from tvm_eff.passes.relax.narrow_indices import narrow_indices
 from tvm_eff.passes.relax.pad_channels import pad_channels
@@ -61,8 +64,8 @@ from tvm_eff.passes.tir.stack_allocation import allocate_on_stack
 from tvm_eff.passes.tir.weight_prefetch import prefetch_weights
 from tvm_eff.targets import Target
 
-DTYPES = ("float32", "float16")
-"""What a network's activations and weights can be stored as."""
+DTYPES = ("float32", "float16", "int8")
+"""What a network's activations and weights can be stored as; int8 for a quantized one."""
 
 CPU_PIPELINE, OPENCL_PIPELINE = "tvm_eff_cpu", "tvm_eff_opencl"
 """Names under which TVM finds the lowering of PrimFuncs, for processors and for OpenCL."""
@@ -103,6 +106,7 @@ def fuse(target: Target) -> Passes:
         transform.DeadCodeElimination(),
         chain_depthwise(target),
         concatenate_in_place,
+        read_integers,
         legalize_operators(),
         transform.AnnotateTIROpPattern(),
         transform.FoldConstant(),
@@ -149,7 +153,7 @@ def lower(network: RelaxNetwork, target: Target, dtype: str = "float32") -> Rela
     Parameters
     ----------
     network
-        The network as imported, in float32.
+        The network as imported, in float32 or quantized.
     target
         What it is compiled for.
     dtype
@@ -167,7 +171,8 @@ def lower(network: RelaxNetwork, target: Target, dtype: str = "float32") -> Rela
     UsageError
         The target does not compute in `dtype`.
     """
-    require_dtype(target, dtype)
+    require_dtype(target, "int8" if is_quantized(network) else dtype)
+    network = in_integers(network, target.dot_product)
     before = [*canonicalize(), *layout(target, dtype), transform.LiftTransformParams()]
     lifted = _run(network.mod, before)
     mod, params = evaluate_parameters(lifted, network.params)
@@ -348,11 +353,16 @@ def require_dtype(target: Target, dtype: str) -> None:
     """
     if dtype not in DTYPES:
         raise UsageError(f"unknown dtype '{dtype}'{nearest(dtype, DTYPES)}")
-    if dtype == "float32":
+    if dtype == "float32" or (dtype == "int8" and target.gpu is None):
         return
+    if dtype == "int8":
+        raise UsageError(
+            f"{target.name} runs networks on the GPU, which does not compute in int8; leave "
+            "--dtype out and give a network in float32, or name a target without a GPU"
+        )
     if target.gpu is None:
         raise UsageError(
-            f"{target.name} runs networks on the processor, in float32 only; "
+            f"{target.name} runs networks on the processor, in float32 or int8 only; "
             f"leave {dtype} out, or name a target with a GPU, such as rk3399-mali"
         )
     if not target.gpu.float16:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,9 @@ import numpy as np
 @dataclass(frozen=True)
 class Packing:
     """Lay a weight out as [channel block][other axes][channel in block].
+
+    With an inner block, a dot product of that length is one instruction: the innermost of the
+    other axes is split, as [channel block][other axes][channel in block][place in inner block].
 
     Attributes
     ----------
@@ -23,27 +26,34 @@ class Packing:
         The weight's other dimensions, outermost first.
     block
         Channels per block; it divides the number of channels.
+    inner
+        Places of the innermost other axis that lie beside one another; it divides its extent.
     """
 
     parameter: int
     channel: int
     order: tuple[int, ...]
     block: int
+    inner: int = field(default=1, kw_only=True)
 
     def index(self, *index: Any) -> list[Any]:
         """Return the packed index of an element, for a TVM layout transformation."""
         channel = index[self.channel]
-        return [
-            channel // self.block,
-            *(index[dimension] for dimension in self.order),
-            channel % self.block,
-        ]
+        others = [index[dimension] for dimension in self.order]
+        if self.inner == 1:
+            return [channel // self.block, *others, channel % self.block]
+        *outer, last = others
+        place = [channel % self.block, last % self.inner]
+        return [channel // self.block, *outer, last // self.inner, *place]
 
     def pack(self, weight: np.ndarray) -> np.ndarray:
         """Return `weight` in the packed layout."""
         first = weight.transpose(self.channel, *self.order)
         blocks = first.reshape(-1, self.block, *first.shape[1:])
-        return np.ascontiguousarray(np.moveaxis(blocks, 1, -1))
+        if self.inner == 1:
+            return np.ascontiguousarray(np.moveaxis(blocks, 1, -1))
+        split = blocks.reshape(*blocks.shape[:-1], -1, self.inner)
+        return np.ascontiguousarray(np.moveaxis(split, 1, -2))
 
 
 def pack_inputs(packings: Iterable[Packing], inputs: Sequence[np.ndarray]) -> list[np.ndarray]:

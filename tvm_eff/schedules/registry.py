@@ -17,6 +17,7 @@ from tvm_eff.schedules.cpu.depthwise import Depthwise
 from tvm_eff.schedules.cpu.depthwise_chain import DepthwiseChain
 from tvm_eff.schedules.cpu.depthwise_in_place import DepthwiseInPlace
 from tvm_eff.schedules.cpu.depthwise_pointwise import DepthwisePointwise
+from tvm_eff.schedules.cpu.dot_product_tile import DotProductTile
 from tvm_eff.schedules.cpu.elementwise import Elementwise
 from tvm_eff.schedules.cpu.fallback import Fallback
 from tvm_eff.schedules.cpu.first_layer import FirstLayer
@@ -37,6 +38,7 @@ REWRITING = (STRASSEN, STRASSEN_ROW_BLOCKS, WINOGRAD)
 """Rules that schedule an equivalent function, which takes a transformed weight."""
 
 RULES: tuple[Rule, ...] = (
+    DotProductTile(),
     RegisterTile(),
     Depthwise(),
     DepthwiseChain(),

@@ -223,6 +223,11 @@ class Target:
         return self.hardware.lanes if self.gpu is None else self.gpu.lanes
 
     @property
+    def dot_product(self) -> int:
+        """How many products of bytes one instruction adds to a sum; 1 where none is used."""
+        return 4 if self.gpu is None and "+avx512vnni" in self.tvm.get("mattr", ()) else 1
+
+    @property
     def private_caches(self) -> bool:
         """Whether what another core has just written has to come from its second cache."""
         return self.gpu is None and self.architecture.private_caches

@@ -12,7 +12,7 @@ import numpy as np
 from tvm_eff.codegen.compile import KERNEL
 from tvm_eff.device import Device, Measurement, MeasureOptions
 from tvm_eff.errors import ExecutionError
-from tvm_eff.tune.checker import kernel_tolerance, relative_error, rounding_of
+from tvm_eff.tune.checker import kernel_error, kernel_tolerance, rounding_of
 from tvm_eff.tune.task import Task
 
 OPTIONS = MeasureOptions(repeat=3, min_repeat_ms=2.5, budget_s=0.2)
@@ -67,7 +67,7 @@ def measure(
             library, KERNEL, inputs, task.outputs, measure=options, keep=True
         )
         pairs = zip(outputs, reference, strict=True)
-        return measurement, max(relative_error(a, b) for a, b in pairs)
+        return measurement, max(kernel_error(a, b) for a, b in pairs)
 
     measurement, error = attempt()
     if not error <= tolerance:

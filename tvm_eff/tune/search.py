@@ -25,7 +25,7 @@ from tvm_eff.schedules import Candidate, Packing
 from tvm_eff.targets import Target
 from tvm_eff.tune import worker
 from tvm_eff.tune.builder import Builder, Job
-from tvm_eff.tune.checker import random_inputs
+from tvm_eff.tune.checker import kernel_inputs
 from tvm_eff.tune.control import Control
 from tvm_eff.tune.options import Progress
 from tvm_eff.tune.records.store import Record, RecordStore
@@ -127,7 +127,7 @@ class Search:
         """Return the inputs that candidates of a kernel are checked with, the same each time."""
         if task.name not in self.inputs:
             # Of one kernel only: those of a large network do not fit into memory.
-            self.inputs = {task.name: random_inputs(task.inputs)}
+            self.inputs = {task.name: kernel_inputs(task.inputs)}
         return self.inputs[task.name]
 
     def build(self, task: Task, module: str, candidate: Candidate) -> tuple[Path, Job]:

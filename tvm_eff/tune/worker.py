@@ -25,7 +25,7 @@ from tvm_eff import schedules
 from tvm_eff.codegen import build_kernel
 from tvm_eff.targets import Target
 from tvm_eff.tensors import TensorSpec, unwritten
-from tvm_eff.tune.checker import random_inputs
+from tvm_eff.tune.checker import kernel_inputs
 
 # A process that has imported TVM looks through all of its objects as it ends, for half a
 # second: of the session, and of the server that its workers are forked from, which imports
@@ -147,7 +147,7 @@ def reference(
 ) -> list[np.ndarray]:
     """Run the unscheduled function here on the inputs that candidates are checked with."""
     built = tvm.tirx.build(from_json_graph_str(module), target="llvm")
-    arguments = [tvm.runtime.tensor(x) for x in random_inputs(inputs)]
+    arguments = [tvm.runtime.tensor(x) for x in kernel_inputs(inputs)]
     # As on the device: what the function leaves alone must be equal there and here.
     results = [tvm.runtime.tensor(unwritten(spec)) for spec in outputs]
     built["main"](*arguments, *results)

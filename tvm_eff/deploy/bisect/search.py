@@ -122,6 +122,12 @@ def bisect(options: Options) -> Bisection:
             f"{bundle.folder} runs its kernels on a GPU, which bisect cannot run one by one; "
             "build it for a processor, such as --target host, to find what the two share"
         )
+    if bundle.manifest.validation.quantization is not None:
+        raise BundleError(
+            f"{bundle.folder} was quantized when it was built, and its integers would be compared "
+            "with the model's float32; build it without --dtype int8 to find what the two share, "
+            "or quantize it first and build the .pt2 file"
+        )
     place = choose(bundle, options.on, options.key)
     target = _target(options, bundle)
     network = _network(options, bundle)

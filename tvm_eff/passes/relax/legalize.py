@@ -13,7 +13,7 @@ import tvm
 from tvm import relax, te, tirx
 from tvm.relax import transform
 
-from tvm_eff.passes.relax import long_sums, normalization
+from tvm_eff.passes.relax import long_sums, normalization, quantization
 
 Legalize = Callable[[relax.BlockBuilder, relax.Call], relax.Expr]
 
@@ -26,6 +26,7 @@ def legalize_operators() -> tvm.transform.Pass:
             "relax.min": _from_infinity("relax.min", largest=False),
             **long_sums.legalizations(),
             **normalization.legalizations(),
+            **quantization.legalizations(),
         }
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import tvm
 from tvm import tirx
 from tvm.sym import Analyzer
 from tvm.tirx import PrimFunc
@@ -84,6 +85,8 @@ def match(func: PrimFunc) -> Convolution | None:
     sch = analysis.inspect(func)
     main = sch.get_sblock(work.block)
     block = sch.get(main)
+    if str(block.writes[0].source.dtype) != "float32" or not _is_plain_product(block):
+        return None
     source = block.reads[work.input_read].source
     stride = _stride(block, source, work)
     if stride is None or not _filters(kernel, stride):
@@ -100,6 +103,13 @@ def match(func: PrimFunc) -> Convolution | None:
     return Convolution(
         work.block, source, result, work.weight_parameter, kernel, stride, padding, padding_block
     )
+
+
+def _is_plain_product(block: Any) -> bool:
+    """Whether both factors are read as they are: casts of integers are exact, transforms not."""
+    product = block.body.value.b
+    factors = (product.a, product.b) if isinstance(product, tirx.Mul) else ()
+    return len(factors) == 2 and all(isinstance(x, tvm.ir.TensorLoad) for x in factors)
 
 
 def _filters(kernel: int, stride: int) -> list[Filter]:

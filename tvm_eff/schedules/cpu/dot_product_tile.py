@@ -1,0 +1,152 @@
+"""Convolution and dense layers of bytes: a register tile whose multiply-adds are dot products.
+
+As :mod:`tvm_eff.schedules.cpu.convolution`, with four input channels at once: the accumulators
+are integers of 32 bits, and the weights are packed as
+[channel block][kernel][input channels by four][channel in block][input channel of four].
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm.s_tir import Schedule
+from tvm.tirx import PrimFunc
+
+from tvm_eff.schedules import fusion
+from tvm_eff.schedules.analysis import Contraction, contraction, inspect
+from tvm_eff.schedules.cpu import dot_products
+from tvm_eff.schedules.cpu.convolution import CHANNELS_INNER, CHANNELS_OUTER, tiles
+from tvm_eff.schedules.cpu.dot_products import LANES, LENGTH
+from tvm_eff.schedules.packing import Packing
+from tvm_eff.schedules.rule import Candidate, sample
+from tvm_eff.targets import Target
+
+_MOST_TILES = 24
+
+
+class DotProductTile:
+    """The rule for standard convolution and dense layers of bytes on AVX-512 VNNI."""
+
+    name = "dot_product_tile"
+
+    def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
+        """Return the tiles that fit the registers in both loop orders, lowest cost first."""
+        work = _match(func, target)
+        if work is None:
+            return []
+        found = tiles(work.width, work.channels, work.depth // LENGTH, target)
+        whole = [tile for tile in found if tile.lanes == LANES][:_MOST_TILES]
+        return [
+            Candidate.of(
+                self.name,
+                {
+                    "rows": tile.rows,
+                    "columns": tile.columns,
+                    "unroll": tile.unroll,
+                    "order": order,
+                },
+            )
+            for tile in whole
+            for order in _orders(work, target)
+        ]
+
+    def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
+        """Return the weight's layout."""
+        return _packings(contraction(func), candidate["columns"])
+
+    def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
+        """Schedule ``main`` as one register tile inside parallel loops."""
+        work = contraction(sch.mod["main"])
+        assert work is not None, "the workload was matched when the candidate was made"
+        main = sch.get_sblock(work.block)
+        paddings = fusion.inline_copies(sch, main)
+        last = fusion.inline_epilogue(sch, main)
+        for packing in _packings(work, candidate["columns"]):
+            copy = sch.cache_read(main, work.weight_read, "global")
+            sch.transform_layout(main, ("read", work.weight_read), packing.index)
+            sch.annotate(copy, "meta_schedule.layout_rewrite_preproc", True)
+        if last is None:
+            last = sch.cache_write(main, 0, "global")
+        for padding in paddings:
+            fusion.schedule_elementwise(sch, padding, target.hardware.lanes)
+        _schedule_tile(sch, main, last, work, candidate)
+
+
+def _match(func: PrimFunc, target: Target) -> Contraction | None:
+    if not dot_products.has_vpdpbusd(target) or target.hardware.lanes != LANES:
+        return None
+    work = contraction(func)
+    if work is None or work.depthwise or work.groups != 1 or work.weight_parameter is None:
+        return None
+    sch = inspect(func)
+    block = sch.get(sch.get_sblock(work.block))
+    read = [str(block.reads[each].source.dtype) for each in (work.input_read, work.weight_read)]
+    if read != ["uint8", "int8"] or str(block.writes[0].source.dtype) != "int32":
+        return None
+    # Four bytes are four input channels: they are the innermost dimension of the input.
+    return work if work.depth % LENGTH == 0 and work.channels % LANES == 0 else None
+
+
+def _orders(work: Contraction, target: Target) -> list[int]:
+    rows = 1
+    for axis in work.positions[:-1]:
+        rows *= work.extents[axis]
+    if rows < target.hardware.cores:
+        return [CHANNELS_OUTER]
+    return [CHANNELS_INNER, CHANNELS_OUTER]
+
+
+def _packings(work: Contraction | None, columns: int) -> list[Packing]:
+    assert work is not None, "the workload was matched when the candidate was made"
+    assert work.weight_parameter is not None, "its layout is free"
+    packing = Packing(
+        parameter=work.weight_parameter,
+        channel=work.weight_axes.index(work.channel),
+        order=tuple(work.weight_axes.index(axis) for axis in work.reduction),
+        block=columns,
+        inner=LENGTH,
+    )
+    return [packing]
+
+
+def _schedule_tile(
+    sch: Schedule, main: Any, last: Any, work: Contraction, candidate: Candidate
+) -> None:
+    loops = sch.get_loops(main)
+    *kernel, depth = (loops[axis] for axis in work.reduction)
+    outer = [loops[axis] for axis in work.positions[:-1]]
+    x, channel = loops[work.positions[-1]], loops[work.channel]
+    uneven = work.width % candidate["rows"]
+    rows = sample(sch, [1, 2, 4, 8], candidate["rows"])
+    vectors = sample(sch, [1, 2, 4], candidate["columns"] // LANES)
+    unroll = sample(sch, [1, 2], candidate["unroll"])
+    order = candidate["order"]
+    sample(sch, [CHANNELS_INNER, CHANNELS_OUTER], order)
+
+    # The instruction's block comes first: inside of a tile that does not divide the width there
+    # is a predicate, under which nothing is tensorized.
+    f_blocks, f_lanes = sch.split(channel, [None, LANES])
+    k_blocks, k_lanes = sch.split(depth, [None, LENGTH])
+    sch.reorder(*outer, x, f_blocks, *kernel, k_blocks, f_lanes, k_lanes)
+    products = sch.blockize(f_lanes)
+    x_outer, x_inner = sch.split(x, [None, rows])
+    f_outer, f_vectors = sch.split(f_blocks, [None, vectors])
+    k_outer, k_inner = sch.split(k_blocks, [None, unroll])
+    inner = order == CHANNELS_INNER
+    around = [*outer, x_outer, f_outer] if inner else [f_outer, *outer, x_outer]
+    sch.reorder(*around, *kernel, k_outer, k_inner, x_inner, f_vectors)
+    sch.reverse_compute_at(last, around[-1], preserve_unit_loops=True)
+    fusion.vectorize_tile(sch, fusion.loops_below(sch, last, around[-1]), LANES)
+    for loop in (k_inner, x_inner, f_vectors):
+        sch.unroll(loop)
+    if uneven:
+        sch.annotate(x_outer, "pragma_loop_partition_hint", 1)
+    sch.parallel(sch.fuse(*(outer if inner else [f_outer, *outer])))
+    start = sch.decompose_reduction(products, kernel[0] if kernel else k_outer)
+    for loop in sch.get_loops(start)[-2:]:
+        sch.unroll(loop)
+    (zeros,) = sch.get_child_blocks(start)
+    sch.vectorize(sch.get_loops(zeros)[-1])
+    (update,) = sch.get_child_blocks(products)
+    # The loop and not the block, which the predicate is on.
+    sch.tensorize(sch.get_loops(update)[-2], dot_products.VPDPBUSD)
