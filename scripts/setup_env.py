@@ -203,7 +203,8 @@ def install(dev: bool) -> None:
     """Install the package and what it needs, in place."""
     say("installing tvm_eff and what it needs; about 1 GB to download the first time")
     command = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check"]
-    command += ["--retries", "2", "--editable", f"{CHECKOUT}[{'dev' if dev else 'opencl,study'}]"]
+    extras = "dev" if dev else "opencl,quantize,study"
+    command += ["--retries", "2", "--editable", f"{CHECKOUT}[{extras}]"]
     if platform.system() == "Linux":
         command += torch_options()
     errors = run_pip(command)
