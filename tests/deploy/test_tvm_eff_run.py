@@ -365,7 +365,10 @@ def test_sha256sum_reads_the_checksums(made: Bundle) -> None:
     done = run("sha256sum", "--check", "--strict", "SHA256SUMS", cwd=made.folder)
     assert done.returncode == 0, done.stderr
     named = {line.partition(": ")[0] for line in done.stdout.splitlines()}
-    assert named == {each.name for each in made.folder.iterdir()} - {"SHA256SUMS"}
+    assert named == {each.name for each in made.folder.iterdir()} - {
+        "SHA256SUMS",
+        "measurement.json",
+    }
 
 
 def test_a_processor_that_lacks_a_feature(tmp_path: Path) -> None:
