@@ -28,7 +28,7 @@ from tvm_eff.deploy.report import CompileReport
 from tvm_eff.deploy.size_bound import size_bound
 from tvm_eff.deploy.source import Source, quantized_source, source_of
 from tvm_eff.deploy.validate import validation, validation_cases
-from tvm_eff.deploy.weights import weight_table
+from tvm_eff.deploy.weights import modules_of, weight_table
 from tvm_eff.device import Device, Measurement, MeasureOptions, SelectedDevice
 from tvm_eff.device.selection import FLOAT16_EXTENSION
 from tvm_eff.errors import BundleError, DeviceError, ModelError
@@ -207,6 +207,7 @@ class Compilation:
     ) -> _Built:
         winners = tune.winners(tasks)
         scheduled = replace(lowered, mod=schedule_kernels(lowered.mod, winners, target))
+        weights = weight_table(lowered, scheduled.mod)
         opencl = plan = None
         if native:
             plan = native_library.build_native_library(
@@ -217,11 +218,11 @@ class Compilation:
                 library,
                 archive=self._archive(library),
                 at_load=self.pack_at_load,
+                modules=modules_of(weights),
             )
         else:
             opencl = build_library(scheduled, None, target, library)
         require_declared(library, target.name, machine.needed_features(target))
-        weights = weight_table(lowered, scheduled.mod)
         if self.pack_at_load:
             weights = tuple(each.before_transform() for each in weights)
         return _Built(opencl, plan, weights)

@@ -280,7 +280,7 @@ int tvm_eff_model_profile(tvm_eff_model *model, const void *const *inputs, void 
                    tvm_eff_profile *kernels) {
   if (kernels == NULL) return fail(TVM_EFF_BAD_ARGUMENT, "there is nowhere to put the profile");
   for (int32_t each = 0; each < library->kernel_count; ++each) {
-    kernels[each] = (tvm_eff_profile){plan->kernel_names[each], 0, 0};
+    kernels[each] = (tvm_eff_profile){plan->kernel_names[each], plan->kernel_modules[each], 0, 0};
   }
   return profiled(model, inputs, outputs, kernels);
 }

@@ -39,6 +39,7 @@ typedef struct tvm_eff_plan {
   const tvm_eff_copy *copies;
   const tvm_eff_kernel *kernels;
   const char *const *kernel_names;
+  const char *const *kernel_modules;
   const char *weights;
   size_t shared_workspace; /* bytes of the calling thread's, beside those of any thread */
   size_t thread_workspace;

@@ -61,6 +61,7 @@ typedef struct tvm_eff_options {
 /* The time that a kernel took, of all its calls in one run. */
 typedef struct tvm_eff_profile {
   const char *kernel;
+  const char *modules; /* PyTorch's modules whose parameters it takes; may be empty */
   int32_t calls;
   double seconds;
 } tvm_eff_profile;

@@ -329,7 +329,7 @@ def test_the_report(made: Bundle) -> None:
         r"temperature .* before, .* after\n",
         r"throttled   .* before, .* after\n",
         r"ms  share  calls  kernel\n",
-        r" +\d+\.\d+ +\d+\.\d% +1  fused_conv2d",
+        r" +\d+\.\d+ +\d+\.\d% +1  fused_conv2d\w*  \(features\.0\)\n",
     ):
         assert re.search(line, done.stdout), f"{line} in:\n{done.stdout}"
 
@@ -356,6 +356,7 @@ def test_the_report_in_json(made: Bundle) -> None:
     assert found["mean_ms"] == pytest.approx(float(np.mean(found["values"])) * 1e3)
     assert 1e6 < found["peak_memory_bytes"] < 50e6
     assert {each["calls"] for each in found["kernels"]} == {1}
+    assert {"features.0", "features.2"} <= {each["modules"] for each in found["kernels"]}
     assert found["before"].keys() == found["after"].keys() >= {"celsius", "throttled"}
     only = report_of(made.folder / "tvm_eff_run", made.folder, "--check")
     assert "p50_ms" not in only and only["largest_error"] == found["largest_error"]

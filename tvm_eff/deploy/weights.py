@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,15 @@ def weight_table(network: RelaxNetwork, scheduled: tvm.IRModule) -> tuple[Weight
             )
         )
     return tuple(found)
+
+
+def modules_of(weights: Iterable[WeightInfo]) -> dict[str, tuple[str, ...]]:
+    """Return PyTorch's modules whose parameters kernels take, by the kernels' names as lowered."""
+    found: dict[str, dict[str, None]] = {}
+    for each in weights:
+        modules = (name.rpartition(".")[0] for name in each.parameters)
+        found.setdefault(each.kernel, {}).update(dict.fromkeys(filter(None, modules)))
+    return {kernel: tuple(modules) for kernel, modules in found.items()}
 
 
 def _arguments(main: relax.Function) -> Iterator[tuple[str, int, Any]]:

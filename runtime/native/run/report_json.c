@@ -60,6 +60,8 @@ static void print_profile(const struct report *report) {
     const tvm_eff_profile *kernel = &report->profile[each];
     printf("%s{\"kernel\": ", each == 0 ? "" : ", ");
     print_text(kernel->kernel);
+    printf(", \"modules\": ");
+    print_text(kernel->modules);
     printf(", \"calls\": %d", kernel->calls);
     print_field("ms", kernel->seconds * 1e3);
     putchar('}');

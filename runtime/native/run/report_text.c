@@ -39,8 +39,9 @@ static void print_profile(const struct report *report) {
   printf("\n%10s %6s %6s  kernel\n", "ms", "share", "calls");
   for (int32_t each = 0; each < count; ++each) {
     const tvm_eff_profile *kernel = &report->profile[each];
-    printf("%10.3f %5.1f%% %6d  %s\n", kernel->seconds * 1e3,
-           sum > 0 ? 100 * kernel->seconds / sum : 0, kernel->calls, kernel->kernel);
+    printf("%10.3f %5.1f%% %6d  %s%s%s%s\n", kernel->seconds * 1e3,
+           sum > 0 ? 100 * kernel->seconds / sum : 0, kernel->calls, kernel->kernel,
+           *kernel->modules == 0 ? "" : "  (", kernel->modules, *kernel->modules == 0 ? "" : ")");
   }
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tvm_eff.codegen import native
@@ -41,6 +42,7 @@ def build_native_library(
     *,
     archive: StaticArchive | None = None,
     at_load: bool = False,
+    modules: Mapping[str, Sequence[str]] | None = None,
 ) -> Plan:
     """Apply the winners, pack the weights, plan, compile and link.
 
@@ -60,6 +62,9 @@ def build_native_library(
         The static archive to write beside it, if any.
     at_load
         Whether weights that are larger as kernels read them are made when it is loaded.
+    modules
+        PyTorch's modules whose parameters kernels take, by the kernels' names as lowered, for
+        profiles.
 
     Returns
     -------
@@ -89,6 +94,7 @@ def build_native_library(
             features=tuple(machine.needed_features(target)),
             shared_workspace=workspace.shared,
             thread_workspace=workspace.each_thread,
+            modules=modules or {},
         )
         sources = source.write_sources(planned, described, folder)
         native.link_library(sources, objects, target, library)

@@ -34,6 +34,8 @@ class Description:
         What the processor must have, in the words of /proc/cpuinfo.
     shared_workspace, thread_workspace
         Bytes of temporaries that kernels take outside and inside their parallel loops.
+    modules
+        PyTorch's modules whose parameters kernels take, by the kernels' names as lowered.
     """
 
     name: str
@@ -43,6 +45,12 @@ class Description:
     features: tuple[str, ...]
     shared_workspace: int
     thread_workspace: int
+    modules: Mapping[str, Sequence[str]]
+
+    def modules_of(self, kernel: str) -> str:
+        """Return a kernel's modules in words; its name says which it was lowered from."""
+        bases = (each for each in self.modules if kernel == each or kernel.startswith(f"{each}_"))
+        return ", ".join(self.modules.get(max(bases, key=len, default=""), ()))
 
 
 def write_sources(plan: Plan, described: Description, folder: Path) -> list[Path]:
@@ -85,6 +93,7 @@ def _source(plan: Plan, described: Description, offsets: Sequence[int]) -> str:
         *map(_declared, kernels),
         _array("tvm_eff_kernel", "kernels", (f"__tvm_ffi_{each}" for each in kernels)),
         _array("char *const", "kernel_names", map(_text, kernels)),
+        _array("char *const", "kernel_modules", (_text(described.modules_of(k)) for k in kernels)),
         _array("char *const", "features", map(_text, described.features)),
         *_tables(plan, kernels, offsets),
         *_infos("input", described.inputs, plan.inputs),
@@ -121,14 +130,14 @@ def _tables(plan: Plan, kernels: Sequence[str], offsets: Sequence[int]) -> list[
 
 def _plan_fields(plan: Plan, described: Description) -> dict[str, object]:
     """The fields of ``tvm_eff_plan`` in ``runtime/native/plan.h``."""
-    named = ("tensors", "calls", "copies", "kernels", "kernel_names", "output_dtypes", "features")
+    named = ("tensors", "calls", "copies", "kernels", "kernel_names", "kernel_modules")
     return {
         "tensor_count": len(plan.tensors),
         "call_count": len(plan.calls),
         "at_load": plan.at_load,
         "copy_count": len(plan.copies),
         "feature_count": len(described.features),
-        **{name: name for name in named},
+        **{name: name for name in (*named, "output_dtypes", "features")},
         "weights": "tvm_eff_weights",
         "shared_workspace": described.shared_workspace,
         "thread_workspace": described.thread_workspace,
