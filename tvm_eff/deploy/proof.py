@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import tvm
 from torch.utils import _pytree as pytree
 from tvm import relax
 
-from tvm_eff import failures, frontend, paths, targets
+from tvm_eff import failures, frontend, passes, paths, targets
 from tvm_eff.codegen import build_module
 from tvm_eff.deploy import operator_work
 from tvm_eff.deploy.accuracy import MORE_THAN_PYTORCH
@@ -35,7 +36,6 @@ from tvm_eff.passes.relax.legalize import legalize_operators
 from tvm_eff.scratch import scratch_folder
 from tvm_eff.targets import Target
 from tvm_eff.tensors import TOLERANCE, relative_error
-from tvm_eff.tune.records.generation import PASSES_VERSION
 
 _FOLDER = "proof"
 _MOST_LIBRARIES = 64
@@ -287,7 +287,7 @@ def _difference(found: np.ndarray, wanted: np.ndarray) -> str:
 def _library(operators: Sequence[SingleOperator], host: Target) -> Path:
     """One library with all operators; it is kept for networks with the same ones."""
     alone = {each.key: each for each in operators}
-    words = [*sorted(alone), tvm.__version__, str(PASSES_VERSION), str(host.tvm_target())]
+    words = [*sorted(alone), tvm.__version__, _own_code(), str(host.tvm_target())]
     folder = paths.cache_folder() / _FOLDER
     folder.mkdir(exist_ok=True)
     path = folder / f"{hashlib.sha256(' '.join(words).encode()).hexdigest()[:32]}.so"
@@ -333,12 +333,19 @@ def _drop_old(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+@lru_cache(maxsize=1)
+def _own_code() -> str:
+    """What of ours makes the code of an operator as imported, and judges it."""
+    files = [Path(__file__), *sorted(Path(passes.__file__).parent.rglob("*.py"))]
+    return hashlib.sha256(b"".join(each.read_bytes() for each in files)).hexdigest()
+
+
 def _digest(
     operators: Sequence[SingleOperator], core: Core, cases: Mapping[str, Sequence[np.ndarray]]
 ) -> str:
     """What the outcome depends on: the code, the weights, and what is fed."""
     found = hashlib.sha256()
-    for word in (torch.__version__, tvm.__version__, str(PASSES_VERSION)):
+    for word in (torch.__version__, tvm.__version__, _own_code()):
         found.update(word.encode())
     for each in operators:
         found.update(f"{each.node.format_node()} {each.key}".encode())
