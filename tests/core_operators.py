@@ -15,6 +15,7 @@ from tvm_eff.tensors import TensorSpec
 
 _FIRST_RESULT = (
     "_embedding_bag",
+    "_embedding_bag_forward_only",
     "_native_batch_norm_legit",
     "_native_batch_norm_legit_no_training",
     "native_dropout",

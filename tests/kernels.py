@@ -16,9 +16,10 @@ from tvm_eff.device import Device
 from tvm_eff.passes import RelaxNetwork
 from tvm_eff.schedules import Candidate, analysis
 from tvm_eff.targets import Target
-from tvm_eff.tensors import random_inputs, relative_error
+from tvm_eff.tensors import relative_error
 from tvm_eff.tune import Task, worker
 from tvm_eff.tune.builder import Builder
+from tvm_eff.tune.checker import kernel_inputs
 from tvm_eff.tune.worker import BuildJob
 
 HOST = targets.load("host")
@@ -68,7 +69,7 @@ class Bench:
         libraries = self._build(task, candidates, target)
         module = tvm.ir.save_json(task.module)
         expected = worker.reference(module, task.inputs, task.outputs)
-        inputs = random_inputs(task.inputs)
+        inputs = kernel_inputs(task.inputs)
         found = []
         for candidate, library in zip(candidates, libraries, strict=True):
             packed = schedules.pack_inputs(schedules.packings(task.func, candidate), inputs)

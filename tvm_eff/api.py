@@ -153,22 +153,12 @@ def compile(
         Anything a user can cause or meet: see :mod:`tvm_eff.errors`.
     """
     _require_kinds(
-        {
-            "target": target,
-            "output": output,
-            "dtype": dtype,
-            "key": key,
-            "runtime": runtime,
-            "pack_weights": pack_weights,
-        },
+        {"target": target, "output": output, "dtype": dtype, "key": key},
         {"logs": logs, "dump_ir": dump_ir, "weights": weights, "rpc": rpc, "name": name},
         {"trials": trials, "workers": workers, "resolution": resolution, "size": size},
         {"budget": budget, "until_roofline": until_roofline},
     )
-    require_kind("width", width, Real, NoneType)
-    require_kind("device", device, Device, NoneType)
-    for what, listed in (("input_shapes", input_shapes), ("input_dtypes", input_dtypes)):
-        require_kind(what, listed, list, tuple)
+    _require_others(width, device, {"input_shapes": input_shapes, "input_dtypes": input_dtypes})
     require_positive(trials=trials, workers=workers, size=size)
     tune.leave_script()
     chosen = target if isinstance(target, Target) else targets.load(target)
@@ -258,6 +248,13 @@ def _require_kinds(
         require_kind(what, value, Real)
 
 
+def _require_others(width: object, device: object, lists: Mapping[str, object]) -> None:
+    require_kind("width", width, Real, NoneType)
+    require_kind("device", device, Device, NoneType)
+    for what, listed in lists.items():
+        require_kind(what, listed, list, tuple)
+
+
 def _bundle_name(network: Network, target: Target, dtype: str) -> str:
     suffix = [] if dtype == "float32" else [dtype]
     return "-".join([network.name, target.name, *suffix])
@@ -283,6 +280,7 @@ def _require_runtime(target: Target, runtime: str, form: str, pack_weights: str)
         ("runtime", runtime, RuntimeChoice),
         ("place to pack weights", pack_weights, PackWeights),
     ):
+        require_kind(what, word, str)
         if word not in get_args(kind):
             raise UsageError(f"unknown {what} '{word}'{nearest(word, get_args(kind))}")
     if pack_weights == "load" and (runtime == "virtual-machine" or target.gpu is not None):

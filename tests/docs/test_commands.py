@@ -32,7 +32,7 @@ FENCED = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"`([^`]+)`")
 PYTHONS = ("python", "python3", ".venv/bin/python", "tvm/bin/python")
 FRONT = ("tvm-eff", ".venv/bin/tvm-eff")
-PIPS = ("pip", "tvm/bin/pip", ".venv/bin/pip")
+PIPS = ("pip", "tvm/bin/pip", "run/bin/pip", ".venv/bin/pip")
 # Tools of the system, whose options are theirs.
 SYSTEM = (
     *("scp", "ssh", "sudo apt-get install", ". .venv/bin/activate"),

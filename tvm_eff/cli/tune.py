@@ -105,30 +105,6 @@ def _parser() -> argparse.ArgumentParser:
         "inputs like those in use (default: random ones, whose accuracy means nothing)",
     )
     parser.add_argument(
-        "--runtime",
-        choices=("auto", "native", "virtual-machine"),
-        default="auto",
-        help="what runs the library: its own code, which needs nothing but libc and has a C "
-        "interface, or TVM's virtual machine, which GPUs need and networks that branch "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--pack-weights",
-        choices=("build", "load"),
-        default="build",
-        help="where weights that are larger as kernels read them, such as Winograd's, are made: in "
-        "the build, or when the library is loaded, which makes it smaller and loading longer "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--format",
-        choices=("so", "a", "exe"),
-        default="so",
-        help="what a native library is made as: a shared library, which every bundle has; beside "
-        "it a static archive; or a program that checks and times the network "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
         "--inputs",
         type=positive,
         default=3,
@@ -151,10 +127,39 @@ def _parser() -> argparse.ArgumentParser:
         help="prepare the image within the library: (image * scale - mean) / std, where scale is "
         "1/255 for bytes; the library then takes the image as it comes",
     )
+    _add_library_options(parser)
     _add_search_options(parser)
     _add_files(parser)
     add_model_options(parser)
     return parser
+
+
+def _add_library_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the library")
+    group.add_argument(
+        "--runtime",
+        choices=("auto", "native", "virtual-machine"),
+        default="auto",
+        help="what runs the library: its own code, which needs nothing but libc and has a C "
+        "interface, or TVM's virtual machine, which GPUs need and networks that branch "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--pack-weights",
+        choices=("build", "load"),
+        default="build",
+        help="where weights that are larger as kernels read them, such as Winograd's, are made: in "
+        "the build, or when the library is loaded, which makes it smaller and loading longer "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--format",
+        choices=("so", "a", "exe"),
+        default="so",
+        help="what a native library is made as: a shared library, which every bundle has; beside "
+        "it a static archive; or a program that checks and times the network "
+        "(default: %(default)s)",
+    )
 
 
 def _add_search_options(parser: argparse.ArgumentParser) -> None:

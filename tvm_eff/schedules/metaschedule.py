@@ -26,6 +26,9 @@ SEEDS = 64
 
 _SKETCH_SEED = 1
 
+_RESAMPLED = 8
+"""Samples to try for a candidate, where postprocessors reject the first."""
+
 
 class MetaSchedule:
     """The rule for functions whose reduction is neither pooling nor a contraction."""
@@ -50,16 +53,17 @@ class MetaSchedule:
         Raises
         ------
         SpaceError
-            MetaSchedule's postprocessors reject the sample.
+            MetaSchedule's postprocessors reject its sample and those tried in its place.
         """
         space, seed = _Space.of(sch.mod["main"], target), candidate["seed"]
-        sketch = space.sketches[seed % len(space.sketches)].trace
-        sch.seed(seed)
-        # Without the sketch's decisions, which are resampled.
-        Trace(sketch.insts, {}).apply_to_schedule(sch, remove_postproc=True)
-        sch.enter_postproc()
-        if not all(each.apply(sch) for each in space.processors):
-            raise SpaceError("MetaSchedule's postprocessors reject the sampled schedule")
+        # Those that follow are of the same sketch.
+        seeds = range(seed, seed + _RESAMPLED * len(space.sketches), len(space.sketches))
+        # TVM 0.27 applies some primitives in place: a trial has a function of its own.
+        trials = ((each, analysis.schedule(sch.mod["main"])) for each in seeds)
+        accepted = next((each for each, trial in trials if space.sample(trial, each)), None)
+        if accepted is None:
+            raise SpaceError("MetaSchedule's postprocessors reject the sampled schedules")
+        space.sample(sch, accepted)
 
 
 def _is_unknown(func: PrimFunc) -> bool:
@@ -102,6 +106,15 @@ class _Space:
         )
         _initialize(generator, mod, target)
         return _Space(list(generator.generate_design_space(mod)), processors)
+
+    def sample(self, sch: Schedule, seed: int) -> bool:
+        """Schedule ``main`` by a seed's sample; return whether the postprocessors accept it."""
+        sketch = self.sketches[seed % len(self.sketches)].trace
+        sch.seed(seed)
+        # Without the sketch's decisions, which are resampled.
+        Trace(sketch.insts, {}).apply_to_schedule(sch, remove_postproc=True)
+        sch.enter_postproc()
+        return all(each.apply(sch) for each in self.processors)
 
 
 def _initialize(generator: ms.SpaceGenerator, mod: tvm.IRModule, target: Target) -> None:

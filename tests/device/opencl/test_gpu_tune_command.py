@@ -57,7 +57,7 @@ def _run(capfd: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
 
 def test_processor_with_float16(capfd: pytest.CaptureFixture[str]) -> None:
     assert tune.main([*OWN, "--target", "rasp4", "--dtype", "float16"]) == 2
-    assert "rasp4 runs networks on the processor, in float32 only" in capfd.readouterr().err
+    assert "rasp4 runs networks on the processor, in float32 or int8 only" in capfd.readouterr().err
     assert not Path("logs").exists()
 
 
@@ -72,7 +72,8 @@ def test_gpu_without_its_board(capfd: pytest.CaptureFixture[str]) -> None:
     manifest = json.loads((Path(first["bundle"]) / "manifest.json").read_text())
     assert manifest["target"]["opencl"]["extensions"] == []
     assert 1 <= manifest["target"]["opencl"]["work_group"] <= 256
-    assert "PoCL" in manifest["measurement"]["where"]
+    measured = json.loads((Path(first["bundle"]) / "measurement.json").read_text())
+    assert "PoCL" in measured["where"]
     with pytest.raises(BundleError, match=r"made for rk3399-mali.*this machine"):
         tvm_eff.load(first["bundle"])
 
@@ -103,7 +104,7 @@ def test_gpu_over_rpc(
         assert "has no cl_khr_fp16" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("dtype", passes.DTYPES)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_board_gets_the_kernels_that_ran_here(dtype: str) -> None:
     """What is validated here and what ships differ in the processor's code alone."""
     board = targets.load("rk3399-mali")
