@@ -139,12 +139,9 @@ def test_with_state(tmp_path: Path) -> None:
     assert made.bisect(model=Smooth().eval(), state=True).right
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
-def test_a_wrong_schedule(
-    tmp_path: Path, with_rule: None, monkeypatch: pytest.MonkeyPatch, runtime: Runtime
-) -> None:
+def test_a_wrong_schedule(tmp_path: Path, with_rule: None, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = planted.summing_integers()
-    made = planted.write(tmp_path / "net", chosen=chosen, runtime=runtime)
+    made = planted.write(tmp_path / "net", chosen=chosen)
     finding = wrong_in(made)
     assert {finding.lowered} == chosen.keys()
     assert finding.kernel.startswith(finding.lowered)

@@ -91,3 +91,13 @@ def test_nan_is_the_largest_and_the_smallest() -> None:
             Drawn("clamp.Tensor", (UNKNOWN, ROW, None), {}),
         ]
     )
+
+
+def test_nan_differs_from_everything() -> None:
+    check(
+        [
+            Drawn("ne.Scalar", (UNKNOWN, -1), {}),
+            Drawn("ne.Tensor", (UNKNOWN, ROW), {}),
+            Drawn("eq.Tensor", (UNKNOWN, UNKNOWN), {}),
+        ]
+    )

@@ -96,14 +96,34 @@ def _comparison(operator: Operator) -> Converter:
     """``ge(x, y)`` and its like: in the dtype that PyTorch promotes both operands to."""
 
     def convert(node: torch.fx.Node, importer: Any) -> relax.Var:
-        x, y = node.args[:2]
-        dtype = dtype_of(torch.result_type(_value(x), _value(y)))
-        if dtype == "bool":  # False is less than True
-            dtype = "int8"
-        left, right = operand_of(x, dtype, importer), operand_of(y, dtype, importer)
+        _, left, right = _promoted(node, importer)
         return importer.block_builder.emit(operator(left, right))
 
     return convert
+
+
+def _promoted(node: torch.fx.Node, importer: Any) -> tuple[str, relax.Expr, relax.Expr]:
+    """The dtype that both operands of a node are compared in, and they in it."""
+    x, y = node.args[:2]
+    dtype = dtype_of(torch.result_type(_value(x), _value(y)))
+    if dtype == "bool":  # False is less than True
+        dtype = "int8"
+    return dtype, operand_of(x, dtype, importer), operand_of(y, dtype, importer)
+
+
+def differ(x: relax.Expr, y: relax.Expr, dtype: str) -> relax.Expr:
+    """Where two tensors of a dtype are not equal; NaN is neither equal nor unequal to TVM."""
+    found = relax.op.not_equal(x, y)
+    if not dtype.startswith("float"):
+        return found
+    unknown = relax.op.logical_or(relax.op.isnan(x), relax.op.isnan(y))
+    return relax.op.logical_or(found, unknown)
+
+
+def _not_equal(node: torch.fx.Node, importer: Any) -> relax.Var:
+    """``ne(x, y)``."""
+    dtype, left, right = _promoted(node, importer)
+    return importer.block_builder.emit(differ(left, right, dtype))
 
 
 def _limits(least: int | None, most: int | None) -> Converter:
@@ -177,7 +197,7 @@ _ARITHMETIC: dict[str, Converter] = {
     "mul": _arithmetic(relax.op.multiply, relax.op.logical_and),
     "div": _arithmetic(relax.op.divide),
     "eq": _comparison(relax.op.equal),
-    "ne": _comparison(relax.op.not_equal),
+    "ne": _not_equal,
     "lt": _comparison(relax.op.less),
     "le": _comparison(relax.op.less_equal),
     "gt": _comparison(relax.op.greater),

@@ -42,10 +42,7 @@ def _any(node: torch.fx.Node, importer: Any) -> relax.Var:
     x = importer.env[node.args[0]]
     dtype = str(x.ty.dtype)
     if dtype != "bool":
-        other = relax.op.not_equal(x, relax.const(0, dtype))
-        if dtype.startswith("float"):  # NaN is neither equal nor unequal to TVM
-            other = relax.op.logical_or(other, relax.op.isnan(x))
-        x = importer.block_builder.emit(other)
+        x = importer.block_builder.emit(arithmetic.differ(x, relax.const(0, dtype), dtype))
     axes = given.get("dim")
     axes = [axes] if isinstance(axes, int) else list(axes or [])
     found = _emit_extreme(x, axes, bool(given.get("keepdim")), True, importer)

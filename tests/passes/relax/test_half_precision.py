@@ -91,9 +91,7 @@ def casts_alone(network: RelaxNetwork) -> list[str]:
 
 def test_a_processor_is_refused() -> None:
     network = frontend.import_model(nn.Linear(8, 8).eval(), [torch.zeros(1, 8)])
-    with pytest.raises(
-        UsageError, match=r"host runs networks on the processor.*or int8 only"
-    ):
+    with pytest.raises(UsageError, match=r"host runs networks on the processor.*or int8 only"):
         passes.lower(network, HOST, "float16")
 
 
