@@ -152,13 +152,11 @@ def _once(command: Sequence[str | Path], job: str) -> Once:
     assert process.stdin is not None and process.stdout is not None
     process.stdin.write(job + "\n")
     process.stdin.close()
-    lines = process.stdout.read().split()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    words = process.stdout.read().split()
     process.stdout.close()
-    if process.returncode != 0 or not lines:
+    if process.wait() != 0 or len(words) < 2:
         raise EngineError(f"its process ended with exit code {process.returncode}")
-    return Once(float(lines[-1]) - started, usage.ru_maxrss * 1024 / 1e6)
+    return Once(float(words[-2]) - started, float(words[-1]))
 
 
 def _sizes(bundle: Bundle) -> dict[str, Any]:

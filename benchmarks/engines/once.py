@@ -1,7 +1,7 @@
 """One inference in a process of its own: ``python -m engines.once`` in the folder benchmarks.
 
 It reads a :class:`~engines.base.Job` as one line, loads the model, runs it once, and prints the
-time of the clock that all processes share.
+time of the clock that all processes share, and the most memory that it had, in MB.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 
 import numpy as np
 
+from engines import usage
 from engines.base import Job
 
 
@@ -24,7 +25,7 @@ def main() -> None:
     os.sched_setaffinity(0, job.cores)
     call = importlib.import_module(job.module).load(job)
     call(np.load(job.input))
-    print(time.monotonic(), file=told, flush=True)
+    print(time.monotonic(), usage.peak_mb(), file=told, flush=True)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def since(before: Moment) -> dict[str, float | None]:
         "cores": (after.process - before.process) / wall,
         "threads": sum(value > BUSY * wall for value in ran) if ran else None,
         "memory_mb": _memory_mb(),
-        "peak_mb": _peak_mb(),
+        "peak_mb": peak_mb(),
     }
 
 
@@ -65,7 +65,8 @@ def _memory_mb() -> float | None:
     return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def _peak_mb() -> float | None:
+def peak_mb() -> float | None:
+    """Return the most memory that this process ever had resident; None if it is not told."""
     status = Path("/proc/self/status")
     if not status.exists():
         return None
