@@ -105,7 +105,7 @@ class Compilation:
         _require_writable(self.folder.parent)
         bundle_writer.require_replaceable(self.folder)
         cases = validation_cases(program, examples, random_inputs)
-        tolerance = source.tolerance(cases)
+        tolerance = source.tolerance
         given = examples is not None or self.network.state
         proved = self._prove(source, cases[0] if given else None) if self.proof else None
         lowered = passes.lower(source.imported, self.target, self.dtype)

@@ -25,10 +25,6 @@ HALF_ROUNDOFF = 2.0**-11
 """The largest relative error of one rounding to float16."""
 
 
-_TIES = 0.05
-"""What a few values that became the other of two integers may move an output by."""
-
-
 def kernel_tolerance(dtypes: Iterable[str]) -> float:
     """Return the largest error allowed of a kernel whose tensors have these dtypes.
 
