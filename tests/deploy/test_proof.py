@@ -81,6 +81,31 @@ def test_other_weights_are_proved_again(own_cache: Path) -> None:
     assert len(list((own_cache / "proof").glob("*.so"))) == 1
 
 
+class Longer(Net):
+    """The same operators and one more."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        first, *others = super().forward(x)
+        return first.tanh(), *others
+
+
+def test_networks_share_kernels(own_cache: Path) -> None:
+    proved(Net())
+    (first,) = (own_cache / "proof").glob("*.keys")
+    assert len(first.read_text().split()) > 5
+    proved(Longer())
+    (second,) = set((own_cache / "proof").glob("*.keys")) - {first}
+    assert len(second.read_text().split()) == 1
+
+
+def test_a_library_that_is_gone_is_made_again(own_cache: Path) -> None:
+    proved(Net())
+    for each in [*(own_cache / "proof").glob("*.so"), *(own_cache / "proof").glob("*.proved")]:
+        each.unlink()
+    assert proved(Net()) > 5
+    assert len(list((own_cache / "proof").glob("*.so"))) == 1
+
+
 def without_alpha(node: torch.fx.Node, importer: Any) -> relax.Var:
     x, y = node.args[:2]
     return importer.block_builder.emit(relax.op.add(importer.env[x], importer.env[y]))

@@ -9,9 +9,7 @@ is for the tuner's checks and for :mod:`tvm_eff.deploy.validate`.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +17,17 @@ import numpy as np
 import torch
 import tvm
 from torch.utils import _pytree as pytree
-from tvm import relax
 
-from tvm_eff import failures, frontend, passes, paths, targets
-from tvm_eff.codegen import build_module
+from tvm_eff import failures, frontend, paths
 from tvm_eff.deploy import operator_work
 from tvm_eff.deploy.accuracy import MORE_THAN_PYTORCH
-from tvm_eff.deploy.unscheduled import quicken
-from tvm_eff.device import Device, LocalDevice
-from tvm_eff.errors import BuildError, ExecutionError, ModelError
+from tvm_eff.deploy.operator_kernels import OperatorKernels, load_kernels, own_code
+from tvm_eff.errors import ModelError
 from tvm_eff.frontend import SingleOperator, constants
-from tvm_eff.frontend.arithmetic import dtype_of
 from tvm_eff.models import Program
-from tvm_eff.passes import pipeline
-from tvm_eff.passes.relax.legalize import legalize_operators
-from tvm_eff.scratch import scratch_folder
-from tvm_eff.targets import Target
 from tvm_eff.tensors import TOLERANCE, relative_error
 
 _FOLDER = "proof"
-_MOST_LIBRARIES = 64
-"""How many libraries of operators are kept, the latest ones: one holds those of a network."""
-
 _MOST_PROVED = 1000
 """How many networks are remembered to have been right."""
 
@@ -73,17 +60,15 @@ def prove(program: Program, core: Core, cases: Mapping[str, Sequence[np.ndarray]
         with its module and line.
     """
     operators = list(frontend.single_operators(core))
-    host = operator_work.host_for(operators)
     folder = paths.cache_folder() / _FOLDER
+    folder.mkdir(exist_ok=True)
     proved = folder / f"{_digest(operators, core, cases)}.proved"
     if proved.exists():
         return len(operators)
-    library = _library(operators, host)
-    _require_running(operators, library)
-    machine = relax.VirtualMachine(tvm.runtime.load_module(str(library)), tvm.cpu())
+    kernels = load_kernels(operators, folder)
     tried = 0
     for name, inputs in cases.items():
-        prover = _Prover(core.graph_module, operators, machine, name)
+        prover = _Prover(core.graph_module, operators, kernels, name)
         tried += prover.prove(constants.arguments(core, inputs))
     if not tried:
         raise ModelError(
@@ -91,6 +76,7 @@ def prove(program: Program, core: Core, cases: Mapping[str, Sequence[np.ndarray]
             f"{', '.join(cases)}; give inputs of your own to tvm_eff.compile"
         )
     proved.touch()
+    _forget_oldest(folder)
     return len(operators)
 
 
@@ -105,14 +91,14 @@ class _Prover(torch.fx.Interpreter):
         self,
         module: torch.fx.GraphModule,
         operators: Sequence[SingleOperator],
-        machine: relax.VirtualMachine,
+        kernels: OperatorKernels,
         case: str,
     ) -> None:
         super().__init__(module)
         # What is raised here is a message for users.
         self.extra_traceback = False
         self._operators = {each.node.name: each for each in operators}
-        self._machine, self._case = machine, case
+        self._kernels, self._case = kernels, case
 
     def prove(self, arguments: Sequence[torch.Tensor]) -> bool:
         """Return whether PyTorch takes the input; what is wrong is raised."""
@@ -151,7 +137,7 @@ class _Prover(torch.fx.Interpreter):
         inputs = [own[each.name] for each in node.all_input_nodes]
         arrays = [each.detach().contiguous().numpy() for each in inputs]
         try:
-            found = _results(self._machine, operator.key, arrays)
+            found = self._kernels.run(operator.key, arrays)
         except Exception as error:  # TVM raises its own types, all of them below Exception
             raise ModelError(
                 f"the import of {frontend.described(node)} cannot be run on {self._case}; "
@@ -171,47 +157,6 @@ class _Prover(torch.fx.Interpreter):
                     f"{_difference(found[number], wanted)}; write it with another operator and "
                     "report it with the model (--no-proof goes on nevertheless)"
                 )
-
-
-def _results(
-    machine: relax.VirtualMachine, key: str, arrays: Sequence[np.ndarray]
-) -> list[np.ndarray]:
-    found = machine[key](*map(tvm.runtime.tensor, arrays))
-    return [each.numpy() for each in ([found] if hasattr(found, "numpy") else found)]
-
-
-def _require_running(operators: Sequence[SingleOperator], library: Path) -> None:
-    """Run each kernel once in another process, where one that crashes does no harm."""
-    alone = list({each.key: each for each in operators}.values())
-    with LocalDevice() as device:
-        for each in alone:
-            try:
-                device.run(library, _ones(each), function=each.key, keep=True)
-            except ExecutionError as error:
-                cause = _that_fails([each, *alone], device)
-                raise ModelError(
-                    f"the import of {frontend.described(cause.node)} cannot be run; write it with "
-                    f"another operator; {failures.advice(error)}"
-                ) from error
-
-
-def _that_fails(operators: Sequence[SingleOperator], device: Device) -> SingleOperator:
-    """The operator because of which a library fails: if one cannot be loaded, all are refused."""
-    host = targets.load("host")
-    with scratch_folder() as folder:
-        for number, each in enumerate(operators):
-            library = folder / f"{number}.so"
-            _build([each], host, library)
-            try:
-                device.run(library, _ones(each), function=each.key)
-            except ExecutionError:
-                return each
-    return operators[0]
-
-
-def _ones(operator: SingleOperator) -> list[np.ndarray]:
-    values = [each.meta["val"] for each in operator.node.all_input_nodes]
-    return [np.ones(value.shape, dtype_of(value.dtype)) for value in values]
 
 
 def _used_results(node: torch.fx.Node, result: Any) -> dict[int, torch.Tensor]:
@@ -284,60 +229,10 @@ def _difference(found: np.ndarray, wanted: np.ndarray) -> str:
     )
 
 
-def _library(operators: Sequence[SingleOperator], host: Target) -> Path:
-    """One library with all operators; it is kept for networks with the same ones."""
-    alone = {each.key: each for each in operators}
-    words = [*sorted(alone), tvm.__version__, _own_code(), str(host.tvm_target())]
-    folder = paths.cache_folder() / _FOLDER
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{hashlib.sha256(' '.join(words).encode()).hexdigest()[:32]}.so"
-    if not path.exists():
-        _drop_old(folder)
-        # Two processes that need the same one make it twice; neither sees half of it.
-        part = path.with_suffix(f".{os.getpid()}.so")
-        _build(list(alone.values()), host, part)
-        part.replace(path)
-    path.touch()
-    return path
-
-
-def _build(operators: Sequence[SingleOperator], host: Target, path: Path) -> None:
-    try:
-        with pipeline.not_dumping():
-            build_module(_joined(operators), host, path)
-    except BuildError as error:
-        if len(operators) == 1:
-            cause = frontend.described(operators[0].node)
-            raise ModelError(
-                f"the import of {cause} cannot be compiled; write it with another operator: {error}"
-            ) from error
-        for each in operators:
-            _build([each], host, path)
-        raise
-
-
-def _joined(operators: Sequence[SingleOperator]) -> tvm.IRModule:
-    functions = {
-        tvm.ir.GlobalVar(each.key): each.mod["main"].with_attr("global_symbol", each.key)
-        for each in operators
-    }
-    mod = legalize_operators()(tvm.IRModule(functions))
-    quicken(mod)
-    return mod
-
-
-def _drop_old(folder: Path) -> None:
-    for pattern, most in (("*.so", _MOST_LIBRARIES), ("*.proved", _MOST_PROVED)):
-        kept = sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime, reverse=True)
-        for path in kept[most - 1 :]:
-            path.unlink(missing_ok=True)
-
-
-@lru_cache(maxsize=1)
-def _own_code() -> str:
-    """What of ours makes the code of an operator as imported, and judges it."""
-    files = [Path(__file__), *sorted(Path(passes.__file__).parent.rglob("*.py"))]
-    return hashlib.sha256(b"".join(each.read_bytes() for each in files)).hexdigest()
+def _forget_oldest(folder: Path) -> None:
+    kept = sorted(folder.glob("*.proved"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in kept[_MOST_PROVED:]:
+        path.unlink(missing_ok=True)
 
 
 def _digest(
@@ -345,7 +240,7 @@ def _digest(
 ) -> str:
     """What the outcome depends on: the code, the weights, and what is fed."""
     found = hashlib.sha256()
-    for word in (torch.__version__, tvm.__version__, _own_code()):
+    for word in (torch.__version__, tvm.__version__, own_code()):
         found.update(word.encode())
     for each in operators:
         found.update(f"{each.node.format_node()} {each.key}".encode())
