@@ -211,12 +211,11 @@ static int start(tvm_eff_pool *pool) {
 }
 
 static void stop(tvm_eff_pool *pool) {
-  /* Another process's threads are not this one's to end. */
-  if (pool->process == getpid()) {
-    atomic_store(&pool->stopping, 1);
-    begin_round(pool);
-    for (int each = 1; each < pool->started; ++each) pthread_join(pool->workers[each].thread, NULL);
-  }
+  /* Another process's threads are not this one's to end, nor to wait for. */
+  if (pool->process != getpid()) return;
+  atomic_store(&pool->stopping, 1);
+  begin_round(pool);
+  for (int each = 1; each < pool->started; ++each) pthread_join(pool->workers[each].thread, NULL);
   pthread_mutex_destroy(&pool->mutex);
   pthread_cond_destroy(&pool->next_round);
   pthread_cond_destroy(&pool->finished);
@@ -279,7 +278,11 @@ void tvm_eff_pool_destroy(tvm_eff_pool *pool) {
 int tvm_eff_pool_threads(const tvm_eff_pool *pool) { return pool->threads; }
 
 int tvm_eff_pool_enter(tvm_eff_pool *pool) {
-  if (pool->process != getpid() && !start(pool)) return 0;
+  if (pool->process != getpid() && !start(pool)) {
+    stop(pool);
+    pool->process = 0;
+    return 0;
+  }
   current = pool;
   workspace = &pool->workspaces[0];
   workspace->next = workspace->begin;

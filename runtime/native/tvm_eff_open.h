@@ -63,15 +63,16 @@ static inline const char *tvm_eff_check_file(const char *path) {
   return problem;
 }
 
-/* Returns NULL and leaves a message in *error, which may be NULL. A damaged file is not loaded.
- * What is open stays open: its models may be in use. */
-static inline const tvm_eff_library *tvm_eff_open(const char *path, const char **error) {
+/* As tvm_eff_open; *handle is for dlclose, once no model of the library is left. */
+static inline const tvm_eff_library *tvm_eff_open_handle(const char *path, void **handle,
+                                                         const char **error) {
   const char *ignored;
   if (error == NULL) error = &ignored;
+  *handle = NULL;
   *error = tvm_eff_check_file(path);
   if (*error != NULL) return NULL;
-  void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-  if (handle == NULL) {
+  *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  if (*handle == NULL) {
     *error = dlerror();
     return NULL;
   }
@@ -79,12 +80,20 @@ static inline const tvm_eff_library *tvm_eff_open(const char *path, const char *
     void *symbol;
     const tvm_eff_library *(*function)(void);
   } found;
-  found.symbol = dlsym(handle, "tvm_eff_this_library");
+  found.symbol = dlsym(*handle, "tvm_eff_this_library");
   const tvm_eff_library *library = found.symbol == NULL ? NULL : found.function();
   if (library != NULL && library->abi == TVM_EFF_ABI) return library;
   *error = "it has another version of the interface: use the header that came with it";
-  dlclose(handle);
+  dlclose(*handle);
+  *handle = NULL;
   return NULL;
+}
+
+/* Returns NULL and leaves a message in *error, which may be NULL. A damaged file is not loaded.
+ * What is open stays open: its models may be in use. */
+static inline const tvm_eff_library *tvm_eff_open(const char *path, const char **error) {
+  void *handle;
+  return tvm_eff_open_handle(path, &handle, error);
 }
 
 #endif

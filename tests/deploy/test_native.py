@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -203,6 +204,22 @@ def test_a_program_in_c(fire: Made, tmp_path: Path) -> None:
     words = compiled(fire, targets.load("host"), tmp_path)
     done = subprocess.run([*words, "200"], capture_output=True, text=True, timeout=300, check=False)
     assert (done.stdout, done.stderr, done.returncode) == ("ok\n", "", 0)
+
+
+def test_a_service_that_opens_and_closes(fire: Made, tmp_path: Path) -> None:
+    """With what benchmarks/endurance.py does a thousand times to libraries of the zoo."""
+    program = tmp_path / "endurance"
+    source = Path(__file__).parents[2] / "benchmarks" / "endurance.c"
+    headers = f"-I{paths.data_folder('runtime') / 'native'}"
+    toolchain.run(["cc", "-O1", headers, source, "-ldl", "-lpthread", "-o", program])
+    other = shutil.copy(fire.library, tmp_path / "other.so")
+    cycles: list[str | Path] = ["cycles", fire.library, "50"]
+    for words in (cycles, ["threads", fire.library, other, "20"]):
+        done = subprocess.run([program, *words], capture_output=True, text=True, check=False)
+        assert (done.stderr, done.returncode) == ("", 0)
+        if words is cycles:
+            before, after = map(int, done.stdout.split())
+            assert after - before < 512
 
 
 OPENING: list[str | Path] = [

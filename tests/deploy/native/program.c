@@ -115,19 +115,45 @@ static void several_at_once(void) {
   for (int each = 0; each < 8; ++each) pthread_join(threads[each], NULL);
 }
 
-static void in_a_child(void) {
+static void in_a_child(int rounds) {
   tvm_eff_model *model = created(2);
   run_once(model);
+  usleep(20000); /* its threads sleep now */
   pid_t child = fork();
   REQUIRE(child >= 0);
   if (child == 0) {
-    for (int round = 0; round < ROUNDS; ++round) run_once(model);
+    alarm(60);
+    for (int round = 0; round < rounds; ++round) run_once(model);
     net->destroy(model);
     _exit(0);
   }
   int status;
   REQUIRE(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
   run_once(model);
+  net->destroy(model);
+}
+
+/* A child that may have no thread: its run says so, each time. */
+static void in_a_child_without_threads(void) {
+  tvm_eff_model *model = created(2);
+  run_once(model);
+  pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    alarm(60);
+    struct rlimit none = {0, 0};
+    const void *inputs[] = {input};
+    void *outputs[] = {malloc(net->outputs[0].bytes)};
+    REQUIRE(setrlimit(RLIMIT_NPROC, &none) == 0);
+    if (getuid() == 0) REQUIRE(setuid(65534) == 0); /* root has no limit */
+    REQUIRE(net->run(model, inputs, outputs) == TVM_EFF_NO_MEMORY);
+    REQUIRE(net->run(model, inputs, outputs) == TVM_EFF_NO_MEMORY);
+    REQUIRE(strstr(last_error(), "threads cannot be started") != NULL);
+    net->destroy(model);
+    _exit(0);
+  }
+  int status;
+  REQUIRE(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
   net->destroy(model);
 }
 
@@ -215,7 +241,9 @@ int main(int count, char **words) {
   on_cores();
   with_nan();
   several_at_once();
-  in_a_child();
+  in_a_child(ROUNDS);
+  in_a_child(0);
+  in_a_child_without_threads();
   with_signals();
   open_and_close(atoi(words[3]));
   without_memory();
