@@ -12,6 +12,11 @@ that is not installed or fails is reported with its reason. Nothing else should 
 row during which the machine was not quiet is timed again, and is marked if it never was.
 Results go to peers.json, peers.md and peers.png in --output, in the place of those of an
 earlier run, after each comparison.
+
+    python benchmarks/peers.py --dtype int8 --models squeezenet1_1 mobilenet
+
+Each engine is quantized by its own tools on the same images, and its error is that to PyTorch in
+float32. Our float32 stands beside it. Results are named peers-int8.
 """
 
 from __future__ import annotations
@@ -21,17 +26,24 @@ import itertools
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import results_file
 from engines import report
-from engines.base import ENGINES, Engine
+from engines.base import ENGINES, Engine, Job
 from engines.peak import Peak
-from engines.results import OURS, Row, row_of
-from engines.turns import Comparison, Options, Outcome, compare
+from engines.results import OURS, OURS_IN_FLOAT32, Row, row_of
+from engines.turns import (
+    QUANTIZED_TOLERANCE,
+    TOLERANCE,
+    Comparison,
+    Options,
+    Outcome,
+    compare,
+)
 from engines.workload import Tuned, TuneOptions, Workload, add_tune_options, prepare, tune
 from results_file import Result
 
@@ -53,16 +65,21 @@ def _main(argv: list[str] | None) -> int:
     arguments = _parser().parse_args(argv)
     available = sorted(os.sched_getaffinity(0))
     arguments.threads = arguments.threads or sorted({1, len(available)})
+    arguments.batch = arguments.batch or ([1, 8] if arguments.dtype == "float32" else [1])
+    able = [each.name for each in ENGINES if arguments.dtype in each.dtypes]
+    arguments.engines = arguments.engines or able
     _check(arguments, len(available))
     run_now = results_file.begin(__file__, argv)
     rows: list[Row] = []
     peak = Peak()
-    path = arguments.output / "peers.json"
+    path = arguments.output / f"{_name(arguments.dtype)}.json"
     try:
         for model, batch in itertools.product(arguments.models, arguments.batch):
             for row in _compare(model, batch, available, peak, arguments):
                 rows.append(row)
-                result = run_now.with_data({"rounds": arguments.rounds, "rows": rows})
+                result = run_now.with_data(
+                    {"rounds": arguments.rounds, "dtype": arguments.dtype, "rows": rows}
+                )
                 _write(result, path)
     except KeyboardInterrupt:
         _say(f"interrupted; {len(rows)} rows are in {path}" if rows else "interrupted")
@@ -70,6 +87,10 @@ def _main(argv: list[str] | None) -> int:
     print(path.with_suffix(".md").read_text())
     print(f"written to {path} and beside it")
     return 0
+
+
+def _name(dtype: str) -> str:
+    return "peers" if dtype == "float32" else f"peers-{dtype}"
 
 
 def _write(result: Result, path: Path) -> None:
@@ -88,6 +109,11 @@ def _check(arguments: argparse.Namespace, cores: int) -> None:
             f"--peers-python {arguments.peers_python}: there is no such file; "
             f"see {Path(__file__).name} --help"
         )
+    for each in ENGINES:
+        if each.name in arguments.engines and arguments.dtype not in each.dtypes:
+            raise UsageError(f"--engines {each.name}: it cannot be asked for {arguments.dtype}")
+    if arguments.dtype == "int8" and arguments.batch != [1]:
+        raise UsageError("--dtype int8 is compared for --batch 1 alone")
     for model in arguments.models:
         models.spec(model)
 
@@ -103,7 +129,7 @@ def _compare(
     with tempfile.TemporaryDirectory(prefix="peers-") as name:
         folder = Path(name)
         _say(f"{model}, batch {batch}: tracing it")
-        workload = prepare(model, batch, folder / "workload")
+        workload = prepare(model, batch, folder / "workload", arguments.dtype)
         libraries = Libraries(workload, arguments)
         engines = [each for each in ENGINES if each.name in arguments.engines]
         options = Options(
@@ -114,13 +140,15 @@ def _compare(
             logs=folder,
             engine_budget_s=arguments.engine_budget,
             attempts=arguments.attempts,
+            tolerance=QUANTIZED_TOLERANCE if arguments.dtype == "int8" else TOLERANCE,
         )
         for count in arguments.threads:
             cores = tuple(available[:count])
-            tuned = libraries.get(cores, available) if OURS in arguments.engines else Tuned(None)
+            built = libraries.get(cores, available) if OURS in arguments.engines else {}
+            tuned = built.get(arguments.dtype, Tuned(None))
             peak_flops = peak.measure(cores)
             what = f"{model}, batch {batch}, threads {count}"
-            found = _run(workload, engines, cores, tuned, options, what)
+            found = _run(workload, engines, cores, built, options, what)
             row = row_of(
                 found,
                 model=model,
@@ -136,20 +164,26 @@ def _run(
     workload: Workload,
     engines: Sequence[Engine],
     cores: tuple[int, ...],
-    tuned: Tuned,
+    built: Mapping[str, Tuned],
     options: Options,
     what: str,
 ) -> Comparison:
     """Compare the engines; ours has failed already if there is no library."""
-    jobs = {
-        engine: workload.job(engine, cores, tuned.bundle)
-        for engine in engines
-        if engine.name != OURS or tuned.failure is None
-    }
+    jobs: dict[Engine, Job] = {}
+    failed: dict[str, Outcome] = {}
+    for engine in engines:
+        if engine.name != OURS:
+            jobs[engine] = workload.job(engine, cores, None)
+            continue
+        for dtype, tuned in built.items():
+            name = OURS if dtype == workload.dtype else OURS_IN_FLOAT32
+            if tuned.failure is not None:
+                failed[name] = Outcome(failure=tuned.failure)
+                continue
+            own = replace(engine, name=name)
+            jobs[own] = workload.job(own, cores, tuned.bundle)
     found = compare(jobs, workload.expected, options, lambda text: _say(f"{what}: {text}"))
-    if tuned.failure is None:
-        return found
-    return replace(found, outcomes={OURS: Outcome(failure=tuned.failure), **found.outcomes})
+    return replace(found, outcomes={**failed, **found.outcomes})
 
 
 class Libraries:
@@ -160,10 +194,10 @@ class Libraries:
         self._logs: Path | None = arguments.logs
         self._each = arguments.tune_each
         self._options = TuneOptions.of(arguments)
-        self._made: dict[tuple[int, ...], Tuned] = {}
+        self._made: dict[tuple[int, ...], dict[str, Tuned]] = {}
 
-    def get(self, cores: Sequence[int], available: Sequence[int]) -> Tuned:
-        """Return the one for all cores, or one made for these cores with --tune-each."""
+    def get(self, cores: Sequence[int], available: Sequence[int]) -> dict[str, Tuned]:
+        """Return those for all cores, or those made for these cores with --tune-each, by dtype."""
         wanted = tuple(cores if self._each else available)
         if wanted not in self._made:
             logs = self._logs
@@ -171,7 +205,10 @@ class Libraries:
                 # Records of one number of cores are wrong for another.
                 logs = logs / f"cores-{len(wanted)}"
             _say(f"{self._workload.model}, batch {self._workload.shape[0]}: our library")
-            self._made[wanted] = tune(self._workload, logs, wanted, self._options)
+            self._made[wanted] = {
+                each: tune(self._workload, logs, wanted, self._options, dtype=each)
+                for each in dict.fromkeys([self._workload.dtype, "float32"])
+            }
         return self._made[wanted]
 
 
@@ -192,10 +229,11 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     names = [engine.name for engine in ENGINES]
+    parser.add_argument("--dtype", choices=("float32", "int8"), default="float32")
     parser.add_argument("--models", nargs="+", default=models.names(), help="default: the zoo")
     parser.add_argument("--threads", nargs="+", type=positive, help="default: 1 and all cores")
-    parser.add_argument("--batch", nargs="+", type=positive, default=[1, 8])
-    parser.add_argument("--engines", nargs="+", type=one_of("engine", names), default=names)
+    parser.add_argument("--batch", nargs="+", type=positive, help="default: 1 and 8")
+    parser.add_argument("--engines", nargs="+", type=one_of("engine", names), help="default: all")
     parser.add_argument("--rounds", type=positive, default=20, help="turns of each engine")
     parser.add_argument(
         "--turn", type=float, default=0.2, metavar="S", help="seconds of timed calls in a turn"

@@ -31,6 +31,8 @@ class Engine:
         are converted from the traced program, and may have a Python of their own.
     note
         What a reader must know of how it is run.
+    dtypes
+        What it may be asked to compute in.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Engine:
     packages: tuple[str, ...]
     ours: bool = False
     note: str = ""
+    dtypes: tuple[str, ...] = ("float32",)
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,9 @@ class Job:
         Our library.
     cores
         The cores to run on, one thread each.
+    dtype
+        What it computes in; as ``int8`` the peers are quantized by their own tools, on the
+        images in `calibration`.
     """
 
     module: str
@@ -70,6 +76,7 @@ class Job:
     folder: Path
     bundle: Path | None
     cores: tuple[int, ...]
+    dtype: str = "float32"
 
     @property
     def threads(self) -> int:
@@ -90,6 +97,16 @@ class Job:
     def input(self) -> Path:
         """The input, for ``numpy.load``."""
         return self.folder / "input.npy"
+
+    @property
+    def calibration(self) -> Path:
+        """Images to quantize with, an ``.npz`` with ``input``: a batch in each row."""
+        return self.folder / "calibration.npz"
+
+    def images(self) -> list[np.ndarray]:
+        """Return the batches to quantize with."""
+        with np.load(self.calibration) as found:
+            return list(found["input"])
 
     def as_json(self) -> str:
         """Return it as one line."""
@@ -115,10 +132,18 @@ def make(path: Path, write: Callable[[Path], object]) -> None:
     part.rename(path)
 
 
+_BOTH = ("float32", "int8")
+
 ENGINES = (
-    Engine("tvm_eff", "engines.tvm_eff_engine", ("tvm_eff", "apache-tvm"), ours=True),
-    Engine("ONNX Runtime", "engines.onnxruntime_engine", ("onnxruntime",)),
-    Engine("OpenVINO", "engines.openvino_engine", ("openvino",), note="precision f32, latency"),
+    Engine("tvm_eff", "engines.tvm_eff_engine", ("tvm_eff", "apache-tvm"), ours=True, dtypes=_BOTH),
+    Engine("ONNX Runtime", "engines.onnxruntime_engine", ("onnxruntime",), dtypes=_BOTH),
+    Engine(
+        "OpenVINO",
+        "engines.openvino_engine",
+        ("openvino",),
+        note="latency; what is not quantized in f32",
+        dtypes=_BOTH,
+    ),
     Engine(
         "torch.compile",
         "engines.torch_compile_engine",
@@ -130,6 +155,19 @@ ENGINES = (
         "torch eager", "engines.torch_eager_engine", ("torch",), ours=True, note="channels-last"
     ),
     Engine("ncnn", "engines.ncnn_engine", ("ncnn", "pnnx"), note="one image after the other"),
-    Engine("MNN", "engines.mnn_engine", ("MNN",), note="precision high, which is float32"),
-    Engine("LiteRT", "engines.litert_engine", ("ai-edge-litert", "litert-torch"), note="XNNPACK"),
+    Engine(
+        "MNN",
+        "engines.mnn_engine",
+        ("MNN",),
+        note="precision high, which is float32 where nothing is quantized",
+        dtypes=_BOTH,
+    ),
+    Engine(
+        "LiteRT",
+        "engines.litert_engine",
+        ("ai-edge-litert", "litert-torch"),
+        note="XNNPACK",
+        dtypes=_BOTH,
+    ),
 )
+"""ncnn's tools for int8 are in no package, and torch.compile's is a backend of its own."""

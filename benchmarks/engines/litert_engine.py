@@ -18,7 +18,9 @@ def convert(job: Job) -> None:
         module = torch.export.load(job.program).module()
         litert_torch.convert(module, (torch.zeros(job.shape),)).export(str(part))
 
-    make(_path(job), run)
+    make(_float_path(job), run)
+    if job.dtype == "int8":
+        make(_path(job), lambda part: _quantize(job, part))
 
 
 def load(job: Job) -> Call:
@@ -37,5 +39,26 @@ def load(job: Job) -> Call:
     return call
 
 
-def _path(job: Job) -> Path:
+def _float_path(job: Job) -> Path:
     return job.folder / "model.tflite"
+
+
+def _path(job: Job) -> Path:
+    return job.folder / "model-int8.tflite" if job.dtype == "int8" else _float_path(job)
+
+
+def _quantize(job: Job, path: Path) -> None:
+    """Quantize statically with AI Edge Quantizer; the input and the output stay float32."""
+    from ai_edge_litert.interpreter import Interpreter
+    from ai_edge_quantizer import qtyping, quantizer, recipe
+
+    signatures = Interpreter(str(_float_path(job))).get_signature_list()
+    ((signature, names),) = signatures.items()
+    (taken,) = names["inputs"]
+    found = quantizer.Quantizer(str(_float_path(job)), recipe.static_wi8_ai8())
+    for operation in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
+        found.update_quantization_recipe(
+            ".*", operation, algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE
+        )
+    ranges = found.calibrate({signature: [{taken: image} for image in job.images()]})
+    found.quantize(ranges).export_model(str(path), overwrite=True)

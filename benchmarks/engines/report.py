@@ -25,8 +25,8 @@ def markdown(result: Result) -> str:
         "",
         result.provenance,
         "",
-        f"float32. Engines take turns in one run, {result.data['rounds']} rounds, each in a "
-        "process of its own that is stopped between its turns. A call takes a numpy array and "
+        f"{_dtype(result)}. Engines take turns in one run, {result.data['rounds']} rounds, each in "
+        "a process of its own that is stopped between its turns. A call takes a numpy array and "
         "returns one. Every output was compared with PyTorch's before it was timed.",
         "",
         "Median latency in ms; in brackets the ratio to the best engine that is not ours, "
@@ -39,6 +39,11 @@ def markdown(result: Result) -> str:
     for row in rows:
         lines += ["", *_details(row)]
     return "\n".join([*lines, "", *_notes(rows)]) + "\n"
+
+
+def _dtype(result: Result) -> str:
+    # Results of before there was a choice do not say.
+    return str(result.data.get("dtype", "float32"))
 
 
 def marked(row: Row) -> str:
@@ -77,7 +82,7 @@ def plot(result: Result, path: Path) -> None:
         axis.set_title(_setting(batch, threads))
     handles = [Rectangle((0, 0), 1, 1, color=f"C{place}") for place in range(len(names))]
     figure.legend(handles, names, ncols=4, loc="outside lower center")
-    figure.suptitle(f"{result.words}, float32, {result.date} (bars above 3 are cut)")
+    figure.suptitle(f"{result.words}, {_dtype(result)}, {result.date} (bars above 3 are cut)")
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
 

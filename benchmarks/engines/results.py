@@ -12,6 +12,9 @@ from engines.turns import Comparison, Outcome
 
 OURS = "tvm_eff"
 
+OURS_IN_FLOAT32 = "tvm_eff, float32"
+"""Beside the others in int8."""
+
 Row = dict[str, Any]
 """A row as the JSON file has it."""
 
@@ -27,7 +30,11 @@ def row_of(
 ) -> Row:
     """Return a comparison as a row, with the ratios to the best engine that is not ours."""
     outcomes = comparison.outcomes
-    peers = {name: _median(o) for name, o in outcomes.items() if name != OURS and o.rounds}
+    peers = {
+        name: _median(o)
+        for name, o in outcomes.items()
+        if name not in (OURS, OURS_IN_FLOAT32) and o.rounds
+    }
     best = min(peers, key=lambda name: peers[name], default=None)
     engines = {
         name: _figures(outcome, outcomes[best] if best is not None else None, macs, peak_flops)

@@ -18,7 +18,10 @@ from engines.quiet import Limits, Quietness
 from tvm_eff.tensors import relative_error
 
 TOLERANCE = 1e-4
-"""Largest error, as a fraction of the spread of PyTorch's output, of an engine that is timed."""
+"""Largest error, as a fraction of the spread of PyTorch's output, of an engine in float32."""
+
+QUANTIZED_TOLERANCE = 0.25
+"""That of an engine in int8, which tells a network from another: its error stands beside it."""
 
 _CALLS = (2, 100)
 _LEAST_TURNS = 3
@@ -51,6 +54,9 @@ class Options:
         When it is not.
     watch_s
         How long others are watched before the first turn.
+    tolerance
+        The largest error of an engine that is timed, as a fraction of the spread of PyTorch's
+        output.
     """
 
     rounds: int
@@ -62,6 +68,7 @@ class Options:
     attempts: int = 1
     limits: Limits = field(default_factory=Limits)
     watch_s: float = 1.0
+    tolerance: float = TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -203,7 +210,7 @@ def _start(
         process.ask(output=str(output))
         outcome = Outcome(versions=process.versions, error=_error(np.load(output), expected))
         assert outcome.error is not None
-        if outcome.error > TOLERANCE:
+        if outcome.error > options.tolerance:
             process.kill()
             failure = f"wrong result: {outcome.error:.1e} of the spread off PyTorch's"
             return None, replace(outcome, failure=failure)

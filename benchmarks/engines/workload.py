@@ -18,6 +18,7 @@ from tvm_eff.cli.arguments import positive, seconds
 from tvm_eff.errors import Error
 
 _SEED = 7
+_CALIBRATION_IMAGES = 16
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Workload:
         PyTorch's output.
     folder
         Where the engines find it.
+    dtype
+        What the engines compute in.
     """
 
     model: str
@@ -43,17 +46,25 @@ class Workload:
     macs: int
     expected: np.ndarray
     folder: Path
+    dtype: str = "float32"
 
     def job(self, engine: Engine, cores: Sequence[int], bundle: Path | None) -> Job:
         """Return what one engine is to run."""
         cores = tuple(cores)
         return Job(
-            engine.module, engine.packages, self.model, self.shape, self.folder, bundle, cores
+            engine.module,
+            engine.packages,
+            self.model,
+            self.shape,
+            self.folder,
+            bundle,
+            cores,
+            self.dtype,
         )
 
 
-def prepare(model: str, batch: int, folder: Path) -> Workload:
-    """Write a network of the zoo and its input to a new folder.
+def prepare(model: str, batch: int, folder: Path, dtype: str = "float32") -> Workload:
+    """Write a network of the zoo, its input and images to quantize with to a new folder.
 
     Raises
     ------
@@ -72,8 +83,11 @@ def prepare(model: str, batch: int, folder: Path) -> Workload:
     torch.export.save(program.exported, job.program)
     torch.export.save(single.exported, job.single_program)
     np.save(job.input, inputs[0])
+    seeds = range(_SEED + 1, _SEED + 1 + _CALIBRATION_IMAGES)
+    images = [tensors.random_inputs(network.inputs, seed)[0] for seed in seeds]
+    np.savez(job.calibration, input=np.stack(images))
     _, macs = models.count(network)
-    return Workload(model, shape, macs, expected, folder)
+    return Workload(model, shape, macs, expected, folder, dtype)
 
 
 @dataclass(frozen=True)
@@ -141,8 +155,10 @@ def tune(
     cores: Sequence[int],
     options: TuneOptions,
     target: str = "host",
+    dtype: str = "float32",
 ) -> Tuned:
     """Compile our library for a workload, on the given cores alone."""
+    calibrate = workload.folder / "calibration.npz" if dtype == "int8" else None
     try:
         found = compile_apart(
             workload.model,
@@ -150,7 +166,9 @@ def tune(
             target=target,
             input_shapes=[workload.shape],
             logs=logs,
-            output=workload.folder / f"dist-{len(cores)}",
+            output=workload.folder / f"dist-{dtype}-{len(cores)}",
+            dtype=dtype,
+            calibrate=calibrate,
             **asdict(options),
         )
     except Exception as error:
