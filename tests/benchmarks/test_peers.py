@@ -325,3 +325,24 @@ def test_a_network_that_cannot_be_compiled_is_a_failure_of_our_library_alone(
     made = workload.Workload("squeezenet9", (1, 3, 2, 2), 1, X, tmp_path)
     found = workload.tune(made, tmp_path / "logs", (0,), workload.TuneOptions(trials=1))
     assert found.bundle is None and "squeezenet9" in str(found.failure)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--engines", "tvm_eff", "ncnn"], "--engines ncnn: it cannot be asked for int8"),
+        (["--batch", "8"], "int8 is compared for --batch 1 alone"),
+    ],
+)
+def test_what_is_not_compared_in_int8(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--dtype", "int8", "--models", "squeezenet", *words]
+    assert peers.main([*given, "--peers-python", sys.executable]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_our_float32_is_no_peer_of_our_int8() -> None:
+    found = row(**{"tvm_eff": outcome(2, 2), "tvm_eff, float32": outcome(1, 1), "a": outcome(4, 4)})
+    assert found["best_peer"] == "a"
+    assert found["engines"]["tvm_eff"]["ratio_to_best_peer"] == 0.5
