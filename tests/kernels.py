@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,6 +35,17 @@ def lowered(model: nn.Module, *shapes: Sequence[int], target: Target = HOST) -> 
 def tasks_of(model: nn.Module, *shapes: Sequence[int], target: Target = HOST) -> list[Task]:
     """Return the kernels of a network, most operations first."""
     return tune.extract(lowered(model, *shapes, target=target).mod)
+
+
+def varied(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
+    """Return so many candidates of as many rules as there are, the most promising ones first."""
+    of_rule: Counter[str] = Counter()
+    places = []
+    for candidate in candidates:
+        places.append(of_rule[candidate.rule])
+        of_rule[candidate.rule] += 1
+    order = sorted(range(len(places)), key=places.__getitem__)
+    return [candidates[place] for place in order[:count]]
 
 
 @lru_cache(maxsize=1)

@@ -171,7 +171,7 @@ def test_a_corrupted_constant(right: Bundle, tmp_path: Path, argument: int) -> N
     assert finding.number == 4
     assert finding.lowered == list(right.manifest.kernels)[4]
     assert re.search(rf"not the model's: at \[.*\] of argument {argument} it is 3 ", finding.cause)
-    if argument == 1:
+    if argument == 1 and right.manifest.runtime == "native":
         assert f"of argument {argument} it is 3 instead of" in output_of(finding.script)
 
 
@@ -219,8 +219,6 @@ def test_a_wrong_epilogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name:
         assert any(described in each for each in finding.operators)
         assert finding.difference is not None
         assert finding.difference.relative > 1e-3
-    if name == "bias":
-        assert str(without_it.difference) in output_of(without_it.script)
 
 
 def test_on_an_emulated_board(tmp_path: Path, with_rule: None, emulator: None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import nn
 
 from tvm_eff import frontend, passes, targets
 from tvm_eff.deploy.library import build_library
-from tvm_eff.device import LocalDevice
+from tvm_eff.device import Device, LocalDevice
 from tvm_eff.models import Network, trace
 from tvm_eff.tensors import TOLERANCE, TensorSpec, random_inputs, relative_error
 
@@ -109,8 +109,14 @@ CASES: dict[str, tuple[Callable[[torch.Tensor], Any], TensorSpec]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def device() -> Iterator[Device]:
+    with LocalDevice(threads=1) as opened:
+        yield opened
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_operator(name: str, tmp_path: Path) -> None:
+def test_operator(name: str, device: Device, tmp_path: Path) -> None:
     function, spec = CASES[name]
     target = targets.load("host")
     program = trace(Network(name, Applied(function).eval(), (spec,)))
@@ -119,8 +125,7 @@ def test_operator(name: str, tmp_path: Path) -> None:
     lowered = passes.lower(frontend.import_program(program), target)
     path = tmp_path / "model.so"
     build_library(lowered, None, target, path)
-    with LocalDevice(threads=1) as device:
-        actual, _ = device.run(path, inputs)
+    actual, _ = device.run(path, inputs)
     for found, wanted in zip(actual, expected, strict=True):
         assert found.dtype == wanted.dtype
         assert relative_error(found, wanted) <= TOLERANCE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import nn
 
 from tvm_eff import frontend, passes, targets
 from tvm_eff.deploy.library import build_library
-from tvm_eff.device import LocalDevice
+from tvm_eff.device import Device, LocalDevice
 from tvm_eff.models import Network, trace
 from tvm_eff.tensors import TOLERANCE, TensorSpec, random_inputs, relative_error
 
@@ -223,24 +223,29 @@ def inputs_like(spec: TensorSpec) -> list[np.ndarray]:
     return [*found, *(np.full(spec.shape, each, dtype) for each in constants)]
 
 
+@pytest.fixture(scope="module")
+def device() -> Iterator[Device]:
+    with LocalDevice(threads=1) as opened:
+        yield opened
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_right(name: str, tmp_path: Path) -> None:
+def test_right(name: str, device: Device, tmp_path: Path) -> None:
     function, spec = CASES[name]
     target = targets.load("host")
     program = trace(Network(name, Applied(function).eval(), (spec,)))
     lowered = passes.lower(frontend.import_program(program), target)
     path = tmp_path / "model.so"
     build_library(lowered, None, target, path)
-    with LocalDevice(threads=1) as device:
-        for x in inputs_like(spec):
-            if name in SUMS and x.min() == np.float32(LEAST):
-                continue
-            with np.errstate(all="ignore"):
-                expected = program.run([x])
-            actual, _ = device.run(path, [x], keep=True)
-            for number, (found, wanted) in enumerate(zip(actual, expected, strict=True)):
-                assert found.dtype == wanted.dtype, number
-                error = relative_error(found, wanted)
-                if name in SUMS and np.ptp(x) == 0:  # there is no spread
-                    error = float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), 1))
-                assert error <= TOLERANCE, (number, x.ravel()[:4], found, wanted)
+    for x in inputs_like(spec):
+        if name in SUMS and x.min() == np.float32(LEAST):
+            continue
+        with np.errstate(all="ignore"):
+            expected = program.run([x])
+        actual, _ = device.run(path, [x], keep=True)
+        for number, (found, wanted) in enumerate(zip(actual, expected, strict=True)):
+            assert found.dtype == wanted.dtype, number
+            error = relative_error(found, wanted)
+            if name in SUMS and np.ptp(x) == 0:  # there is no spread
+                error = float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), 1))
+            assert error <= TOLERANCE, (number, x.ravel()[:4], found, wanted)
