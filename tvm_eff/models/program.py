@@ -83,6 +83,15 @@ class Program:
         """Return the outputs in double precision; None if an operator does not compute in it."""
         return run_in_double_precision(self.exported, inputs)
 
+    def moved_by_ties(
+        self, inputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]
+    ) -> tuple[float, ...]:
+        """Return how far values halfway between two integers move each output: not at all.
+
+        A quantized network's may: see :mod:`tvm_eff.quantize.reference`.
+        """
+        return (0.0,) * len(expected)
+
     def moved_by_rounding(
         self, inputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]
     ) -> list[np.ndarray] | None:
