@@ -48,7 +48,7 @@ class QuantizedProgram(Program):
 
     def is_exact(self, inputs: Sequence[np.ndarray]) -> bool:
         """Whether nothing but inputs is rounded from floating point to integers."""
-        return self._run(inputs)[1] <= len(self.inputs)
+        return self._run(inputs)[1] == 0
 
     def moved_by_ties(
         self, inputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]
@@ -117,7 +117,7 @@ class _Interpreter(torch.fx.Interpreter):
     Attributes
     ----------
     rounded
-        How many values were rounded from floating point.
+        How many values were rounded from floating point, other than inputs.
     """
 
     def __init__(self, module: torch.fx.GraphModule, chance: torch.Generator | None = None) -> None:
@@ -133,7 +133,8 @@ class _Interpreter(torch.fx.Interpreter):
         found = None if rule is None or kwargs else rule(*args)
         if found is not None:
             return found
-        if name == "quantize_per_tensor.default":
+        source: Any = n.args[0] if n.args else None
+        if name == "quantize_per_tensor.default" and source.op != "placeholder":
             self.rounded += 1
             args = (self._nudged(plain(args[0])), *args[1:])
         numbers = pytree.tree_map_only(Scaled, plain, (args, kwargs))
