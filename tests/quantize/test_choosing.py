@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from quantized_networks import HOST, Case, Joined, imported, traced
+from quantized_networks import HOST, Case, Joined, Wide, imported, traced
 from torch import nn
 
 from tvm_eff import quantize
@@ -20,26 +20,7 @@ from tvm_eff.quantize import Choice, Quantized
 from tvm_eff.tensors import TOLERANCE, relative_error
 
 SHAPE = (1, 3, 12, 12)
-CLASSES = 4
-
-
-class Wide(nn.Module):
-    """One channel is a thousand times as wide as the others, and `reads` needs these."""
-
-    def __init__(self, classes: bool = False) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.first, self.reads = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 1)
-        self.last = nn.Conv2d(16, CLASSES, 3, padding=1)
-        self.classes = classes
-        with torch.no_grad():
-            self.first.weight[0] *= 1000
-            self.reads.weight[:, 0] /= 1000
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.last(torch.relu(self.reads(torch.relu(self.first(x)))))
-        # The differences between places: a mean would be much the same for all inputs.
-        return y[:, :, 0, 0] - y[:, :, 6, 6] if self.classes else y
+CLASSES = Wide.CLASSES
 
 
 def data(count: int = 8, labels: np.ndarray | None = None) -> list[Sample]:
@@ -111,20 +92,20 @@ def test_what_is_converted_is_what_was_simulated(program: Program) -> None:
 
 
 def test_classes_are_not_to_change(classifier: Program) -> None:
-    _, choice = choose(classifier, data(32), 0.0)
+    _, choice = choose(classifier, data(16), 0.0)
     assert choice.criterion == "the share of float32's classes"
     assert (choice.before, choice.after) == (1.0, 1.0)
     assert precisions(choice)["reads"] == "float32"
-    _, choice = choose(classifier, data(32), 0.9)
+    _, choice = choose(classifier, data(16), 0.9)
     assert choice.before - 0.9 <= choice.after < 1
     assert precisions(choice)["reads"] == "int8"
 
 
 def test_labels_are_to_stay_right(classifier: Program) -> None:
-    samples = data(32)
+    samples = data(16)
     right = [classifier.run(each.inputs)[0].argmax(1)[0] for each in samples]
-    labels = np.where(np.arange(32) < 24, right, (np.array(right) + 1) % CLASSES)
-    _, choice = choose(classifier, data(32, labels), 0.0)
+    labels = np.where(np.arange(16) < 12, right, (np.array(right) + 1) % CLASSES)
+    _, choice = choose(classifier, data(16, labels), 0.0)
     assert choice.criterion == "the share of right classes"
     assert choice.before == 0.75 <= choice.after
 
@@ -185,7 +166,7 @@ def test_branches_of_one_scale() -> None:
     original = traced(Joined(), (1, 8, 6, 6))
     observed = quantize.observe(original, None, None, "uint8")
     names = [each.name for each in observed.layers]
-    for kept in names:
+    for kept in names[:2]:  # the two branches
         found = quantize.convert(observed, {*names} - {kept})
         case = imported(found.program, original, found.in_float32)
         assert len(found.in_float32) == 1

@@ -10,7 +10,7 @@ import numpy as np
 from tvm_eff.models import Program, Sample
 from tvm_eff.quantize.calibrate import Activations, Quantized, convert, observe
 from tvm_eff.quantize.choose import Chooser, Done, LayerChoice
-from tvm_eff.quantize.criterion import Metric
+from tvm_eff.quantize.criterion import Metric, require_metric
 from tvm_eff.quantize.layer_cost import CostModel
 
 MOST_COMPARED = 256
@@ -83,6 +83,7 @@ def quantize_where_allowed(
     def observed_one(count: int) -> None:
         done("samples", count)
 
+    require_metric(metric)
     observed = observe(program, samples, source, activations, observed_one, MOST_COMPARED)
     chooser = Chooser(observed, max_drop, metric, model, done)
     taken, criterion = chooser.choose(), chooser.criterion

@@ -82,6 +82,18 @@ def criterion_of(samples: Sequence[Sample], exact: Outputs, metric: Metric | Non
     return Criterion("the outputs without their noise", _cleanness(exact), 1.0)
 
 
+def require_metric(metric: Metric | None) -> None:
+    """Refuse, before anything is measured, a metric that cannot be loaded.
+
+    Raises
+    ------
+    UsageError, ModelError
+        As for :func:`criterion_of`.
+    """
+    if metric is not None and not callable(metric):
+        _loaded(metric)
+
+
 def noise_and_signal(exact: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> np.ndarray:
     """Return the energy of the difference and that of the exact outputs, as a pair."""
     total = np.zeros(2)
