@@ -88,9 +88,9 @@ def trained(name: str, data: Digits, epochs: int = 20) -> nn.Module:
     steps = epochs * (len(images) // _BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _MOST_RATE, total_steps=steps)
     for _ in range(epochs):
-        for chosen in torch.randperm(len(images)).split(_BATCH):
+        for chosen in torch.split(torch.randperm(len(images)), _BATCH):
             optimizer.zero_grad()
-            cross_entropy(network(images[chosen]), labels[chosen]).backward()
+            torch.autograd.backward(cross_entropy(network(images[chosen]), labels[chosen]))
             optimizer.step()
             schedule.step()
     return network.eval()
