@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from tvm_eff.errors import SetupError
 from tvm_eff.models.factorized import IntraChannelLayer, Residual
 from tvm_eff.models.flattened import FlattenedLayer
 from tvm_eff.models.mobilenet import DepthwiseSeparable
@@ -48,7 +48,20 @@ class Digits:
 
 
 def digits() -> Digits:
-    """Return the digits, in an order by chance that is the same each time."""
+    """Return the digits, in an order by chance that is the same each time.
+
+    Raises
+    ------
+    SetupError
+        scikit-learn is not installed.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise SetupError(
+            f"the digits are scikit-learn's, which cannot be imported ({error}); install it: "
+            "pip install scikit-learn"
+        ) from error
     found = load_digits()
     order = np.random.default_rng(0).permutation(len(found.images))
     images = (found.images[order, None] / 16).astype("float32")
