@@ -104,6 +104,8 @@ setup(
             "pytest==9.2.0",
             "pytest-xdist==3.8.0",
             "ruff==0.17.6",
+            # Images of digits to train on; the last one that runs on Python 3.10.
+            "scikit-learn==1.7.2",
             # Another one, which computes in float16.
             f"intel-opencl-rt==2026.2.0; {LINUX_X86}",
             f"intel-cmplr-lib-rt==2026.2.0; {LINUX_X86}",

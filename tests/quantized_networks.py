@@ -19,6 +19,7 @@ from tvm_eff.quantize import Activations, QuantizedProgram
 from tvm_eff.tensors import TensorSpec, random_inputs
 
 HOST = targets.load("host")
+_LIBRARY = torch.ops.quantized_decomposed
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,35 @@ class Joined(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.last(torch.cat([torch.relu(self.one(x)), self.other(x)], 1))
+
+
+class Wide(nn.Module):
+    """One channel is a thousand times as wide as the others, and `reads` needs these."""
+
+    CLASSES = 4
+
+    def __init__(self, classes: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.reads = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 1)
+        self.last = nn.Conv2d(16, self.CLASSES, 3, padding=1)
+        self.classes = classes
+        with torch.no_grad():
+            self.first.weight[0] *= 1000
+            self.reads.weight[:, 0] /= 1000
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.last(torch.relu(self.reads(torch.relu(self.first(x)))))
+        # The differences between places: a mean would be much the same for all inputs.
+        return y[:, :, 0, 0] - y[:, :, 6, 6] if self.classes else y
+
+
+class Narrow(nn.Module):
+    """A weight of four bits between conversions."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        held = _LIBRARY.quantize_per_tensor(x, 0.1, 0, -8, 7, torch.int8)
+        return _LIBRARY.dequantize_per_tensor(held, 0.1, 0, -8, 7, torch.int8)
 
 
 def between(*layers: nn.Module, channels: int = 16, outputs: int = 16) -> nn.Module:

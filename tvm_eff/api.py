@@ -19,6 +19,7 @@ from tvm_eff.codegen import runner
 from tvm_eff.deploy.bundle import Bundle
 from tvm_eff.deploy.manifest import Format, PackWeights, RuntimeChoice
 from tvm_eff.deploy.measured import build_time
+from tvm_eff.deploy.source import Precision
 from tvm_eff.device import Device, SelectedDevice
 from tvm_eff.driver import Compilation
 from tvm_eff.errors import (
@@ -32,11 +33,15 @@ from tvm_eff.errors import (
 from tvm_eff.models import Network
 from tvm_eff.passes import pipeline
 from tvm_eff.progress import CountingProgress, Progress, progress_of
+from tvm_eff.quantize import Metric
 from tvm_eff.targets import Target
 
 if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
+
+_MAX_DROP = 0.01
+"""What ``auto`` may lose by default."""
 
 
 def compile(
@@ -64,6 +69,8 @@ def compile(
     validation_inputs: int = 3,
     validation_data: models.Samples | None = None,
     calibrate: models.Samples | None = None,
+    max_drop: float | None = None,
+    metric: Metric | None = None,
     trials: int | None = None,
     workers: int | None = None,
     budget: float = math.inf,
@@ -90,7 +97,8 @@ def compile(
         A target, its name, or the path of its file.
     dtype
         What the network computes in, ``float32``, ``float16`` or ``int8``; its inputs and outputs
-        stay. For int8 it is quantized: see :mod:`tvm_eff.quantize`.
+        stay. For int8 it is quantized: see :mod:`tvm_eff.quantize`. With ``auto`` that is chosen
+        layer by layer.
     runtime
         What runs the library: with ``native`` its own code, which needs nothing but libc and has
         a C interface; or TVM's ``virtual-machine``. With ``auto``, that is for networks that are
@@ -129,6 +137,12 @@ def compile(
         labels, the manifest has the share that the library and PyTorch get right.
     calibrate
         Data that int8 takes the ranges of activations from, likewise; random inputs without it.
+        ``auto`` measures its loss on it.
+    max_drop
+        How much ``auto`` may lose, as a share of 1; 0.01 by default.
+    metric
+        What it must not lose of: ``FILE.py:FUNCTION`` or a function of all outputs and labels,
+        higher is better. Without, see :func:`tvm_eff.quantize.criterion.criterion_of`.
     trials, workers, budget, until_roofline, measure, retry_failed
         How much to try: see :class:`tvm_eff.tune.TuneOptions`.
     size
@@ -189,14 +203,14 @@ def compile(
         stack.enter_context(models.inference_mode(network))
         # Only LLVM knows whether the processor exists; ask before anything is written or built.
         chosen.tvm_target()
-        _require_dtype(chosen, dtype, calibrate)
+        precision = _precision(chosen, dtype, calibrate, max_drop, metric)
         _require_runtime(chosen, runtime, format, pack_weights)
         selected = _select(chosen, rpc, key, device, shown, dtype)
         stack.enter_context(pipeline.dumping(None if dump_ir is None else Path(dump_ir)))
         compilation = Compilation(
             network=network,
             target=chosen,
-            dtype=dtype,
+            precision=precision,
             selected=selected,
             logs=default_logs(chosen) if logs is None else Path(logs),
             folder=Path(output) / _bundle_name(network, chosen, dtype),
@@ -206,7 +220,6 @@ def compile(
             form=format,
             pack_at_load=pack_weights == "load",
             data=validation_data,
-            calibrate=calibrate,
             size=size,
             day=build_time().date(),
             progress=CountingProgress(shown),
@@ -269,10 +282,38 @@ def _require_validation(examples: Sequence[np.ndarray] | None, random_inputs: in
         )
 
 
-def _require_dtype(target: Target, dtype: str, calibrate: models.Samples | None) -> None:
-    passes.require_dtype(target, dtype)
-    if calibrate is not None and dtype != "int8":
-        raise UsageError(f"--calibrate is for --dtype int8, and nothing is quantized to {dtype}")
+def _precision(
+    target: Target,
+    dtype: str,
+    calibrate: models.Samples | None,
+    max_drop: float | None,
+    metric: Metric | None,
+) -> Precision:
+    passes.require_dtype(target, "int8" if dtype == "auto" else dtype)
+    if calibrate is not None and dtype not in ("int8", "auto"):
+        raise UsageError(
+            f"--calibrate is for --dtype int8 and auto, and nothing is quantized to {dtype}"
+        )
+    require_kind("max_drop", max_drop, Real, NoneType)
+    if metric is not None and not callable(metric):
+        require_kind("the metric", metric, str)
+    for option, given in (("--max-drop", max_drop), ("--metric", metric)):
+        if given is not None and dtype != "auto":
+            raise UsageError(
+                f"{option} is for --dtype auto, which chooses what is lost; with {dtype} nothing "
+                f"is chosen: leave {option} out"
+            )
+    if dtype == "auto" and calibrate is None:
+        raise UsageError(
+            "--dtype auto measures on data what each layer loses; give inputs like those in use: "
+            "--calibrate DATA"
+        )
+    allowed = _MAX_DROP if max_drop is None else float(max_drop)
+    if not 0 <= allowed <= 1:
+        raise UsageError(
+            f"a loss of {allowed:g} cannot be allowed; give a share of 1, such as 0.01"
+        )
+    return Precision(dtype, calibrate, allowed, metric)
 
 
 def _require_runtime(target: Target, runtime: str, form: str, pack_weights: str) -> None:

@@ -26,7 +26,7 @@ from tvm_eff.deploy.own_data import validate_on_data
 from tvm_eff.deploy.proof import prove
 from tvm_eff.deploy.report import CompileReport
 from tvm_eff.deploy.size_bound import size_bound
-from tvm_eff.deploy.source import Source, quantized_source, source_of
+from tvm_eff.deploy.source import Precision, Source, chosen_source, quantized_source, source_of
 from tvm_eff.deploy.validate import validation, validation_cases
 from tvm_eff.deploy.weights import modules_of, weight_table
 from tvm_eff.device import Device, Measurement, MeasureOptions, SelectedDevice
@@ -53,8 +53,8 @@ class Compilation:
 
     Attributes
     ----------
-    network, target, dtype
-        What is compiled, what for, and what it computes in.
+    network, target, precision
+        What is compiled, what for, and what it is to be computed in.
     selected
         Where candidates are measured and the library is validated.
     logs, folder
@@ -71,8 +71,6 @@ class Compilation:
         Whether weights that are larger as kernels read them are made when it is loaded.
     data
         Data of the user's own to validate it on; None for none.
-    calibrate
-        Data that int8 takes the ranges of activations from; None for random inputs.
     size
         The bytes that the library may have; None for any.
     day
@@ -83,7 +81,7 @@ class Compilation:
 
     network: Network
     target: Target
-    dtype: str
+    precision: Precision
     selected: SelectedDevice
     logs: Path
     folder: Path
@@ -93,7 +91,6 @@ class Compilation:
     form: Format
     pack_at_load: bool
     data: models.Samples | None
-    calibrate: models.Samples | None
     size: int | None
     day: date
     progress: CountingProgress
@@ -108,7 +105,7 @@ class Compilation:
         tolerance = source.tolerance
         given = examples is not None or self.network.state
         proved = self._prove(source, cases[0] if given else None) if self.proof else None
-        lowered = passes.lower(source.imported, self.target, self.dtype)
+        lowered = passes.lower(source.imported, self.target, source.dtype)
         obstacle = self._obstacle(lowered)
         bound = size_bound(self.network.name, lowered, self.size)
         if self.tuning.measure:
@@ -187,14 +184,19 @@ class Compilation:
         self.progress.step(f"importing {self.network.name}")
         original = models.trace(self.network)
         self._require_data(original)
-        if self.dtype != "int8":
-            return source_of(original, self.dtype)
+        asked = self.precision
+        if asked.dtype == "auto":
+            self.progress.step("choosing the precision of each layer")
+            return chosen_source(original, self.target, asked, self._done)
+        if asked.dtype != "int8":
+            return source_of(original, asked.dtype)
         self.progress.step("taking the ranges of activations")
+        return quantized_source(
+            original, self.target, asked.calibrate, partial(self._done, "samples")
+        )
 
-        def done(count: int) -> None:
-            self.progress.advanced("samples", count, None)
-
-        return quantized_source(original, self.target, self.calibrate, done)
+    def _done(self, what: str, count: int) -> None:
+        self.progress.advanced(what, count, None)
 
     def _build(
         self,
@@ -271,10 +273,6 @@ class Compilation:
         source = models.source_of(self.data)
         self.progress.step(f"comparing with PyTorch on {source}")
         samples = models.read_samples(self.data, self.network.inputs, network.program.inputs)
-
-        def done(count: int) -> None:
-            self.progress.advanced("samples", count, None)
-
         return validate_on_data(
             device,
             library,
@@ -282,7 +280,7 @@ class Compilation:
             samples,
             network.dtype,
             source,
-            done,
+            partial(self._done, "samples"),
             tolerance=tolerance,
             original=network.original,
         )
@@ -291,7 +289,7 @@ class Compilation:
         """Find out before the search whether the library can run there."""
         target, needed = self.target, machine.needed_features(self.target)
         machine.require_suitable(device, target.name, target.architecture.name, needed)
-        _require_float16(device, self.dtype)
+        _require_float16(device, self.precision.dtype)
 
     def _tune(
         self, lowered: passes.RelaxNetwork, device: Device

@@ -13,7 +13,7 @@ TOLERANCE = 1e-5
 Float32 sums of a few thousand terms, taken in another order, differ by about 1e-6.
 """
 
-_OF_MAGNITUDE = 2e-6
+OF_MAGNITUDE = 2e-6
 """The error of any float that is allowed, as a fraction of the largest value.
 
 Twice what float32 sums of a few thousand terms, taken in another order, differ by: the expected
@@ -160,4 +160,4 @@ def rounding_of(expected: np.ndarray) -> float:
     if not values.size:
         return 0.0
     magnitude = float(np.abs(values).max())
-    return _OF_MAGNITUDE * magnitude / (float(np.ptp(values)) or magnitude or 1.0)
+    return OF_MAGNITUDE * magnitude / (float(np.ptp(values)) or magnitude or 1.0)

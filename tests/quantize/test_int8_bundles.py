@@ -9,16 +9,19 @@ import numpy as np
 import pytest
 import torch
 from network_modules import randomize
-from quantized_networks import Added, traced
+from quantized_networks import Added, Narrow, Wide, traced
 from torch import nn
 
 import tvm_eff
 from tvm_eff import quantize
+from tvm_eff.cli.precision_summary import precision_table, quantization_lines
 from tvm_eff.cli.tune import main
 from tvm_eff.deploy.manifest import Runtime
 from tvm_eff.errors import BundleError, SetupError
 
 SHAPE = (1, 8, 10, 10)
+AUTO = ["--dtype", "auto", "--calibrate"]
+BYTES = ["--preprocess", "mean=0.5,std=0.5,layout=NHWC,dtype=uint8"]
 
 
 def network() -> nn.Module:
@@ -122,6 +125,15 @@ def test_saved_quantized_program(tmp_path: Path, capsys: pytest.CaptureFixture[s
         (["--calibrate", "nowhere"], "there is no data nowhere"),
         (["--target", "rk3399-mali"], "runs networks on the GPU, which does not compute in int8"),
         (["--dtype", "float32", "--calibrate", "nan.npz"], "--calibrate is for --dtype int8"),
+        (["--calibrate", "equal.npz"], "cannot calibrate: every value is 0.5; give samples like"),
+        (["--calibrate", "class.npz"], "all 2 labels are of one class, 3; give samples of several"),
+        (["--calibrate", "images", *BYTES], "images holds no samples; give a folder of images"),
+        (["--dtype", "auto"], "give inputs like those in use: --calibrate DATA"),
+        (["--dtype", "auto", "--target", "rk3399-mali"], "which does not compute in int8"),
+        (["--max-drop", "1%"], "--max-drop is for --dtype auto, which chooses what is lost"),
+        (["--metric", "own.py:score"], "--metric is for --dtype auto, which chooses what is lost"),
+        ([*AUTO, "good.npz", "--metric", "own.py:score"], "there is no file own.py"),
+        ([*AUTO, "nan.npz"], "sample 1 cannot calibrate: 'x' has 1 values that are NaN"),
     ],
 )
 def test_bad_input_is_one_message_and_writes_nothing(
@@ -133,6 +145,10 @@ def test_bad_input_is_one_message_and_writes_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     good = np.random.default_rng(0).random((2, 1, 3, 64, 64), "float32")
+    Path("images").mkdir()
+    np.savez("good.npz", x=good)
+    np.savez("equal.npz", x=np.full_like(good, 0.5))
+    np.savez("class.npz", x=good, labels=np.array([3, 3]))
     np.savez("wrong.npz", x=good[..., :60])
     np.savez("empty.npz", x=good[:0])
     good[1, 0, 2, 3, 4] = np.nan
@@ -143,6 +159,56 @@ def test_bad_input_is_one_message_and_writes_nothing(
     assert message in error
     assert "Traceback" not in error
     assert not (tmp_path / "dist").exists()
+
+
+@pytest.mark.parametrize("loss", ["101%", "1.5", "-1%", "nan", "one", "%"])
+def test_bad_losses_are_refused(loss: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["--target", "host", "--model", "mobilenet_0.25", *AUTO, "x.npz"]
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, f"--max-drop={loss}"])
+    assert f"'{loss}' is not a loss that can be allowed" in capsys.readouterr().err
+
+
+def test_programs_of_four_bits_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "narrow.pt2"
+    torch.export.save(torch.export.export(Narrow(), (torch.randn(2, 8),)), path)
+    folders = ["--logs", str(tmp_path / "logs"), "--output", str(tmp_path / "dist")]
+    assert main(["--target", "host", "--model", str(path), *folders]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert "values from -8 to 7 in torch.int8 are not supported" in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "dist").exists()
+
+
+def test_mixed_precision(tmp_path: Path) -> None:
+    """The layer that reads one wide channel stays in float32, between two in integers."""
+    shape = (1, 3, 12, 12)
+    x = np.random.default_rng(0).normal(size=(8, *shape)).astype("float32")
+    bundle = tvm_eff.compile(
+        Wide().eval(),
+        torch.from_numpy(x[0]),
+        dtype="auto",
+        calibrate=lambda: iter(x),
+        max_drop=0.02,
+        logs=tmp_path / "logs",
+        output=tmp_path,
+        measure=False,
+    )
+    assert bundle.folder.name == "Wide-host-auto"
+    found = tvm_eff.load(bundle.folder).manifest.validation.quantization
+    assert found is not None and found.choice is not None
+    assert [each.precision for each in found.choice.layers] == ["int8", "float32", "int8"]
+    assert found.choice.cost_after < 0.5 * found.choice.cost_before
+    assert found.in_float32 == ("conv2d.default in 'reads'",)
+    assert bundle.check() <= bundle.manifest.validation.tolerance
+    dtypes = {each.dtype for each in bundle.manifest.weights if len(each.shape) > 4}
+    assert dtypes == {"int8", "float32"}
+    lines = " ".join(quantization_lines(found))
+    assert "2 of 3 layers in int8: cost" in lines
+    assert "2.00% may be lost" in lines
+    assert precision_table(found) is not None
 
 
 def test_missing_torchao_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from quantized_networks import Added, Gated, between, quantized, traced
+from quantized_networks import Added, Gated, Narrow, between, quantized, traced
 from torch import nn
 
 from tvm_eff import quantize
@@ -98,14 +98,6 @@ def test_ranges_are_those_of_the_data() -> None:
 
 
 LIBRARY = torch.ops.quantized_decomposed
-
-
-class Narrow(nn.Module):
-    """A weight of four bits between conversions."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        held = LIBRARY.quantize_per_tensor(x, 0.1, 0, -8, 7, torch.int8)
-        return LIBRARY.dequantize_per_tensor(held, 0.1, 0, -8, 7, torch.int8)
 
 
 class Grouped(nn.Module):

@@ -54,6 +54,21 @@ def share(text: str) -> float:
     return value
 
 
+def drop(text: str) -> float:
+    """Read a loss that is allowed, such as ``1%`` or ``0.01``: at most all of it."""
+    number, factor = (text[:-1], 0.01) if text.endswith("%") else (text, 1.0)
+    try:
+        value = float(number) * factor
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise ArgumentTypeError(
+            f"'{text}' is not a loss that can be allowed; write a share up to 100%, such as 1% or "
+            "0.01"
+        )
+    return value
+
+
 def add_public_key(parser: ArgumentParser) -> None:
     """Add the option that says who must have signed a bundle."""
     parser.add_argument(

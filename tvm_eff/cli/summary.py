@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tvm_eff import paths
+from tvm_eff.cli.precision_summary import precision_table, quantization_lines
 from tvm_eff.deploy.bundle import RUNNER, Bundle
 from tvm_eff.deploy.inspection.growth import in_words
 from tvm_eff.deploy.report import CompileReport
@@ -22,7 +23,6 @@ from tvm_eff.schedules import Candidate
 from tvm_eff.tune import TaskResult
 
 _LOG_WIDTH = 160
-_LISTED = 8
 _SCHEDULES_FROM = 100
 """Columns a terminal must have to show schedules too; figures are never cut."""
 
@@ -57,7 +57,7 @@ def print_summary(bundle: Bundle, report: CompileReport, command: str) -> None:
         *_limit(bundle),
         *_undecided(report),
         *_data(bundle),
-        *_quantization(bundle),
+        *quantization_lines(bundle.manifest.validation.quantization),
         f"library      {bundle.library} ({bundle.library.stat().st_size / 1e6:.1f} MB), "
         f"{_needs(report)}",
         f"weights      {in_words(bundle.manifest.weights)}",
@@ -66,6 +66,9 @@ def print_summary(bundle: Bundle, report: CompileReport, command: str) -> None:
         "",
         *_next_steps(bundle, report, command),
     ]
+    table = precision_table(bundle.manifest.validation.quantization)
+    if table is not None:
+        console.print(table)
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
 
@@ -204,24 +207,6 @@ def _needs(report: CompileReport) -> str:
     if report.virtual_machine is None:
         return "which needs nothing but libc"
     return f"run by TVM's virtual machine: {report.virtual_machine}"
-
-
-def _quantization(bundle: Bundle) -> list[str]:
-    found = bundle.manifest.validation.quantization
-    if found is None:
-        return []
-    source = "random inputs" if found.source is None else f"{found.source}, {found.samples} samples"
-    words = [f"calibrated on {source}: {found.sqnr_db:.1f} dB of signal to quantization noise"]
-    if found.same_class is not None:
-        words.append(f"float32's class for {found.same_class:.1%}")
-    lines = [f"int8         {'; '.join(words)}"]
-    if found.warning is not None:
-        lines.append(f"WARNING      {found.warning}")
-    count = len(found.in_float32)
-    if count:
-        more = f" and {count - _LISTED} more" if count > _LISTED else ""
-        lines.append(f"in float32   {'; '.join(found.in_float32[:_LISTED])}{more}")
-    return lines
 
 
 def _next_steps(bundle: Bundle, report: CompileReport, command: str) -> list[str]:

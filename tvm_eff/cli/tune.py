@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvm_eff.cli.arguments import byte_count, positive, seconds, share
+from tvm_eff.cli.arguments import byte_count, drop, positive, seconds, share
 from tvm_eff.cli.board_options import add_key_options, key_of
 from tvm_eff.cli.model_options import MODEL_HELP, add_model_options, model_options
 from tvm_eff.cli.run import leave, run
@@ -62,6 +62,8 @@ def _main(argv: list[str] | None) -> int:
             validation_inputs=arguments.inputs,
             validation_data=arguments.validate,
             calibrate=arguments.calibrate,
+            max_drop=arguments.max_drop,
+            metric=arguments.metric,
             trials=arguments.trials,
             workers=arguments.workers,
             budget=arguments.budget,
@@ -91,19 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         "--rpc", metavar="HOST:PORT", help="measure on a real board's RPC server, in seconds"
     )
     add_key_options(parser)
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "float16", "int8"),
-        default="float32",
-        help="what the network computes in: float16 on GPUs, int8 on processors; its inputs and "
-        "outputs stay float32 (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--calibrate",
-        metavar="DATA",
-        help="what int8 takes the ranges of activations from, as for --validate; some hundred "
-        "inputs like those in use (default: random ones, whose accuracy means nothing)",
-    )
+    _add_precision_options(parser)
     parser.add_argument(
         "--inputs",
         type=positive,
@@ -132,6 +122,36 @@ def _parser() -> argparse.ArgumentParser:
     _add_files(parser)
     add_model_options(parser)
     return parser
+
+
+def _add_precision_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the precision")
+    group.add_argument(
+        "--dtype",
+        choices=("float32", "float16", "int8", "auto"),
+        default="float32",
+        help="what the network computes in: float16 on GPUs, int8 on processors, or auto, each "
+        "layer in the one that costs least within --max-drop; its inputs and outputs stay float32 "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--calibrate",
+        metavar="DATA",
+        help="what int8 takes the ranges of activations from, as for --validate; some hundred "
+        "inputs like those in use (default: random ones, whose accuracy means nothing)",
+    )
+    group.add_argument(
+        "--max-drop",
+        type=drop,
+        metavar="SHARE",
+        help="how much auto may lose on that data, such as 1%% or 0.01: of right classes where it "
+        "has labels, else of float32's classes, else of the outputs by noise (default: 1%%)",
+    )
+    group.add_argument(
+        "--metric",
+        metavar="FILE.py:FUNCTION",
+        help="what auto must not lose of: a function of all outputs and labels, higher is better",
+    )
 
 
 def _add_library_options(parser: argparse.ArgumentParser) -> None:

@@ -18,6 +18,9 @@ from tvm_eff.tensors import HALF_ROUNDOFF, TOLERANCE, relative_error, rounding_o
 MORE_THAN_PYTORCH = 4
 """How many times PyTorch's own error an output's may be, whatever its spread."""
 
+_MORE_THAN_TIES = 2
+"""How many times as far as chance moved it an output of a quantized network may be off."""
+
 _MOST_ALLOWED = 1e-3
 """The largest error that PyTorch's own excuses beyond the rounding of the output's values.
 
@@ -58,6 +61,9 @@ class Case:
         Whether it has values from 0 to 255, which half precision may not be up to.
     moved
         Returns which values of each output rounding decides; None if that is not known.
+    ties
+        Returns how far each output of a quantized network is moved by what rounding decides within
+        it; None if nothing can be.
     """
 
     inputs: Sequence[np.ndarray]
@@ -66,6 +72,25 @@ class Case:
     recorded_errors: Sequence[float] | None = None
     is_bright: bool = False
     moved: Callable[[], Sequence[np.ndarray] | None] | None = None
+    ties: Callable[[], Sequence[float]] | None = None
+
+    def allowed(self, index: int, tolerance: float, error: float) -> float:
+        """Return the largest error of an output that is allowed, as a fraction of its spread.
+
+        Parameters
+        ----------
+        index
+            Which output.
+        tolerance
+            What is allowed where PyTorch is near the exact result.
+        error
+            What was found: only of more than that is it asked what rounding decides.
+        """
+        own = self.reference_errors()[index]
+        allowed = allowed_error(self.expected[index], tolerance, own)
+        if error <= allowed or self.ties is None:
+            return allowed
+        return max(allowed, _MORE_THAN_TIES * self.ties()[index])
 
     def decided_by_rounding(self, index: int, actual: np.ndarray) -> bool:
         """Whether PyTorch too, rounding otherwise, may be off as far as a wrong output is.

@@ -12,7 +12,13 @@ from typing import Any, Literal
 import msgspec
 
 from tvm_eff import paths, strict
-from tvm_eff.deploy.manifest_validation import DataValidation, QuantizationInfo, Validation
+from tvm_eff.deploy.manifest_validation import (
+    DataValidation,
+    LayerPrecision,
+    PrecisionChoice,
+    QuantizationInfo,
+    Validation,
+)
 from tvm_eff.errors import BundleError
 from tvm_eff.strict import Count
 from tvm_eff.targets import OpenCLRequirements
@@ -22,9 +28,11 @@ __all__ = [
     "DataValidation",
     "EmulatorInfo",
     "KernelSchedule",
+    "LayerPrecision",
     "MadeFor",
     "Manifest",
     "MemoryInfo",
+    "PrecisionChoice",
     "QuantizationInfo",
     "TensorInfo",
     "Validation",

@@ -36,6 +36,66 @@ class DataValidation:
 
 
 @dataclass(frozen=True)
+class LayerPrecision:
+    """What a layer is computed in, of those that integers could compute.
+
+    Attributes
+    ----------
+    layer
+        The operator and its module.
+    precision
+        ``float32`` or ``int8``.
+    sqnr_db
+        The ratio of signal to noise of the outputs if it alone is in int8, in decibels.
+    cost_before, cost_after
+        What it costs in float32 and as it is, in multiply-adds of float32: see
+        :mod:`tvm_eff.quantize.layer_cost`.
+    """
+
+    layer: str
+    precision: str
+    sqnr_db: Finite
+    cost_before: Finite
+    cost_after: Finite
+
+
+@dataclass(frozen=True)
+class PrecisionChoice:
+    """How the precision of each layer was chosen.
+
+    Attributes
+    ----------
+    criterion
+        What was not to fall, in words.
+    samples
+        On how many samples that was measured.
+    before, after
+        What it is for float32, and for this network.
+    max_drop
+        How far it was allowed to fall.
+    layers
+        What was found for each layer, in order.
+    """
+
+    criterion: str
+    samples: Count
+    before: float
+    after: float
+    max_drop: Finite
+    layers: tuple[LayerPrecision, ...]
+
+    @property
+    def cost_before(self) -> float:
+        """What these layers cost in float32."""
+        return sum(each.cost_before for each in self.layers)
+
+    @property
+    def cost_after(self) -> float:
+        """What they cost as they are."""
+        return sum(each.cost_after for each in self.layers)
+
+
+@dataclass(frozen=True)
 class QuantizationInfo:
     """How a network was quantized, and how far that took it from float32.
 
@@ -54,6 +114,8 @@ class QuantizationInfo:
         The operators that are computed in float32, with their modules.
     warning
         Why these figures say nothing of the network in use; None if they do.
+    choice
+        How the precision of each layer was chosen; None if all that can be are in int8.
     """
 
     source: str | None
@@ -62,6 +124,7 @@ class QuantizationInfo:
     same_class: Finite | None
     in_float32: tuple[str, ...]
     warning: str | None
+    choice: PrecisionChoice | None = None
 
 
 @dataclass(frozen=True)

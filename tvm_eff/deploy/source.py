@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
 from tvm_eff import frontend, models, quantize
-from tvm_eff.deploy.manifest import QuantizationInfo
+from tvm_eff.deploy.manifest import LayerPrecision, PrecisionChoice, QuantizationInfo
 from tvm_eff.models import Program
 from tvm_eff.passes import RelaxNetwork
 from tvm_eff.targets import Target
@@ -21,6 +21,28 @@ _RANDOM = (
     "calibrated on random inputs: the accuracy of this library means nothing; give inputs like "
     "those in use: --calibrate DATA"
 )
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What a network is to be computed in.
+
+    Attributes
+    ----------
+    dtype
+        ``float32``, ``float16`` or ``int8``; or ``auto``, to choose layer by layer.
+    calibrate
+        Data that int8 takes the ranges of activations from; None for random inputs.
+    max_drop
+        What choosing may lose, as a share of 1.
+    metric
+        The user's own measure of that; None for what the data allows for.
+    """
+
+    dtype: str
+    calibrate: models.Samples | None = None
+    max_drop: float = 0.0
+    metric: quantize.Metric | None = None
 
 
 @dataclass(frozen=True)
@@ -54,8 +76,9 @@ class Source:
     def tolerance(self) -> float:
         """The largest error allowed, as a fraction of the spread of the output.
 
-        Integers are exact. Where something is computed in float32 between them, the last bit of
-        it decides values halfway between two integers, and a library that is right may be refused.
+        Integers are exact. Where something is computed in float32 between them, its last bits
+        decide values halfway between two integers, and more is allowed of an input that has some:
+        see :meth:`tvm_eff.quantize.QuantizedProgram.moved_by_ties`.
         """
         return network_tolerance(self.dtype)
 
@@ -103,18 +126,71 @@ def quantized_source(
     if data is not None:
         samples = models.read_samples(data, original.network.inputs, original.inputs)
         name = models.source_of(data)
-    # VNNI multiplies bytes without a sign by bytes with one; NEON both with one.
-    activations: quantize.Activations = "uint8" if target.architecture.name == "x86_64" else "int8"
-    found = quantize.quantize(original, samples, name, activations, done)
+    found = quantize.quantize(original, samples, name, _activations(target), done)
     if name is None:
         logger.warning("%s is %s", original.network.name, _RANDOM)
-    source = source_of(found.program, "int8")
+    return _source(original, found, None)
+
+
+def chosen_source(
+    original: Program,
+    target: Target,
+    precision: Precision,
+    done: Callable[[str, int], None],
+) -> Source:
+    """Quantize those layers of a traced network whose loss is allowed.
+
+    Parameters
+    ----------
+    original, target
+        As for :func:`quantized_source`.
+    precision
+        Data to measure the loss on, and how much is allowed.
+    done
+        Told what is done, and how much of it.
+
+    Raises
+    ------
+    Error
+        As for :func:`tvm_eff.quantize.quantize_where_allowed`.
+    """
+    data, max_drop = precision.calibrate, precision.max_drop
+    assert data is not None, "without data nothing can be chosen"
+    found, chosen = quantize.quantize_where_allowed(
+        original,
+        models.read_samples(data, original.network.inputs, original.inputs),
+        models.source_of(data),
+        _activations(target),
+        max_drop,
+        precision.metric,
+        quantize.cost_model(target),
+        done,
+    )
+    choice = PrecisionChoice(
+        criterion=chosen.criterion,
+        samples=chosen.compared,
+        before=chosen.before,
+        after=chosen.after,
+        max_drop=max_drop,
+        layers=tuple(LayerPrecision(**asdict(each)) for each in chosen.layers),
+    )
+    return _source(original, found, choice)
+
+
+def _activations(target: Target) -> quantize.Activations:
+    # VNNI multiplies bytes without a sign by bytes with one; NEON both with one.
+    return "uint8" if target.architecture.name == "x86_64" else "int8"
+
+
+def _source(original: Program, found: quantize.Quantized, choice: PrecisionChoice | None) -> Source:
+    source = source_of(found.program, "int8" if found.integers else "float32")
     info = QuantizationInfo(
-        source=name,
+        source=found.source,
         samples=found.samples,
         sqnr_db=found.loss.sqnr_db,
         same_class=found.loss.same_class,
         in_float32=found.in_float32,
-        warning=_RANDOM if name is None else None,
+        warning=_RANDOM if found.source is None else None,
+        choice=choice,
     )
-    return Source(source.program, source.core, source.imported, "int8", original, quantization=info)
+    return replace(source, original=original, quantization=info)

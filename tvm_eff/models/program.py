@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class Program:
         """
         tensors = [torch.from_numpy(x.copy()) for x in inputs]
         with torch.no_grad():
-            result = _call(self.network.module, tensors)
+            result = self._called(tensors)
         outputs = [leaf.detach().numpy() for leaf in pytree.tree_leaves(result)]
         for name, output in zip(self.outputs, outputs, strict=True):
             if output.dtype.kind == "f" and np.isnan(output).any():
@@ -79,9 +80,33 @@ class Program:
                 )
         return outputs
 
+    def _called(self, tensors: list[torch.Tensor]) -> Any:
+        module = self.network.module
+        if isinstance(module, nn.Module):
+            return module(*tensors)
+        # A saved program may take keywords and nested structures; `tensors` is their flat list.
+        args, kwargs = pytree.tree_unflatten(tensors, module.call_spec.in_spec)
+        # To make a module of a program takes longer than a small network; one that writes its
+        # buffers starts from the same ones each time.
+        written = module.graph_signature.buffers_to_mutate
+        return (module.module() if written else self._unlifted)(*args, **kwargs)
+
+    @cached_property
+    def _unlifted(self) -> nn.Module:
+        return self.exported.module()
+
     def run_in_double_precision(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray] | None:
         """Return the outputs in double precision; None if an operator does not compute in it."""
         return run_in_double_precision(self.exported, inputs)
+
+    def moved_by_ties(
+        self, inputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]
+    ) -> tuple[float, ...]:
+        """Return how far values halfway between two integers move each output: not at all.
+
+        A quantized network's may: see :mod:`tvm_eff.quantize.reference`.
+        """
+        return (0.0,) * len(expected)
 
     def moved_by_rounding(
         self, inputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]
@@ -187,7 +212,7 @@ def _export(
     """Return the traced module, and what calling it changed."""
     example = [torch.from_numpy(x) for x in random_inputs(network.inputs)]
     try:
-        seen = side_effects(module, lambda: _call(module, [each.clone() for each in example]))
+        seen = side_effects(module, lambda: module(*[each.clone() for each in example]))
     except Exception as error:  # whatever the user's code raises
         shapes = " and ".join(_described(spec.shape, spec.dtype) for spec in network.inputs)
         raise ModelError(
@@ -233,14 +258,6 @@ class _DetachedData(TorchFunctionMode):
 
 def _described(shape: Sequence[int], dtype: str) -> str:
     return f"{' x '.join(map(str, shape)) or 'one'} {dtype}"
-
-
-def _call(module: nn.Module | torch.export.ExportedProgram, inputs: list[torch.Tensor]) -> Any:
-    if isinstance(module, nn.Module):
-        return module(*inputs)
-    # A saved program may take keywords and nested structures; `inputs` is their flat list.
-    args, kwargs = pytree.tree_unflatten(inputs, module.call_spec.in_spec)
-    return module.module()(*args, **kwargs)
 
 
 def _input_names(exported: torch.export.ExportedProgram) -> tuple[str, ...]:

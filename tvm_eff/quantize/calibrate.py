@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from tvm_eff.models import Network, Program, Sample
 from tvm_eff.models.program import first_line, quiet
 from tvm_eff.quantize.bias import round_biases
 from tvm_eff.quantize.loss import Loss, loss_of
+from tvm_eff.quantize.observed import Observed, described, is_observer, without_others
 from tvm_eff.tensors import random_inputs
 
 Activations = Literal["int8", "uint8"]
@@ -45,6 +47,8 @@ class Quantized:
         How many samples the ranges were taken from.
     loss
         How far it is from float32 on them.
+    integers
+        Whether anything is computed in integers.
     """
 
     program: Program
@@ -52,6 +56,7 @@ class Quantized:
     source: str | None
     samples: int
     loss: Loss
+    integers: bool = True
 
 
 def quantize(
@@ -80,11 +85,31 @@ def quantize(
     Raises
     ------
     UsageError
-        A sample holds NaN or infinity, or all values of all samples are one.
+        A sample holds NaN or infinity, all values of all samples are one, or all labels are.
     ModelError
         The network is quantized already, has nothing that could be, or PT2E fails on it.
     SetupError
         torchao is not installed.
+    """
+    return convert(observe(program, samples, source, activations, done))
+
+
+def observe(
+    program: Program,
+    samples: Iterable[Sample] | None,
+    source: str | None,
+    activations: Activations,
+    done: Callable[[int], None] = lambda count: None,
+    keep: int = _COMPARED,
+) -> Observed:
+    """Find the ranges of a network's activations; parameters and errors are :func:`quantize`'s.
+
+    Parameters
+    ----------
+    program, samples, source, activations, done
+        As there.
+    keep
+        How many of the samples are kept to compare on.
     """
     _require_float32(program)
     pt2e, quantizer = _flow(activations)
@@ -92,16 +117,48 @@ def quantize(
     kept: list[Sample] = []
     with quiet():
         prepared = _attempt(lambda: pt2e.prepare_pt2e(_module(program), quantizer))
-    if not any(map(_is_observer, prepared.modules())):
+    if not any(map(is_observer, prepared.modules())):
         raise ModelError(
             f"{program.network.name} has no operator that is computed in integers; leave --dtype "
-            "int8 out"
+            "out"
         )
     count = 0
     for count, sample in enumerate(_checked(given, program), 1):
         _observe(prepared, program, sample)
-        kept = kept if len(kept) == _COMPARED else [*kept, sample]
+        kept = kept if len(kept) == keep else [*kept, sample]
         done(count)
+    float32 = tuple(quantizer.in_float32)
+    return Observed(program, prepared, float32, tuple(kept), source, count)
+
+
+def convert(observed: Observed, layers: Set[str] | None = None) -> Quantized:
+    """Return a network in integers, whose ranges are known.
+
+    Parameters
+    ----------
+    observed
+        The network; it stays as it is.
+    layers
+        The names of the layers' nodes that integers compute; all if None.
+
+    Raises
+    ------
+    ModelError
+        PT2E fails on it.
+    """
+    program = observed.program
+    with quiet():
+        prepared = copy.deepcopy(observed.prepared)
+    in_float32 = list(observed.in_float32)
+    if layers is not None:
+        without_others(prepared, layers)
+        in_float32 += [each for each in observed.layers if each.name not in layers]
+    listed = tuple(dict.fromkeys(map(described, in_float32)))
+    compared = [each.inputs for each in observed.samples[:_COMPARED]]
+    if layers is not None and not layers:
+        loss = loss_of(program, program, compared)
+        return Quantized(program, listed, observed.source, observed.count, loss, integers=False)
+    pt2e, _ = _flow("int8")
     with quiet():
         converted = _attempt(lambda: pt2e.convert_pt2e(prepared))
         round_biases(converted)
@@ -110,9 +167,8 @@ def quantize(
     network = Network(program.network.name, exported, program.network.inputs)
     found = replace(program, network=replace(network, state=program.network.state))
     found = replace(found, exported=exported)
-    listed = tuple(dict.fromkeys(map(_named, quantizer.in_float32)))
-    loss = loss_of(program, found, [each.inputs for each in kept])
-    return Quantized(found, listed, source, count, loss)
+    loss = loss_of(program, found, compared)
+    return Quantized(found, listed, observed.source, observed.count, loss)
 
 
 def _require_float32(program: Program) -> None:
@@ -144,7 +200,7 @@ def _attempt(action: Callable[[], Any]) -> Any:
     except Exception as error:  # of torch and torchao
         raise ModelError(
             f"the model cannot be quantized: {type(error).__name__}: {first_line(error)}; leave "
-            "--dtype int8 out, or quantize it elsewhere and give the .pt2 file"
+            "--dtype out, or quantize it elsewhere and give the .pt2 file"
         ) from error
 
 
@@ -169,7 +225,9 @@ def _random(program: Program) -> Iterator[Sample]:
 def _checked(samples: Iterable[Sample], program: Program) -> Iterator[Sample]:
     """Yield samples, and refuse those that no range can be taken from."""
     least, most = np.inf, -np.inf
+    labels: list[int] = []
     for sample in samples:
+        labels += [] if sample.label is None else sample.label.tolist()
         for name, array in zip(program.inputs, sample.inputs, strict=True):
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 count = int(np.count_nonzero(~np.isfinite(array)))
@@ -185,6 +243,11 @@ def _checked(samples: Iterable[Sample], program: Program) -> Iterator[Sample]:
         raise UsageError(
             f"the calibration data cannot calibrate: every value is {least:g}; give samples like "
             "those that the network will see"
+        )
+    if len(labels) > 1 and len(set(labels)) == 1:
+        raise UsageError(
+            f"the calibration data cannot calibrate: all {len(labels)} labels are of one class, "
+            f"{labels[0]}; give samples of several classes, or leave the labels out"
         )
 
 
@@ -217,15 +280,3 @@ def _drop_unused(converted: GraphModule) -> None:
 def _export(converted: GraphModule, program: Program) -> torch.export.ExportedProgram:
     arguments, keywords = _arguments(program, random_inputs(program.network.inputs))
     return torch.export.export(converted, arguments, keywords)
-
-
-def _is_observer(module: torch.nn.Module) -> bool:
-    return hasattr(module, "calculate_qparams")
-
-
-def _named(node: torch.fx.Node) -> str:
-    """An operator and its module; not its line, which is a place on this machine."""
-    name = getattr(node.target, "__name__", str(node.target))
-    modules = list((node.meta.get("nn_module_stack") or {}).values())
-    path = modules[-1][0] if modules else ""
-    return f"{name} in '{path}'" if path else name

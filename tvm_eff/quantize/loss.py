@@ -55,5 +55,10 @@ def loss_of(exact: Program, quantized: Program, cases: Sequence[Sequence[np.ndar
             noise += float(np.square(wide - other).sum())
         if wanted[0].ndim == 2 and wanted[0].shape[1] > 1:
             same += list(wanted[0].argmax(1) == found[0].argmax(1))
-    ratio = max(noise / signal if signal else 0.0, _LEAST_NOISE)
-    return Loss(-10 * float(np.log10(ratio)), float(np.mean(same)) if same else None)
+    sqnr = decibels(noise / signal if signal else 0.0)
+    return Loss(sqnr, float(np.mean(same)) if same else None)
+
+
+def decibels(noise: float) -> float:
+    """Return the ratio of signal to noise, in decibels, of noise as a share of the signal."""
+    return -10 * float(np.log10(max(noise, _LEAST_NOISE)))

@@ -1,0 +1,41 @@
+"""A trained network on real digits: int8 and mixed precision are as often right as float32."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("sklearn", reason="the digits are scikit-learn's, of the extra 'dev'")
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+import accuracy
+import digits
+
+DATA = digits.digits()
+
+
+def test_the_images_are_apart() -> None:
+    assert (len(DATA.train), len(DATA.test)) == (1000, 797)
+    known = {each.tobytes() for each in DATA.train}
+    assert sum(each.tobytes() in known for each in DATA.test) < 4
+    assert (DATA.train.min(), DATA.train.max()) == (0, 1)
+
+
+def test_training_is_the_same_each_time() -> None:
+    one, other = (digits.trained("mobilenet", DATA, epochs=1) for _ in range(2))
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_trained_networks_keep_their_accuracy() -> None:
+    """At most half a point of 797 images is lost: 3 of them."""
+    row = accuracy.row_of("mobilenet", DATA, 0.005)
+    assert row.pytorch == row.float32 > 0.97
+    assert row.int8 >= row.float32 - 0.005
+    assert row.auto >= row.float32 - 0.01
+    assert np.sign(row.int8_layers) == 1
+    assert row.int8_bytes < 0.35 * row.float32_bytes  # a third of it are scales and biases
