@@ -16,7 +16,7 @@ from tvm_eff.schedules import fusion
 from tvm_eff.schedules.analysis import Contraction, contraction, inspect
 from tvm_eff.schedules.cpu import dot_products
 from tvm_eff.schedules.cpu.convolution import CHANNELS_INNER, CHANNELS_OUTER, tiles
-from tvm_eff.schedules.cpu.dot_products import LANES, LENGTH
+from tvm_eff.schedules.cpu.dot_products import DotProduct
 from tvm_eff.schedules.packing import Packing
 from tvm_eff.schedules.rule import Candidate, sample
 from tvm_eff.targets import Target
@@ -25,17 +25,18 @@ _MOST_TILES = 24
 
 
 class DotProductTile:
-    """The rule for standard convolution and dense layers of bytes on AVX-512 VNNI."""
+    """The rule for standard convolution and dense layers of bytes."""
 
     name = "dot_product_tile"
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
         """Return the tiles that fit the registers in both loop orders, lowest cost first."""
-        work = _match(func, target)
-        if work is None:
+        product = dot_products.of_target(target)
+        work = None if product is None else _match(func, product)
+        if product is None or work is None:
             return []
-        found = tiles(work.width, work.channels, work.depth // LENGTH, target)
-        whole = [tile for tile in found if tile.lanes == LANES][:_MOST_TILES]
+        found = tiles(work.width, work.channels, work.depth // product.length, target)
+        whole = [tile for tile in found if tile.lanes == product.lanes][:_MOST_TILES]
         return [
             Candidate.of(
                 self.name,
@@ -44,6 +45,7 @@ class DotProductTile:
                     "columns": tile.columns,
                     "unroll": tile.unroll,
                     "order": order,
+                    **dot_products.decision(product),
                 },
             )
             for tile in whole
@@ -52,7 +54,7 @@ class DotProductTile:
 
     def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
         """Return the weight's layout."""
-        return _packings(contraction(func), candidate["columns"])
+        return _packings(contraction(func), candidate)
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule ``main`` as one register tile inside parallel loops."""
@@ -61,7 +63,7 @@ class DotProductTile:
         main = sch.get_sblock(work.block)
         paddings = fusion.inline_copies(sch, main)
         last = fusion.inline_epilogue(sch, main)
-        for packing in _packings(work, candidate["columns"]):
+        for packing in _packings(work, candidate):
             copy = sch.cache_read(main, work.weight_read, "global")
             sch.transform_layout(main, ("read", work.weight_read), packing.index)
             sch.annotate(copy, "meta_schedule.layout_rewrite_preproc", True)
@@ -72,19 +74,18 @@ class DotProductTile:
         _schedule_tile(sch, main, last, work, candidate)
 
 
-def _match(func: PrimFunc, target: Target) -> Contraction | None:
-    if not dot_products.has_vpdpbusd(target) or target.hardware.lanes != LANES:
-        return None
+def _match(func: PrimFunc, product: DotProduct) -> Contraction | None:
     work = contraction(func)
     if work is None or work.depthwise or work.groups != 1 or work.weight_parameter is None:
         return None
     sch = inspect(func)
     block = sch.get(sch.get_sblock(work.block))
     read = [str(block.reads[each].source.dtype) for each in (work.input_read, work.weight_read)]
-    if read != ["uint8", "int8"] or str(block.writes[0].source.dtype) != "int32":
+    if read != [product.inputs, product.weights] or str(block.writes[0].source.dtype) != "int32":
         return None
-    # Four bytes are four input channels: they are the innermost dimension of the input.
-    return work if work.depth % LENGTH == 0 and work.channels % LANES == 0 else None
+    # The bytes of a product are input channels: they are the innermost dimension of the input.
+    whole = work.depth % product.length == 0 and work.channels % product.lanes == 0
+    return work if whole else None
 
 
 def _orders(work: Contraction, target: Target) -> list[int]:
@@ -96,15 +97,15 @@ def _orders(work: Contraction, target: Target) -> list[int]:
     return [CHANNELS_INNER, CHANNELS_OUTER]
 
 
-def _packings(work: Contraction | None, columns: int) -> list[Packing]:
+def _packings(work: Contraction | None, candidate: Candidate) -> list[Packing]:
     assert work is not None, "the workload was matched when the candidate was made"
     assert work.weight_parameter is not None, "its layout is free"
     packing = Packing(
         parameter=work.weight_parameter,
         channel=work.weight_axes.index(work.channel),
         order=tuple(work.weight_axes.index(axis) for axis in work.reduction),
-        block=columns,
-        inner=LENGTH,
+        block=candidate["columns"],
+        inner=dot_products.of_candidate(candidate).length,
     )
     return [packing]
 
@@ -112,21 +113,22 @@ def _packings(work: Contraction | None, columns: int) -> list[Packing]:
 def _schedule_tile(
     sch: Schedule, main: Any, last: Any, work: Contraction, candidate: Candidate
 ) -> None:
+    product = dot_products.of_candidate(candidate)
     loops = sch.get_loops(main)
     *kernel, depth = (loops[axis] for axis in work.reduction)
     outer = [loops[axis] for axis in work.positions[:-1]]
     x, channel = loops[work.positions[-1]], loops[work.channel]
     uneven = work.width % candidate["rows"]
     rows = sample(sch, [1, 2, 4, 8], candidate["rows"])
-    vectors = sample(sch, [1, 2, 4], candidate["columns"] // LANES)
+    vectors = sample(sch, [1, 2, 4], candidate["columns"] // product.lanes)
     unroll = sample(sch, [1, 2], candidate["unroll"])
     order = candidate["order"]
     sample(sch, [CHANNELS_INNER, CHANNELS_OUTER], order)
 
     # The instruction's block comes first: inside of a tile that does not divide the width there
     # is a predicate, under which nothing is tensorized.
-    f_blocks, f_lanes = sch.split(channel, [None, LANES])
-    k_blocks, k_lanes = sch.split(depth, [None, LENGTH])
+    f_blocks, f_lanes = sch.split(channel, [None, product.lanes])
+    k_blocks, k_lanes = sch.split(depth, [None, product.length])
     sch.reorder(*outer, x, f_blocks, *kernel, k_blocks, f_lanes, k_lanes)
     products = sch.blockize(f_lanes)
     x_outer, x_inner = sch.split(x, [None, rows])
@@ -136,7 +138,7 @@ def _schedule_tile(
     around = [*outer, x_outer, f_outer] if inner else [f_outer, *outer, x_outer]
     sch.reorder(*around, *kernel, k_outer, k_inner, x_inner, f_vectors)
     sch.reverse_compute_at(last, around[-1], preserve_unit_loops=True)
-    fusion.vectorize_tile(sch, fusion.loops_below(sch, last, around[-1]), LANES)
+    fusion.vectorize_tile(sch, fusion.loops_below(sch, last, around[-1]), product.lanes)
     for loop in (k_inner, x_inner, f_vectors):
         sch.unroll(loop)
     if uneven:
@@ -149,4 +151,4 @@ def _schedule_tile(
     sch.vectorize(sch.get_loops(zeros)[-1])
     (update,) = sch.get_child_blocks(products)
     # The loop and not the block, which the predicate is on.
-    sch.tensorize(sch.get_loops(update)[-2], dot_products.VPDPBUSD)
+    sch.tensorize(sch.get_loops(update)[-2], product.intrinsic)
