@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tvm.s_tir import TensorIntrin
 
-from tvm_eff.schedules.cpu import dot_products_x86
+from tvm_eff.schedules.cpu import dot_products_arm, dot_products_x86
 from tvm_eff.schedules.rule import Candidate
 from tvm_eff.targets import Target
 
@@ -33,6 +33,12 @@ class DotProduct:
         The dtypes of the factors.
     offered
         Whether a target's processor has it, which LLVM must be told: it aborts otherwise.
+    part
+        Input channels of a vector's weights that lie beside one another, if not all of them.
+    instructions
+        How many there are of them.
+    spare
+        Registers for what is between them.
     """
 
     number: int
@@ -42,6 +48,9 @@ class DotProduct:
     inputs: str
     weights: str
     offered: Callable[[Target], bool]
+    part: int = 4
+    instructions: int = 1
+    spare: int = 0
 
 
 VPDPBUSD = DotProduct(
@@ -55,7 +64,46 @@ VPDPBUSD = DotProduct(
 )
 """Of AVX-512 VNNI: bytes without a sign, the same four for all lanes, times bytes with one."""
 
-DOT_PRODUCTS = (VPDPBUSD,)
+SDOT = DotProduct(
+    number=2,
+    intrinsic="tvm_eff.sdot_4x4",
+    lanes=4,
+    length=4,
+    inputs="int8",
+    weights="int8",
+    offered=lambda target: _is(target, "aarch64") and target.has("dotprod"),
+)
+"""Of Armv8.2's dotprod: SDOT by element, the four activations from a lane."""
+
+PAIRS = DotProduct(
+    number=3,
+    intrinsic="tvm_eff.pairs_4x4",
+    lanes=4,
+    length=4,
+    inputs="int8",
+    weights="int8",
+    offered=lambda target: _is(target, "aarch64"),
+    part=2,
+    instructions=3,
+    spare=5,
+)
+"""Of every 64-bit Arm: SMULL, SMLAL and SADALP."""
+
+PAIRS_32 = DotProduct(
+    number=4,
+    intrinsic="tvm_eff.pairs_4x4_arm",
+    lanes=4,
+    length=4,
+    inputs="int8",
+    weights="int8",
+    offered=lambda target: _is(target, "arm") and target.has("neon"),
+    part=2,
+    instructions=3,
+    spare=3,
+)
+"""The same of 32-bit NEON."""
+
+DOT_PRODUCTS = (VPDPBUSD, SDOT, PAIRS, PAIRS_32)
 """All of them, the better ones first."""
 
 _DECISION = "instruction"
@@ -66,6 +114,30 @@ TensorIntrin.register(
     dot_products_x86.vpdpbusd_instruction,
     override=True,
 )
+TensorIntrin.register(
+    SDOT.intrinsic,
+    dot_products_arm.sdot_definition,
+    dot_products_arm.sdot_instruction,
+    override=True,
+)
+TensorIntrin.register(
+    PAIRS.intrinsic,
+    dot_products_arm.pairs_definition,
+    dot_products_arm.pairs_instructions("llvm.aarch64.neon.smull.v8i16", dot_products_arm.added),
+    override=True,
+)
+TensorIntrin.register(
+    PAIRS_32.intrinsic,
+    dot_products_arm.pairs_definition,
+    dot_products_arm.pairs_instructions(
+        "llvm.arm.neon.vmulls.v8i16", dot_products_arm.added_in_32_bit_neon
+    ),
+    override=True,
+)
+
+
+def _is(target: Target, architecture: str) -> bool:
+    return target.architecture.name == architecture
 
 
 def of_target(target: Target) -> DotProduct | None:
@@ -82,3 +154,8 @@ def of_candidate(candidate: Candidate) -> DotProduct:
     """Return the one that a candidate's tile uses."""
     number = candidate.as_dict().get(_DECISION, 0)
     return next(each for each in DOT_PRODUCTS if each.number == number)
+
+
+def broadcasts_from_memory(found: DotProduct) -> bool:
+    """Whether the instruction itself reads the activations and broadcasts them, as on x86."""
+    return found is VPDPBUSD
