@@ -19,16 +19,18 @@ from tvm_eff.schedules.cpu.contraction import bias_decision, start_from_bias
 from tvm_eff.schedules.cpu.convolution import CHANNELS_INNER, CHANNELS_OUTER, tiles
 from tvm_eff.schedules.cpu.dot_products import DotProduct
 from tvm_eff.schedules.packing import Packing
-from tvm_eff.schedules.rule import Candidate, sample
+from tvm_eff.schedules.rule import Candidate, sample, vector_length
 from tvm_eff.targets import Target
 
 _MOST_TILES = 24
+_BYTES = 16
 
 
 class DotProductTile:
     """The rule for standard convolution and dense layers of bytes."""
 
     name = "dot_product_tile"
+    version = 2
     version = 2
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
@@ -155,7 +157,9 @@ def _schedule_tile(
     if held is not None:
         _hold_input(sch, held, k_outer)
     sch.reverse_compute_at(last, around[-1], preserve_unit_loops=True)
-    fusion.vectorize_tile(sch, fusion.loops_below(sch, last, around[-1]), product.lanes)
+    # A vector of the bytes that a result may be.
+    wide = vector_length(candidate["columns"], max(product.lanes, _BYTES))
+    fusion.vectorize_tile(sch, fusion.loops_below(sch, last, around[-1]), wide)
     for loop in (k_inner, x_inner, f_vectors):
         sch.unroll(loop)
     if uneven:
