@@ -103,6 +103,28 @@ def test_two_products_of_weights_fit_16_bits() -> None:
         np.testing.assert_array_equal(case.run([each])[0], case.quantized.run([each])[0])
 
 
+class InBytes(nn.Module):
+    """Bytes of a dtype and a zero point, in steps of one."""
+
+    def __init__(self, dtype: torch.dtype, zero: int) -> None:
+        super().__init__()
+        info = torch.iinfo(dtype)
+        self.form = (1.0, zero, info.min, info.max, dtype)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        library = torch.ops.quantized_decomposed
+        return library.dequantize_per_tensor(library.quantize_per_tensor(x, *self.form), *self.form)
+
+
+@pytest.mark.parametrize("zero", [-128, -3, 0, 5])
+def test_halves_become_even(zero: int) -> None:
+    """Whatever the zero point, and what does not fit is limited."""
+    original = traced(InBytes(torch.int8, zero), (1, 2800))
+    x = np.arange(-350, 350, 0.25, dtype="float32")[None]
+    case = imported(original, original)
+    np.testing.assert_array_equal(case.run([x])[0], np.clip(np.rint(x), -128 - zero, 127 - zero))
+
+
 def test_ties_alone_differ_from_pytorch() -> None:
     """One quantized layer: PyTorch's float32 sums make another integer of a few values."""
     torch.manual_seed(2)

@@ -129,14 +129,17 @@ def _to_bytes(data: te.Tensor, zero: int, least: int, most: int, dtype: str) -> 
 
     A limited number is no larger than 510, and 1.5 * 2^23 plus it is rounded to a whole one, whose
     last byte is that of the integer: neither a rounding nor a conversion is an instruction, and
-    LLVM has vectors of all that is left.
+    LLVM has vectors of all that is left. An even zero point is added at once: what is halfway
+    between two numbers goes to the even one all the same.
     """
+    odd = zero % 2
 
     def element(*index: tirx.Var) -> tirx.Expr:
         low, high = (tirx.const(float(each - zero), "float32") for each in (least, most))
         limited = tirx.max(tirx.min(data(*index), high), low)
-        whole = tirx.reinterpret("int32", limited + tirx.const(1.5 * 2**23, "float32"))
-        return whole.astype(dtype) + tirx.const(zero, dtype)
+        whole = limited + tirx.const(1.5 * 2**23 + (zero - odd), "float32")
+        byte = tirx.reinterpret("int32", whole).astype(dtype)
+        return byte + tirx.const(odd, dtype) if odd else byte
 
     return te.compute(data.shape, element, name="to_bytes")
 
