@@ -41,9 +41,11 @@ def _main(argv: list[str] | None) -> None:
         )
     models.spec(arguments.model)
     run_now = results_file.begin(__file__, argv)
-    about = {"target": target.name, "model": arguments.model, "cpu": cpu, "mca": version()}
+    about = {"target": target.name, "model": arguments.model, "dtype": arguments.dtype}
+    about |= {"cpu": cpu, "mca": version()}
     rows = []
-    for kernel in kernels(arguments.model, target, arguments.logs or api.default_logs(target)):
+    logs = arguments.logs or api.default_logs(target)
+    for kernel in kernels(arguments.model, target, logs, arguments.dtype):
         print(kernel.label, file=sys.stderr, flush=True)
         rows.append(row_of(kernel, triple, cpu))
     result = run_now.with_data({**about, "rows": rows})
@@ -58,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--target", default="rasp4", help="default: %(default)s")
     parser.add_argument("--model", default="squeezenet1_1", help="default: %(default)s")
+    parser.add_argument(
+        "--dtype", choices=("float32", "int8"), default="float32", help="default: %(default)s"
+    )
     parser.add_argument("--logs", type=Path, help="the folder of records (default: tune.py's)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     return parser

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 _LABEL = re.compile(r"^([.\w$]+):")
 _BRANCH = re.compile(r"^(?:b(?:\.\w+)?|cbn?z|tbn?z) .*?([.\w$]+)$")
-_FMA = re.compile(r"^fml[as] v\d+\.")
+_FMA = re.compile(r"^(fml[as]|[su]dot|[su]ml[as]l2?|[su]mull2?|[su]adalp) v\d+\.(\w+)")
 _ADDRESS = re.compile(r"\[(\w+)(?:, ([xw]\d+))?")
 _STEPS = re.compile(r"\[(\w+)[^\]]*\](?:!|, )")
 _DERIVES = re.compile(r"^(?:add|sub|mov) (x\d+), (sp|x\d+)\b")
@@ -29,7 +29,9 @@ class Loop:
     body
         Its instructions, operands behind one space, in order.
     fmas
-        Vector multiply-adds in it.
+        Vector multiply-adds in it: products, and what sums products of bytes.
+    products
+        Numbers that they multiply.
     loads
         Loads; one of several registers counts once.
     stores
@@ -42,6 +44,7 @@ class Loop:
     label: str
     body: tuple[str, ...]
     fmas: int
+    products: int
     loads: int
     stores: int
     spills: int
@@ -59,7 +62,7 @@ def hot_loops(assembly: str) -> list[Loop]:
         for lines in _functions(assembly)
         for begin, end in _innermost(lines)
     ]
-    return sorted((loop for loop in found if loop.fmas), key=lambda loop: -loop.fmas)
+    return sorted((loop for loop in found if loop.products), key=lambda loop: -loop.products)
 
 
 def _functions(assembly: str) -> list[list[str]]:
@@ -93,17 +96,27 @@ def _innermost(lines: Sequence[str]) -> list[tuple[int, int]]:
 def _loop(lines: Sequence[str], begin: int, end: int) -> Loop:
     body = [line for line in lines[begin : end + 1] if not _LABEL.match(line)]
     stack = _stack_registers(lines[: end + 1])
+    fmas = [match for line in body if (match := _FMA.match(line))]
     accesses = [line for line in body if _LOAD.match(line) or _STORE.match(line)]
     moving = _changing_registers(body)
     addresses = [match.groups() for line in accesses if (match := _ADDRESS.search(line))]
     return Loop(
         label=(_LABEL.match(lines[begin]) or ["", ""])[1],
         body=tuple(body),
-        fmas=sum(bool(_FMA.match(line)) for line in body),
+        fmas=len(fmas),
+        products=sum(_products(match[1], match[2]) for match in fmas),
         loads=sum(bool(_LOAD.match(line)) for line in body),
         stores=sum(bool(_STORE.match(line)) for line in body),
         spills=sum(base in stack and not moving & {base, index} for base, index in addresses),
     )
+
+
+def _products(mnemonic: str, arrangement: str) -> int:
+    """Return how many numbers an instruction multiplies, by its result: such as ``4s``."""
+    if mnemonic[1:] == "adalp":
+        return 0
+    lanes = int(arrangement[:-1])
+    return 4 * lanes if mnemonic[1:] == "dot" else lanes
 
 
 def _changing_registers(body: Sequence[str]) -> set[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tvm_eff import frontend, models, passes, schedules, tune
+from tvm_eff import frontend, models, passes, quantize, schedules, tune
 from tvm_eff.codegen import compile_kernel
 from tvm_eff.device import EmulatedDevice
 from tvm_eff.errors import RecordError
@@ -35,8 +35,19 @@ class Kernel:
     assembly: str | None
 
 
-def kernels(model: str, target: Target, logs: Path) -> Iterator[Kernel]:
+def kernels(model: str, target: Target, logs: Path, dtype: str = "float32") -> Iterator[Kernel]:
     """Build each distinct kernel of a network with the schedule that won, the most work first.
+
+    Parameters
+    ----------
+    model
+        A network of the zoo.
+    target
+        The board.
+    logs
+        The folder of records.
+    dtype
+        What the network computes in; for int8 it is quantized on random inputs.
 
     Raises
     ------
@@ -46,14 +57,18 @@ def kernels(model: str, target: Target, logs: Path) -> Iterator[Kernel]:
     assert target.emulator is not None, "its code is read, and its records are instructions"
     board = EmulatedDevice(target.emulator.arch, target.emulator.cpu)
     records = tune.RecordStore.of(logs, target, board)
-    network = models.load(model)
-    lowered = passes.lower(frontend.import_program(models.trace(network)), target)
+    program = models.trace(models.load(model))
+    if dtype == "int8":
+        program = quantize.quantize(program, None, None, "int8").program
+    core = frontend.decompose(program)
+    lowered = passes.lower(frontend.import_program(program, core), target, dtype)
     tasks = tune.extract(lowered.mod)
     winners = [records.best(task.workload) for task in tasks]
     if not any(winners):
         raise RecordError(
             f"{records.folder} has no record of a kernel of {model}; tune it first: "
-            f"python scripts/tune.py --target {target.name} --model {model} --logs {logs}"
+            f"python scripts/tune.py --target {target.name} --model {model} --dtype {dtype} "
+            f"--logs {logs}"
         )
     for task, winner in zip(tasks, winners, strict=True):
         if winner is None:

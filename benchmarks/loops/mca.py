@@ -14,7 +14,7 @@ from typing import Any
 from tvm_eff.device import emulator_image
 from tvm_eff.errors import BuildError
 
-_RELEASE = "16"  # of those in Debian's bookworm
+_RELEASE = "19"  # of those in Debian's bookworm; 16 has Cortex-A57's model serve the A76 too
 _PROGRAM = f"usr/lib/llvm-{_RELEASE}/bin/llvm-mca"
 _ITERATIONS = 200
 _CLOSE = 1.05
@@ -28,7 +28,14 @@ _UNITS = {
     "A57UnitS": "stores",
     "A57UnitW": "vectors",
     "A57UnitX": "vectors",
+    **{f"N1Unit{name}": "vectors" for name in ("V", "V0", "V1")},
+    **{f"N1Unit{name}": "loads and stores" for name in ("L", "L01")},
+    **{f"N1Unit{name}": "integers" for name in ("I", "S", "M", "M0")},
+    "N1UnitB": "branches",
 }
+
+# A model of the same core where LLVM has none of a processor.
+_SAME_CORE = {"cortex-a76": "neoverse-n1"}
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,8 @@ def analyze(body: Sequence[str], triple: str, cpu: str) -> Cycles:
     BuildError
         It does not understand the loop.
     """
-    options = [f"-mtriple={triple}", f"-mcpu={cpu}", f"-iterations={_ITERATIONS}", "-json"]
+    model = _SAME_CORE.get(cpu, cpu)
+    options = [f"-mtriple={triple}", f"-mcpu={model}", f"-iterations={_ITERATIONS}", "-json"]
     done = subprocess.run(
         [*_command(), *options], input="\n".join(body), capture_output=True, text=True, check=False
     )

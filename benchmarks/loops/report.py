@@ -38,7 +38,9 @@ def _figures(loop: Loop, triple: str, cpu: str) -> dict[str, Any]:
         "stores": loop.stores,
         "spills": loop.spills,
         "cycles": cycles.iteration,
+        "products": loop.products,
         "cycles_per_fma": round(cycles.iteration / loop.fmas, 3),
+        "cycles_per_product": round(cycles.iteration / loop.products, 4),
         "busiest_unit_cycles": cycles.busy,
         "dispatch_cycles": cycles.dispatch,
         "bound": cycles.bound,
@@ -57,15 +59,18 @@ def markdown(result: Result) -> str:
         result.provenance,
         "",
         f"Innermost loops with vector multiply-adds; cycles by {data['mca']}, "
-        f"for {data['cpu']} (LLVM has Cortex-A57's model serve the A72), loads hitting the "
-        "first cache. Of each kernel the loop with the most multiply-adds; smaller tiles, at "
+        f"for {data['cpu']} (LLVM has Cortex-A57's model serve the A72; the Neoverse N1's stands "
+        "for the A76, whose core it is), loads hitting the first cache. Of each kernel the loop "
+        "with the most multiply-adds; smaller tiles, at "
         "borders, have loops of their own, and where a tile is unrolled as a whole, its loop has "
-        "the stores of its outputs. Minstr. are million executed instructions of all calls, when "
-        "the schedule was recorded.",
+        "the stores of its outputs. An FMA of bytes is an instruction that multiplies or sums "
+        "products; a product is one multiply-add of two numbers. Minstr. are million executed "
+        "instructions of all calls, when the schedule was recorded.",
         "",
         "| kernel | calls | Minstr. | FMAs | instructions an FMA | spills | stores "
-        "| cycles an iteration | cycles an FMA | bound by | smaller tiles' instructions an FMA |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| cycles an iteration | cycles an FMA | cycles a product | bound by "
+        "| smaller tiles' instructions an FMA |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
         *(_line(row) for row in rows),
         "",
         *_verdict(rows),
@@ -88,6 +93,7 @@ def _line(row: Row) -> str:
         first["stores"],
         f"{first['cycles']:.1f}",
         f"{first['cycles_per_fma']:.2f}",
+        f"{first['cycles_per_product']:.3f}",
         first["bound"],
         ", ".join(dict.fromkeys(map(_small, others))) or "-",
     ]

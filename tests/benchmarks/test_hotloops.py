@@ -41,7 +41,8 @@ def test_a_model_without_records_is_told_how_to_get_them(
     options = ["--logs", str(tmp_path / "logs"), "--json", str(output)]
     assert hotloops.main(["--model", "flattened_cifar", *options]) == 2
     assert not output.exists()
-    assert "scripts/tune.py --target rasp4 --model flattened_cifar" in capsys.readouterr().err
+    wanted = "scripts/tune.py --target rasp4 --model flattened_cifar --dtype float32"
+    assert wanted in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -117,13 +118,28 @@ first:
 
 def test_loops_are_innermost_and_registers_are_those_of_their_function() -> None:
     first, second = hot_loops(ASSEMBLY)
-    assert first == Loop(".LBB1_1", first.body, fmas=2, loads=2, stores=0, spills=0), (
+    assert first == Loop(".LBB1_1", first.body, fmas=2, products=8, loads=2, stores=0, spills=0), (
         "x1 pointed to the stack in another function"
     )
     assert len(first.body) == 6
     assert (second.label, second.fmas, second.loads, second.stores) == (".LBB0_2", 1, 3, 1)
     assert second.spills == 2, "x5 is x1, which points to the stack; x6 moves along an array"
     assert second.instructions_per_fma == 8
+
+
+def test_products_of_bytes_are_counted() -> None:
+    lines = [".LBB0_1:", "sdot v0.4s, v1.16b, v2.4b[0]", "smull v3.8h, v4.8b, v5.8b"]
+    lines += ["smlal2 v3.8h, v4.16b, v5.16b", "sadalp v6.4s, v3.8h", "b.ne .LBB0_1"]
+    (loop,) = hot_loops("\n".join(lines))
+    assert (loop.fmas, loop.products) == (4, 16 + 8 + 8)
+
+
+def test_the_core_of_the_cortex_a76_is_known(analyzer: None) -> None:
+    """The Cortex-A57's model, which stood for it, does half as much a cycle."""
+    sums = [f"sdot v{i}.4s, v30.16b, v31.4b[0]" for i in range(16)]
+    found = mca.analyze(sums, TRIPLE, "cortex-a76")
+    assert found.iteration == pytest.approx(8, rel=0.05)
+    assert found.bound == "vectors"
 
 
 def test_what_is_no_assembly_is_an_error(analyzer: None) -> None:

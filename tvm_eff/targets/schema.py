@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 FLOAT32_BYTES = 4
 
+DOT_PRODUCTS = ("avx512vnni", "neon")
+"""LLVM's names of the features by which dot products of four bytes are added to a sum."""
+
 _A_VERSION = 'a version in quotes, such as "2.31"'
 
 Text = Annotated[str, Meta(pattern=r"\S", description="a string that is not empty")]
@@ -225,7 +228,11 @@ class Target:
     @property
     def dot_product(self) -> int:
         """How many products of bytes one instruction adds to a sum; 1 where none is used."""
-        return 4 if self.gpu is None and "+avx512vnni" in self.tvm.get("mattr", ()) else 1
+        return 4 if self.gpu is None and any(map(self.has, DOT_PRODUCTS)) else 1
+
+    def has(self, feature: str) -> bool:
+        """Whether its file says that its processor has a feature, by LLVM's name."""
+        return f"+{feature}" in self.tvm.get("mattr", ())
 
     @property
     def private_caches(self) -> bool:

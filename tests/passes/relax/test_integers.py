@@ -78,6 +78,53 @@ def test_operator_is_exact(name: str, activations: Activations) -> None:
         np.testing.assert_array_equal(case.run(inputs)[0], case.quantized.run(inputs)[0])
 
 
+class LeastWeight(nn.Module):
+    """Weights of -128, which other quantizers make."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.full((8, 8, 1, 1), -128, dtype=torch.int8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        library = torch.ops.quantized_decomposed
+        data = (2.0**-6, 3, -128, 127, torch.int8)
+        x = library.dequantize_per_tensor(library.quantize_per_tensor(x, *data), *data)
+        weight = library.dequantize_per_tensor(self.weight, 0.5, 0, -128, 127, torch.int8)
+        return nn.functional.conv2d(x, weight)
+
+
+def test_two_products_of_weights_fit_16_bits() -> None:
+    """Arm adds pairs of products in 16 bits: twice -128 * -128 would overflow."""
+    original = traced(LeastWeight(), SHAPE)
+    case = imported(original, original)
+    assert case.weights() == {"int16"}
+    (x,) = case.inputs(0)
+    for each in (x, np.full_like(x, -9)):
+        np.testing.assert_array_equal(case.run([each])[0], case.quantized.run([each])[0])
+
+
+class InBytes(nn.Module):
+    """Bytes of a dtype and a zero point, in steps of one."""
+
+    def __init__(self, dtype: torch.dtype, zero: int) -> None:
+        super().__init__()
+        info = torch.iinfo(dtype)
+        self.form = (1.0, zero, info.min, info.max, dtype)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        library = torch.ops.quantized_decomposed
+        return library.dequantize_per_tensor(library.quantize_per_tensor(x, *self.form), *self.form)
+
+
+@pytest.mark.parametrize("zero", [-128, -3, 0, 5])
+def test_halves_become_even(zero: int) -> None:
+    """Whatever the zero point, and what does not fit is limited."""
+    original = traced(InBytes(torch.int8, zero), (1, 2800))
+    x = np.arange(-350, 350, 0.25, dtype="float32")[None]
+    case = imported(original, original)
+    np.testing.assert_array_equal(case.run([x])[0], np.clip(np.rint(x), -128 - zero, 127 - zero))
+
+
 def test_ties_alone_differ_from_pytorch() -> None:
     """One quantized layer: PyTorch's float32 sums make another integer of a few values."""
     torch.manual_seed(2)

@@ -28,7 +28,7 @@ RULE = "dot_product_tile"
 def with_vnni() -> Target:
     """Return the host, or one like it with the instruction, for which code is made and not run."""
     host = targets.load("host")
-    if dot_products.has_vpdpbusd(host):
+    if dot_products.VPDPBUSD.offered(host):
         return host
     hardware = replace(host.hardware, vector_bytes=64, vector_registers=32)
     tvm_target = {**host.tvm, "mcpu": "x86-64-v4", "mattr": ("+avx512vnni",)}
@@ -56,7 +56,7 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
 
 
 def runs_vnni() -> bool:
-    return VNNI.name == "host" and dot_products.has_vpdpbusd(targets.load("host"))
+    return VNNI.name == "host" and dot_products.VPDPBUSD.offered(targets.load("host"))
 
 
 @pytest.mark.parametrize("name", LAYERS)

@@ -6,8 +6,11 @@ which is no zero and so is an operator of its own; an average converts integers 
 
 from __future__ import annotations
 
+import math
+
 import tvm
 from tvm import relax, te, tirx, topi
+from tvm.ir.expr import GenericConst
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tvm_eff.passes.relax._calls import name_of
@@ -33,6 +36,8 @@ class _Reader(PyExprMutator):
             return self._padded_convolution(call)
         if name_of(call) in ("relax.mean", "relax.nn.avg_pool2d"):
             return self._average(call)
+        if name_of(call) == "relax.astype" and str(call.ty.dtype) in _BYTES:
+            return self._rounded(call)
         return call
 
     def _padded_convolution(self, call: relax.Call) -> relax.Expr:
@@ -78,12 +83,65 @@ class _Reader(PyExprMutator):
 
         return self.builder_.call_te(average, cast.args[0], primfunc_name_hint="average")
 
+    def _rounded(self, call: relax.Call) -> relax.Expr:
+        """Numbers rounded, moved by the zero point, limited and stored as bytes."""
+        limited = self._call_of(call.args[0], "relax.clip")
+        if limited is None:
+            return call
+        moved = self._call_of(limited.args[0], "relax.add")
+        before = limited if moved is None else moved
+        rounded = self._call_of(before.args[0], "relax.round")
+        zero = 0.0 if moved is None else _number(moved.args[1])
+        least, most = (_number(each) for each in limited.args[1:])
+        if rounded is None or str(rounded.ty.dtype) != "float32":
+            return call
+        if not all(each.is_integer() and abs(each) < 256 for each in (zero, least, most)):
+            return call
+        dtype = str(call.ty.dtype)
+
+        def to_bytes(data: te.Tensor) -> te.Tensor:
+            return _to_bytes(data, int(zero), int(least), int(most), dtype)
+
+        return self.builder_.call_te(to_bytes, rounded.args[0], primfunc_name_hint="to_bytes")
+
     def _definition(self, expr: relax.Expr, name: str) -> relax.Call | None:
         """The call of an operator on integers of 8 bits that defines a variable."""
+        found = self._call_of(expr, name)
+        return found if found is not None and str(found.args[0].ty.dtype) in _BYTES else None
+
+    def _call_of(self, expr: relax.Expr, name: str) -> relax.Call | None:
+        """The call of an operator that defines a variable."""
         found = self.builder_.lookup_binding(expr) if isinstance(expr, relax.Var) else None
-        if found is None or name_of(found) != name:
-            return None
-        return found if str(found.args[0].ty.dtype) in _BYTES else None
+        return found if found is not None and name_of(found) == name else None
+
+
+def _number(expr: relax.Expr) -> float:
+    """The number that an expression is; NaN if it is another one."""
+    if isinstance(expr, GenericConst):
+        value = expr.value.numpy()
+        return float(value.item()) if value.size == 1 else math.nan
+    value = getattr(expr, "value", math.nan)
+    return float(getattr(value, "value", value))
+
+
+def _to_bytes(data: te.Tensor, zero: int, least: int, most: int, dtype: str) -> te.Tensor:
+    """Numbers rounded half to even, plus `zero`, within limits.
+
+    A limited number is no larger than 510, and 1.5 * 2^23 plus it is rounded to a whole one, whose
+    last byte is that of the integer: neither a rounding nor a conversion is an instruction, and
+    LLVM has vectors of all that is left. An even zero point is added at once: what is halfway
+    between two numbers goes to the even one all the same.
+    """
+    odd = zero % 2
+
+    def element(*index: tirx.Var) -> tirx.Expr:
+        low, high = (tirx.const(float(each - zero), "float32") for each in (least, most))
+        limited = tirx.max(tirx.min(data(*index), high), low)
+        whole = limited + tirx.const(1.5 * 2**23 + (zero - odd), "float32")
+        byte = tirx.reinterpret("int32", whole).astype(dtype)
+        return byte + tirx.const(odd, dtype) if odd else byte
+
+    return te.compute(data.shape, element, name="to_bytes")
 
 
 def _convolution(

@@ -94,7 +94,8 @@ def convolution(values: Values, call: relax.Call) -> State | None:
         widths = [0, 0, 0, more, top, bottom, left, right]
         data = values.emit(relax.op.nn.pad(data, widths, "constant", source.zero))
         changed["padding"] = [0, 0, 0, 0]
-    kernel = values.parameter(np.pad(weight.value, ((0, 0), (0, more), (0, 0), (0, 0))))
+    filled = np.pad(weight.value, ((0, 0), (0, more), (0, 0), (0, 0)))
+    data, kernel = _factors(values, data, filled)
     sums = values.emit(rebuild_call(call, [data, kernel], out_dtype="int32", **changed))
     shape = (1, channels, 1, 1)
     total = weight.value.astype("int64").reshape(channels, -1).sum(axis=1).reshape(shape)
@@ -119,11 +120,21 @@ def dense(values: Values, call: relax.Call) -> State | None:
         return None
     if not _fits(source, weight.value.T):
         return None
-    kernel = values.parameter(weight.value)
-    sums = values.emit(relax.op.matmul(source.stored, kernel, out_dtype="int32"))
+    data, kernel = _factors(values, source.stored, weight.value)
+    sums = values.emit(relax.op.matmul(data, kernel, out_dtype="int32"))
     total = weight.value.astype("int64").sum(axis=0)
     scale = weight.scale.astype("float64").reshape(-1)
     return Sums(sums, source.scale * scale, -source.zero * total)
+
+
+def _factors(values: Values, data: relax.Expr, weight: np.ndarray) -> tuple[relax.Expr, relax.Expr]:
+    """What is multiplied: bytes, of which Arm sums two products in 16 bits, or 16 bits.
+
+    Of -128 twice the product with -128 does not fit. No quantizer of ours makes such a weight.
+    """
+    if str(data.ty.dtype) == "int8" and int(weight.min(initial=0)) == -128:
+        data, weight = values.emit(relax.op.astype(data, "int16")), weight.astype("int16")
+    return data, values.parameter(weight)
 
 
 def _fits(source: Quantized, weights: np.ndarray) -> bool:

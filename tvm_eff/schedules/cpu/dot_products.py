@@ -1,65 +1,161 @@
-# mypy: disable-error-code="valid-type"
-"""Instructions that add dot products of four bytes to integers of 32 bits, as tensor intrinsics.
+"""Instructions that add dot products of bytes to integers of 32 bits, as tensor intrinsics.
 
-A trace names the intrinsic of its schedule: importing this module registers it.
+A trace names the intrinsic of its schedule: importing this module registers them.
 """
 
-from tvm.s_tir import TensorIntrin
-from tvm.script import tirx as T
+from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tvm.s_tir import TensorIntrin
+
+from tvm_eff.schedules.cpu import dot_products_arm, dot_products_x86
+from tvm_eff.schedules.rule import Candidate
 from tvm_eff.targets import Target
 
-LENGTH = 4
-"""Factors of a dot product."""
 
-LANES = 16
-"""Dot products of an instruction."""
+@dataclass(frozen=True)
+class DotProduct:
+    """An instruction, or the few that LLVM makes of one tensor intrinsic.
 
-VPDPBUSD = "tvm_eff.vpdpbusd_16x4"
+    Attributes
+    ----------
+    number
+        Stands for it among a candidate's decisions. Records have it: it never changes.
+    intrinsic
+        The name that it is registered by.
+    lanes
+        Sums that it adds to: output channels beside one another.
+    length
+        Products that it adds to each: input channels beside one another, the same for all sums.
+    inputs, weights
+        The dtypes of the factors.
+    offered
+        Whether a target's processor has it, which LLVM must be told: it aborts otherwise.
+    part
+        Input channels of a vector's weights that lie beside one another, if not all of them.
+    instructions
+        How many there are of them.
+    spare
+        Registers for what is between them.
+    """
+
+    number: int
+    intrinsic: str
+    lanes: int
+    length: int
+    inputs: str
+    weights: str
+    offered: Callable[[Target], bool]
+    part: int = 4
+    instructions: int = 1
+    spare: int = 0
+
+
+VPDPBUSD = DotProduct(
+    number=0,
+    intrinsic="tvm_eff.vpdpbusd_16x4",
+    lanes=16,
+    length=4,
+    inputs="uint8",
+    weights="int8",
+    offered=lambda target: target.has("avx512vnni") and target.hardware.lanes == 16,
+)
 """Of AVX-512 VNNI: bytes without a sign, the same four for all lanes, times bytes with one."""
 
+SDOT = DotProduct(
+    number=2,
+    intrinsic="tvm_eff.sdot_4x4",
+    lanes=4,
+    length=4,
+    inputs="int8",
+    weights="int8",
+    offered=lambda target: _is(target, "aarch64") and target.has("dotprod"),
+)
+"""Of Armv8.2's dotprod: SDOT by element, the four activations from a lane."""
 
-# TVM's own intrinsic of it passes integers of 32 bits, which LLVM 22 refuses.
-@T.prim_func(s_tir=True)
-def _definition(
-    A: T.Buffer((4,), "uint8", offset_factor=1),
-    B: T.Buffer((16, 4), "int8", offset_factor=1),
-    C: T.Buffer((16,), "int32", offset_factor=1),
-) -> None:
-    with T.sblock("root"):
-        T.reads(C[0:16], A[0:4], B[0:16, 0:4])
-        T.writes(C[0:16])
-        for i in T.serial(0, 16):
-            for k in T.serial(0, 4):
-                with T.sblock("update"):
-                    vi, vk = T.axis.remap("SR", [i, k])
-                    C[vi] = C[vi] + T.cast(A[vk], "int32") * T.cast(B[vi, vk], "int32")
+PAIRS = DotProduct(
+    number=3,
+    intrinsic="tvm_eff.pairs_4x4",
+    lanes=4,
+    length=4,
+    inputs="int8",
+    weights="int8",
+    offered=lambda target: _is(target, "aarch64"),
+    part=2,
+    instructions=3,
+    spare=5,
+)
+"""Of every 64-bit Arm: SMULL, SMLAL and SADALP."""
+
+PAIRS_32 = DotProduct(
+    number=4,
+    intrinsic="tvm_eff.pairs_4x4_arm",
+    lanes=4,
+    length=4,
+    inputs="int8",
+    weights="int8",
+    offered=lambda target: _is(target, "arm") and target.has("neon"),
+    part=2,
+    instructions=3,
+    spare=3,
+)
+"""The same of 32-bit NEON."""
+
+DOT_PRODUCTS = (VPDPBUSD, SDOT, PAIRS, PAIRS_32)
+"""All of them, the better ones first."""
+
+_DECISION = "instruction"
+
+TensorIntrin.register(
+    VPDPBUSD.intrinsic,
+    dot_products_x86.vpdpbusd_definition,
+    dot_products_x86.vpdpbusd_instruction,
+    override=True,
+)
+TensorIntrin.register(
+    SDOT.intrinsic,
+    dot_products_arm.sdot_definition,
+    dot_products_arm.sdot_instruction,
+    override=True,
+)
+TensorIntrin.register(
+    PAIRS.intrinsic,
+    dot_products_arm.pairs_definition,
+    dot_products_arm.pairs_instructions("llvm.aarch64.neon.smull.v8i16", dot_products_arm.added),
+    override=True,
+)
+TensorIntrin.register(
+    PAIRS_32.intrinsic,
+    dot_products_arm.pairs_definition,
+    dot_products_arm.pairs_instructions(
+        "llvm.arm.neon.vmulls.v8i16", dot_products_arm.added_in_32_bit_neon
+    ),
+    override=True,
+)
 
 
-@T.prim_func(s_tir=True)
-def _instruction(
-    A: T.Buffer((4,), "uint8", offset_factor=1),
-    B: T.Buffer((16, 4), "int8", offset_factor=1),
-    C: T.Buffer((16,), "int32", offset_factor=1),
-) -> None:
-    with T.sblock("root"):
-        T.reads(C[0:16], A[0:4], B[0:16, 0:4])
-        T.writes(C[0:16])
-        C[T.ramp(T.int32(0), 1, 16)] = T.call_llvm_pure_intrin(
-            T.llvm_lookup_intrinsic_id("llvm.x86.avx512.vpdpbusd.512"),
-            C.vload([0], dtype="int32x16"),
-            T.reinterpret(
-                T.broadcast(T.reinterpret(A.vload([0], "uint8x4"), dtype="int32"), 16),
-                dtype="uint8x64",
-            ),
-            B.vload([0, 0], dtype="int8x64"),
-            dtype="int32x16",
-        )
+def _is(target: Target, architecture: str) -> bool:
+    return target.architecture.name == architecture
 
 
-TensorIntrin.register(VPDPBUSD, _definition, _instruction, override=True)
+def of_target(target: Target) -> DotProduct | None:
+    """Return the best one that a target's processor has; None if it has none."""
+    return next((each for each in DOT_PRODUCTS if each.offered(target)), None)
 
 
-def has_vpdpbusd(target: Target) -> bool:
-    """Whether a target's processor has it, which LLVM must be told: it aborts otherwise."""
-    return target.dot_product == LENGTH
+def decision(found: DotProduct) -> dict[str, int]:
+    """Return the decision for one. The first one was recorded without."""
+    return {_DECISION: found.number} if found.number else {}
+
+
+def of_candidate(candidate: Candidate) -> DotProduct:
+    """Return the one that a candidate's tile uses."""
+    number = candidate.as_dict().get(_DECISION, 0)
+    return next(each for each in DOT_PRODUCTS if each.number == number)
+
+
+def broadcasts_from_memory(found: DotProduct) -> bool:
+    """Whether the instruction itself reads the activations and broadcasts them, as on x86."""
+    return found is VPDPBUSD

@@ -111,8 +111,10 @@ def _match(func: PrimFunc, target: Target) -> Contraction | None:
     if list(work.input_shape) != [*positions, depth]:
         return None
     sch = analysis.inspect(func)
-    before = sch.get_producers(sch.get_sblock(work.block))
-    copies = all(analysis.is_identity_copy(sch.get(block)) for block in before)
+    main = sch.get_sblock(work.block)
+    if str(sch.get(main).writes[0].source.dtype) == "int32":
+        return None  # of bytes, which no multiply-add takes from a lane
+    copies = all(analysis.is_identity_copy(sch.get(each)) for each in sch.get_producers(main))
     return work if copies else None
 
 
