@@ -61,6 +61,7 @@ from tvm_eff.passes.tir.bool_casts import lower_bool_casts
 from tvm_eff.passes.tir.pointer_alignment import relax_pointer_alignment
 from tvm_eff.passes.tir.predicate_removal import remove_predicates
 from tvm_eff.passes.tir.stack_allocation import allocate_on_stack
+from tvm_eff.passes.tir.vectorized_rounding import vectorize_rounding
 from tvm_eff.passes.tir.weight_prefetch import prefetch_weights
 from tvm_eff.targets import Target
 
@@ -386,5 +387,6 @@ def _register(name: str, passes: Callable[[], Passes]) -> None:
     register_tir_pipeline(name, pipeline)
 
 
+vectorize_rounding()
 _register(CPU_PIPELINE, lower_tir_cpu)
 _register(OPENCL_PIPELINE, lower_tir_opencl)

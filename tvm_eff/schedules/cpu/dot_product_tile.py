@@ -28,6 +28,7 @@ class DotProductTile:
     """The rule for standard convolution and dense layers of bytes."""
 
     name = "dot_product_tile"
+    version = 2
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
         """Return the tiles that fit the registers in both loop orders, lowest cost first."""
