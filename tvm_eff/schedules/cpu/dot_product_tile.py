@@ -15,7 +15,7 @@ from tvm.tirx import PrimFunc
 from tvm_eff.schedules import fusion
 from tvm_eff.schedules.analysis import Contraction, contraction, inspect
 from tvm_eff.schedules.cpu import dot_products
-from tvm_eff.schedules.cpu.convolution import CHANNELS_INNER, CHANNELS_OUTER, tiles
+from tvm_eff.schedules.cpu.convolution import CHANNELS_INNER, CHANNELS_OUTER, Tile, tiles
 from tvm_eff.schedules.cpu.dot_products import DotProduct
 from tvm_eff.schedules.packing import Packing
 from tvm_eff.schedules.rule import Candidate, sample
@@ -32,12 +32,12 @@ class DotProductTile:
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
         """Return the tiles that fit the registers in both loop orders, lowest cost first."""
-        product = dot_products.of_target(target)
-        work = None if product is None else _match(func, product)
+        matched = ((each, _match(func, each)) for each in dot_products.of_target(target))
+        product, work = next((pair for pair in matched if pair[1]), (None, None))
         if product is None or work is None:
             return []
         found = tiles(work.width, work.channels, work.depth // product.length, target)
-        whole = [tile for tile in found if tile.lanes == product.lanes][:_MOST_TILES]
+        whole = [tile for tile in found if _fits(tile, product, target)][:_MOST_TILES]
         return [
             Candidate.of(
                 self.name,
@@ -73,6 +73,12 @@ class DotProductTile:
         for padding in paddings:
             fusion.schedule_elementwise(sch, padding, target.hardware.lanes)
         _schedule_tile(sch, main, last, work, candidate)
+
+
+def _fits(tile: Tile, product: DotProduct, target: Target) -> bool:
+    weights = tile.vectors * product.weight_registers
+    used = tile.accumulators + weights + product.input_registers
+    return tile.lanes == product.lanes and used <= target.hardware.vector_registers
 
 
 def _match(func: PrimFunc, product: DotProduct) -> Contraction | None:

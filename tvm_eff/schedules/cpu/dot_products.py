@@ -6,7 +6,7 @@ A trace names the intrinsic of its schedule: importing this module registers the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tvm.s_tir import TensorIntrin
 
@@ -33,6 +33,8 @@ class DotProduct:
         The dtypes of the factors.
     offered
         Whether a target's processor has it, which LLVM must be told: it aborts otherwise.
+    weight_registers, input_registers
+        What holds a vector of weights, and the input of a row with what is summed apart.
     """
 
     number: int
@@ -42,6 +44,8 @@ class DotProduct:
     inputs: str
     weights: str
     offered: Callable[[Target], bool]
+    weight_registers: int = 1
+    input_registers: int = 1
 
 
 VPDPBUSD = DotProduct(
@@ -55,22 +59,54 @@ VPDPBUSD = DotProduct(
 )
 """Of AVX-512 VNNI: bytes without a sign, the same four for all lanes, times bytes with one."""
 
-DOT_PRODUCTS = (VPDPBUSD,)
+VPDPBUSD_8 = replace(
+    VPDPBUSD,
+    number=16,
+    intrinsic="tvm_eff.vpdpbusd_8x4",
+    lanes=8,
+    offered=lambda target: (
+        target.hardware.lanes >= 8 and (target.has("avx512vnni") or target.has("avxvnni"))
+    ),
+)
+"""The same of 256 bits: also of AVX-VNNI, and for channels that are no multiple of 16."""
+
+VPMADDWD = replace(
+    VPDPBUSD,
+    number=17,
+    intrinsic="tvm_eff.vpmaddwd_16x4",
+    weight_registers=2,
+    input_registers=3,
+    offered=lambda target: target.has("avx512bw") and target.hardware.lanes == 16,
+)
+"""Of AVX-512BW: pairs of products of 16 bits."""
+
+VPMADDWD_8 = replace(
+    VPMADDWD,
+    number=18,
+    intrinsic="tvm_eff.vpmaddwd_8x4",
+    lanes=8,
+    offered=lambda target: target.has("avx2") and target.hardware.lanes >= 8,
+)
+"""Of AVX2."""
+
+DOT_PRODUCTS = (VPDPBUSD, VPDPBUSD_8, VPMADDWD, VPMADDWD_8)
 """All of them, the better ones first."""
 
 _DECISION = "instruction"
 
-TensorIntrin.register(
-    VPDPBUSD.intrinsic,
-    dot_products_x86.vpdpbusd_definition,
-    dot_products_x86.vpdpbusd_instruction,
-    override=True,
-)
+for _found, _instruction in (
+    (VPDPBUSD, dot_products_x86.vpdpbusd(16)),
+    (VPDPBUSD_8, dot_products_x86.vpdpbusd(8)),
+    (VPMADDWD, dot_products_x86.vpmaddwd(16)),
+    (VPMADDWD_8, dot_products_x86.vpmaddwd(8)),
+):
+    _definition = dot_products_x86.definition(_found.lanes)
+    TensorIntrin.register(_found.intrinsic, _definition, _instruction, override=True)
 
 
-def of_target(target: Target) -> DotProduct | None:
-    """Return the best one that a target's processor has; None if it has none."""
-    return next((each for each in DOT_PRODUCTS if each.offered(target)), None)
+def of_target(target: Target) -> list[DotProduct]:
+    """Return those that a target's processor has, the better ones first."""
+    return [each for each in DOT_PRODUCTS if each.offered(target)]
 
 
 def decision(found: DotProduct) -> dict[str, int]:
