@@ -15,6 +15,8 @@ class Packing:
 
     With an inner block, a dot product of that length is one instruction: the innermost of the
     other axes is split, as [channel block][other axes][channel in block][place in inner block].
+    Where one is a few instructions, each with a part of the inner block for a vector of channels,
+    it is [channel block][other axes][vector in block][part][channel in vector][place in part].
 
     Attributes
     ----------
@@ -28,6 +30,10 @@ class Packing:
         Channels per block; it divides the number of channels.
     inner
         Places of the innermost other axis that lie beside one another; it divides its extent.
+    part
+        Those of a part, if the inner block has parts; it divides `inner`.
+    lanes
+        Channels of a vector, if the inner block has parts; it divides `block`.
     """
 
     parameter: int
@@ -35,6 +41,8 @@ class Packing:
     order: tuple[int, ...]
     block: int
     inner: int = field(default=1, kw_only=True)
+    part: int = field(default=1, kw_only=True)
+    lanes: int = field(default=1, kw_only=True)
 
     def index(self, *index: Any) -> list[Any]:
         """Return the packed index of an element, for a TVM layout transformation."""
@@ -44,6 +52,11 @@ class Packing:
             return [channel // self.block, *others, channel % self.block]
         *outer, last = others
         place = [channel % self.block, last % self.inner]
+        if self.lanes > 1:
+            (of_block, of_inner), lanes, part = place, self.lanes, self.part
+            # TVM finds "channel % 4 // 4" not to be independent of the channel's other parts.
+            vector = of_block // lanes if self.block > lanes else of_block * 0
+            place = [vector, of_inner // part, of_block % lanes, of_inner % part]
         return [channel // self.block, *outer, last // self.inner, *place]
 
     def pack(self, weight: np.ndarray) -> np.ndarray:
@@ -52,8 +65,11 @@ class Packing:
         blocks = first.reshape(-1, self.block, *first.shape[1:])
         if self.inner == 1:
             return np.ascontiguousarray(np.moveaxis(blocks, 1, -1))
-        split = blocks.reshape(*blocks.shape[:-1], -1, self.inner)
-        return np.ascontiguousarray(np.moveaxis(split, 1, -2))
+        split = np.moveaxis(blocks.reshape(*blocks.shape[:-1], -1, self.inner), 1, -2)
+        if self.lanes > 1:
+            places = (self.block // self.lanes, self.lanes, self.inner // self.part, self.part)
+            split = split.reshape(*split.shape[:-2], *places).swapaxes(-3, -2)
+        return np.ascontiguousarray(split)
 
 
 def pack_inputs(packings: Iterable[Packing], inputs: Sequence[np.ndarray]) -> list[np.ndarray]:

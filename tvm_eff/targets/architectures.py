@@ -183,7 +183,7 @@ _AARCH64 = Architecture(
         "lse": "atomics",
         **{name: name for name in ("i8mm", "bf16", "sve", "sve2")},
     },
-    vector_units=(VectorUnit("neon", 16, 32, "generic", ("neon",)),),
+    vector_units=(VectorUnit("neon", 16, 32, "generic", ("neon",), ("dotprod",)),),
     # From the Main ID Register in Arm's reference manuals.
     cpu_parts={
         "0xd03": "cortex-a53",

@@ -14,7 +14,8 @@ from tvm.tirx import PrimFunc
 
 from tvm_eff.schedules import fusion
 from tvm_eff.schedules.analysis import Contraction, contraction, inspect
-from tvm_eff.schedules.cpu import dot_products
+from tvm_eff.schedules.cpu import dot_product_shapes, dot_products
+from tvm_eff.schedules.cpu.contraction import bias_decision, start_from_bias
 from tvm_eff.schedules.cpu.convolution import CHANNELS_INNER, CHANNELS_OUTER, Tile, tiles
 from tvm_eff.schedules.cpu.dot_products import DotProduct
 from tvm_eff.schedules.packing import Packing
@@ -32,12 +33,17 @@ class DotProductTile:
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
         """Return the tiles that fit the registers in both loop orders, lowest cost first."""
-        matched = ((each, _match(func, each)) for each in dot_products.of_target(target))
+        matched = ((each, _match(func, each)) for each in dot_products.all_of_target(target))
         product, work = next((pair for pair in matched if pair[1]), (None, None))
         if product is None or work is None:
             return []
-        found = tiles(work.width, work.channels, work.depth // product.length, target)
-        whole = [tile for tile in found if _fits(tile, product, target)][:_MOST_TILES]
+        if dot_products.broadcasts_from_memory(product):
+            shapes = tiles(work.width, work.channels, work.depth // product.length, target)
+            found = [tile for tile in shapes if _fits(tile, product, target)]
+        else:
+            found = dot_product_shapes.tiles(work, product, target)
+        whole = [tile for tile in found if tile.lanes == product.lanes][:_MOST_TILES]
+        bias = bias_decision(func, work, target)
         return [
             Candidate.of(
                 self.name,
@@ -47,6 +53,7 @@ class DotProductTile:
                     "unroll": tile.unroll,
                     "order": order,
                     **dot_products.decision(product),
+                    **bias,
                 },
             )
             for tile in whole
@@ -61,6 +68,7 @@ class DotProductTile:
         """Schedule ``main`` as one register tile inside parallel loops."""
         work = contraction(sch.mod["main"])
         assert work is not None, "the workload was matched when the candidate was made"
+        work = start_from_bias(sch, work, candidate)
         main = sch.get_sblock(work.block)
         paddings = fusion.inline_copies(sch, main)
         last = fusion.inline_epilogue(sch, main)
@@ -77,8 +85,8 @@ class DotProductTile:
 
 def _fits(tile: Tile, product: DotProduct, target: Target) -> bool:
     weights = tile.vectors * product.weight_registers
-    used = tile.accumulators + weights + product.input_registers
-    return tile.lanes == product.lanes and used <= target.hardware.vector_registers
+    used = tile.accumulators + weights + 1 + product.spare
+    return used <= target.hardware.vector_registers
 
 
 def _match(func: PrimFunc, product: DotProduct) -> Contraction | None:
@@ -107,12 +115,15 @@ def _orders(work: Contraction, target: Target) -> list[int]:
 def _packings(work: Contraction | None, candidate: Candidate) -> list[Packing]:
     assert work is not None, "the workload was matched when the candidate was made"
     assert work.weight_parameter is not None, "its layout is free"
+    product = dot_products.of_candidate(candidate)
     packing = Packing(
         parameter=work.weight_parameter,
         channel=work.weight_axes.index(work.channel),
         order=tuple(work.weight_axes.index(axis) for axis in work.reduction),
         block=candidate["columns"],
-        inner=dot_products.of_candidate(candidate).length,
+        inner=product.length,
+        part=product.part,
+        lanes=product.lanes if product.part < product.length else 1,
     )
     return [packing]
 
@@ -137,6 +148,10 @@ def _schedule_tile(
     f_blocks, f_lanes = sch.split(channel, [None, product.lanes])
     k_blocks, k_lanes = sch.split(depth, [None, product.length])
     sch.reorder(*outer, x, f_blocks, *kernel, k_blocks, f_lanes, k_lanes)
+    if dot_products.broadcasts_from_memory(product):
+        held = None
+    else:
+        held = sch.cache_read(main, work.input_read, "global", consumer_blocks=[main])
     products = sch.blockize(f_lanes)
     x_outer, x_inner = sch.split(x, [None, rows])
     f_outer, f_vectors = sch.split(f_blocks, [None, vectors])
@@ -144,6 +159,8 @@ def _schedule_tile(
     inner = order == CHANNELS_INNER
     around = [*outer, x_outer, f_outer] if inner else [f_outer, *outer, x_outer]
     sch.reorder(*around, *kernel, k_outer, k_inner, x_inner, f_vectors)
+    if held is not None:
+        _hold_input(sch, held, k_outer)
     sch.reverse_compute_at(last, around[-1], preserve_unit_loops=True)
     fusion.vectorize_tile(sch, fusion.loops_below(sch, last, around[-1]), product.lanes)
     for loop in (k_inner, x_inner, f_vectors):
@@ -157,5 +174,26 @@ def _schedule_tile(
     (zeros,) = sch.get_child_blocks(start)
     sch.vectorize(sch.get_loops(zeros)[-1])
     (update,) = sch.get_child_blocks(products)
+    _forget_bias(sch, update)
     # The loop and not the block, which the predicate is on.
     sch.tensorize(sch.get_loops(update)[-2], product.intrinsic)
+
+
+def _hold_input(sch: Schedule, held: Any, loop: Any) -> None:
+    """Read the tile's input as vectors along the channels, of which LLVM takes lanes."""
+    sch.compute_at(held, loop)
+    *rows, depth = fusion.loops_below(sch, held, loop)
+    sch.vectorize(depth)
+    for row in rows:
+        sch.unroll(row)
+
+
+def _forget_bias(sch: Schedule, update: Any) -> None:
+    """Take the bias, which the start of the sums reads, out of what the products say they read."""
+    block = sch.get(update)
+    sums = block.writes[0].source
+    reads = [region.source for region in block.reads]
+    wide = [i for i, each in enumerate(reads) if each.dtype == sums.dtype]
+    bias = [i for i in wide if not reads[i].same_as(sums)]
+    if bias:
+        sch.unsafe_hide_buffer_access(update, "read", bias)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from tvm.s_tir import TensorIntrin
 
-from tvm_eff.schedules.cpu import dot_products_x86
+from tvm_eff.schedules.cpu import dot_products_arm, dot_products_x86
 from tvm_eff.schedules.rule import Candidate
 from tvm_eff.targets import Target
 
@@ -33,8 +33,14 @@ class DotProduct:
         The dtypes of the factors.
     offered
         Whether a target's processor has it, which LLVM must be told: it aborts otherwise.
-    weight_registers, input_registers
-        What holds a vector of weights, and the input of a row with what is summed apart.
+    part
+        Input channels of a vector's weights that lie beside one another, if not all of them.
+    instructions
+        How many there are of them.
+    spare
+        Registers for what is between them.
+    weight_registers
+        How many a vector of weights takes.
     """
 
     number: int
@@ -44,8 +50,10 @@ class DotProduct:
     inputs: str
     weights: str
     offered: Callable[[Target], bool]
+    part: int = 4
+    instructions: int = 1
+    spare: int = 0
     weight_registers: int = 1
-    input_registers: int = 1
 
 
 VPDPBUSD = DotProduct(
@@ -74,8 +82,9 @@ VPMADDWD = replace(
     VPDPBUSD,
     number=17,
     intrinsic="tvm_eff.vpmaddwd_16x4",
+    instructions=4,
+    spare=2,
     weight_registers=2,
-    input_registers=3,
     offered=lambda target: target.has("avx512bw") and target.hardware.lanes == 16,
 )
 """Of AVX-512BW: pairs of products of 16 bits."""
@@ -89,7 +98,46 @@ VPMADDWD_8 = replace(
 )
 """Of AVX2."""
 
-DOT_PRODUCTS = (VPDPBUSD, VPDPBUSD_8, VPMADDWD, VPMADDWD_8)
+SDOT = DotProduct(
+    number=2,
+    intrinsic="tvm_eff.sdot_4x4",
+    lanes=4,
+    length=4,
+    inputs="int8",
+    weights="int8",
+    offered=lambda target: _is(target, "aarch64") and target.has("dotprod"),
+)
+"""Of Armv8.2's dotprod: SDOT by element, the four activations from a lane."""
+
+PAIRS = DotProduct(
+    number=3,
+    intrinsic="tvm_eff.pairs_4x4",
+    lanes=4,
+    length=4,
+    inputs="int8",
+    weights="int8",
+    offered=lambda target: _is(target, "aarch64"),
+    part=2,
+    instructions=3,
+    spare=5,
+)
+"""Of every 64-bit Arm: SMULL, SMLAL and SADALP."""
+
+PAIRS_32 = DotProduct(
+    number=4,
+    intrinsic="tvm_eff.pairs_4x4_arm",
+    lanes=4,
+    length=4,
+    inputs="int8",
+    weights="int8",
+    offered=lambda target: _is(target, "arm") and target.has("neon"),
+    part=2,
+    instructions=3,
+    spare=3,
+)
+"""The same of 32-bit NEON."""
+
+DOT_PRODUCTS = (VPDPBUSD, VPDPBUSD_8, VPMADDWD, VPMADDWD_8, SDOT, PAIRS, PAIRS_32)
 """All of them, the better ones first."""
 
 _DECISION = "instruction"
@@ -103,10 +151,40 @@ for _found, _instruction in (
     _definition = dot_products_x86.definition(_found.lanes)
     TensorIntrin.register(_found.intrinsic, _definition, _instruction, override=True)
 
+TensorIntrin.register(
+    SDOT.intrinsic,
+    dot_products_arm.sdot_definition,
+    dot_products_arm.sdot_instruction,
+    override=True,
+)
+TensorIntrin.register(
+    PAIRS.intrinsic,
+    dot_products_arm.pairs_definition,
+    dot_products_arm.pairs_instructions("llvm.aarch64.neon.smull.v8i16", dot_products_arm.added),
+    override=True,
+)
+TensorIntrin.register(
+    PAIRS_32.intrinsic,
+    dot_products_arm.pairs_definition,
+    dot_products_arm.pairs_instructions(
+        "llvm.arm.neon.vmulls.v8i16", dot_products_arm.added_in_32_bit_neon
+    ),
+    override=True,
+)
 
-def of_target(target: Target) -> list[DotProduct]:
+
+def _is(target: Target, architecture: str) -> bool:
+    return target.architecture.name == architecture
+
+
+def all_of_target(target: Target) -> list[DotProduct]:
     """Return those that a target's processor has, the better ones first."""
     return [each for each in DOT_PRODUCTS if each.offered(target)]
+
+
+def of_target(target: Target) -> DotProduct | None:
+    """Return the best one that a target's processor has; None if it has none."""
+    return next(iter(all_of_target(target)), None)
 
 
 def decision(found: DotProduct) -> dict[str, int]:
@@ -118,3 +196,8 @@ def of_candidate(candidate: Candidate) -> DotProduct:
     """Return the one that a candidate's tile uses."""
     number = candidate.as_dict().get(_DECISION, 0)
     return next(each for each in DOT_PRODUCTS if each.number == number)
+
+
+def broadcasts_from_memory(found: DotProduct) -> bool:
+    """Whether the instruction itself reads the activations and broadcasts them, as on x86."""
+    return found.inputs == "uint8"
