@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
+from typing import Final, Literal
 
 import numpy as np
 import pytest
@@ -27,7 +28,9 @@ from tvm_eff.tune.checker import kernel_inputs
 RULE = "dot_product_tile"
 
 
-def like_host(mattr: tuple[str, ...], vector_bytes: int, mcpu: str = "x86-64-v4") -> Target:
+def like_host(
+    mattr: tuple[str, ...], vector_bytes: Literal[16, 32, 64], mcpu: str = "x86-64-v4"
+) -> Target:
     """Return an x86 with these features alone: what runs here as well where the host has them."""
     host = targets.load("host")
     registers = 16 if mcpu == "x86-64-v3" else 32
@@ -50,7 +53,8 @@ class Processor:
         return self.needs <= processor_features()
 
 
-WIDE, NARROW = 64, 32
+WIDE: Final = 64
+NARROW: Final = 32
 AVX512 = frozenset({"avx512f", "avx512bw", "avx512vl"})
 PROCESSORS = {
     "vnni": Processor(
