@@ -65,6 +65,7 @@ def test_x86_that_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         (AVX512 - {"avx512vl"}, "x86-64-v3", ["+fma"]),
         (AVX512, "x86-64-v4", ["+avx512vl", "-prefer-256-bit"]),
         (AVX512 | {"avx512_vnni"}, "x86-64-v4", ["+avx512vnni"]),
+        (AVX2 | {"avx_vnni"}, "x86-64-v3", ["+avxvnni"]),
     ],
 )
 def test_what_llvm_is_told_of_an_x86(
@@ -74,7 +75,8 @@ def test_what_llvm_is_told_of_an_x86(
     found = detect.detect()["tvm"]
     assert (found["mtriple"], found["mcpu"]) == ("x86_64-linux-gnu", mcpu)
     assert set(added) <= set(found["mattr"])
-    assert ("+avx512vnni" in found["mattr"]) == ("avx512_vnni" in shown)
+    for llvm, linux in (("+avx512vnni", "avx512_vnni"), ("+avxvnni", "avx_vnni")):
+        assert (llvm in found["mattr"]) == (linux in shown)
 
 
 @pytest.mark.parametrize(

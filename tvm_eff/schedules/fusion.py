@@ -11,6 +11,10 @@ from tvm.s_tir import Schedule
 from tvm_eff.schedules.analysis import blocks, epilogue, is_identity_copy, is_reduction
 from tvm_eff.schedules.rule import vector_length
 
+BYTES = ("int8", "uint8")
+
+MAX_IMAGE_CHANNELS = 4
+
 
 def inline_epilogue(sch: Schedule, block: Any) -> Any | None:
     """Inline the elementwise consumers of `block` into the last of them, and what they read beside.
@@ -58,6 +62,14 @@ def inline_copies(sch: Schedule, block: Any) -> list[Any]:
 def schedule_elementwise(sch: Schedule, block: Any, lanes: int) -> None:
     """Parallelize the outer loops of an elementwise block and vectorize the innermost."""
     *outer, inner = sch.get_loops(block)
+    if len(outer) > 1 and _makes_few_bytes(sch, block):
+        # LLVM makes vectors of the positions, and stores of the channels side by side, where no
+        # position tests for padding.
+        *outer, positions = outer
+        sch.unroll(inner)
+        sch.annotate(positions, "pragma_loop_partition_hint", 1)
+        sch.parallel(sch.fuse(*outer))
+        return
     length = vector_length(int(sch.get(inner).extent), lanes)
     if length > 1:
         inner, vector = sch.split(inner, [None, length])
@@ -70,6 +82,12 @@ def schedule_elementwise(sch: Schedule, block: Any, lanes: int) -> None:
         sch.parallel(sch.fuse(*outer))
     else:
         sch.parallel(inner)
+
+
+def _makes_few_bytes(sch: Schedule, block: Any) -> bool:
+    """Whether a block writes the channels of an image, as bytes."""
+    source = sch.get(block).writes[0].source
+    return str(source.dtype) in BYTES and int(source.shape[-1]) <= MAX_IMAGE_CHANNELS
 
 
 def _divides_within_vectors(block: Any, length: int) -> bool:

@@ -14,6 +14,7 @@ from tvm_eff.errors import SpaceError
 from tvm_eff.schedules import analysis, gpu
 from tvm_eff.schedules.cpu.convolution import RegisterTile
 from tvm_eff.schedules.cpu.depthwise import Depthwise
+from tvm_eff.schedules.cpu.depthwise_bytes import DepthwiseBytes
 from tvm_eff.schedules.cpu.depthwise_chain import DepthwiseChain
 from tvm_eff.schedules.cpu.depthwise_in_place import DepthwiseInPlace
 from tvm_eff.schedules.cpu.depthwise_pointwise import DepthwisePointwise
@@ -40,6 +41,7 @@ REWRITING = (STRASSEN, STRASSEN_ROW_BLOCKS, WINOGRAD)
 RULES: tuple[Rule, ...] = (
     DotProductTile(),
     RegisterTile(),
+    DepthwiseBytes(),
     Depthwise(),
     DepthwiseChain(),
     DepthwisePointwise(),

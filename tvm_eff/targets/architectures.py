@@ -236,6 +236,7 @@ _X86_64 = Architecture(
         "sse4.2": "sse4_2",
         **{name: name for name in ("ssse3", "popcnt")},
         "avx512vnni": "avx512_vnni",
+        "avxvnni": "avx_vnni",
         "avx512bf16": "avx512_bf16",
     },
     vector_units=(
@@ -249,7 +250,7 @@ _X86_64 = Architecture(
             # LLVM tunes this mcpu for 256-bit vectors where the width is its own choice.
             tuning=("-prefer-256-bit",),
         ),
-        VectorUnit("avx2", 32, 16, "x86-64-v3", _AVX2),
+        VectorUnit("avx2", 32, 16, "x86-64-v3", _AVX2, extras=("avxvnni",)),
         VectorUnit("sse", 16, 16, "x86-64", ("sse2",)),
     ),
     private_caches=True,
@@ -280,7 +281,12 @@ _MODALIAS_FEATURES: Mapping[str, Mapping[int, str]] = {
         **{4 * 32 + 28: "avx", 4 * 32 + 29: "f16c"},
         **{9 * 32 + 5: "avx2", 9 * 32 + 8: "bmi2", 9 * 32 + 16: "avx512f"},
         **{9 * 32 + 17: "avx512dq", 9 * 32 + 28: "avx512cd", 9 * 32 + 30: "avx512bw"},
-        **{9 * 32 + 31: "avx512vl", 12 * 32 + 5: "avx512_bf16", 16 * 32 + 11: "avx512_vnni"},
+        **{
+            9 * 32 + 31: "avx512vl",
+            12 * 32 + 5: "avx512_bf16",
+            12 * 32 + 4: "avx_vnni",
+            16 * 32 + 11: "avx512_vnni",
+        },
     },
 }
 _ELF_MACHINES = {40: "arm", 62: "x86_64", 183: "aarch64"}  # EM_ARM, EM_X86_64, EM_AARCH64

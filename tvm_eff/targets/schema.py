@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 FLOAT32_BYTES = 4
 
-DOT_PRODUCTS = ("avx512vnni", "neon")
+DOT_PRODUCTS = ("avx2", "avx512bw", "avx512vnni", "avxvnni", "neon")
 """LLVM's names of the features by which dot products of four bytes are added to a sum."""
 
 _A_VERSION = 'a version in quotes, such as "2.31"'

@@ -74,10 +74,11 @@ def depthwise(channels: int, kernel: tuple[int, int]) -> nn.Conv2d:
 class Bytes(nn.Module):
     """A convolution of bytes, as a quantized program has it."""
 
-    def __init__(self) -> None:
+    def __init__(self, depth: int, groups: int = 1) -> None:
         super().__init__()
-        weight = torch.arange(32 * 16 * 9) % 255 - 127
-        self.register_buffer("weight", weight.to(torch.int8).reshape(32, 16, 3, 3))
+        self.groups = groups
+        weight = torch.arange(32 * depth * 9) % 255 - 127
+        self.register_buffer("weight", weight.to(torch.int8).reshape(32, depth, 3, 3))
         self.register_buffer("scales", torch.full((32,), 2.0**-8))
         self.register_buffer("zeros", torch.zeros(32, dtype=torch.int64))
 
@@ -87,7 +88,8 @@ class Bytes(nn.Module):
         held = operators.quantize_per_tensor(x, *data)
         channels = (self.weight, self.scales, self.zeros, 0, -127, 127, torch.int8)
         weight = operators.dequantize_per_channel(*channels)
-        y = nn.functional.conv2d(operators.dequantize_per_tensor(held, *data), weight, padding=1)
+        numbers = operators.dequantize_per_tensor(held, *data)
+        y = nn.functional.conv2d(numbers, weight, padding=1, groups=self.groups)
         return operators.dequantize_per_tensor(operators.quantize_per_tensor(y, *data), *data)
 
 
@@ -105,7 +107,8 @@ NETWORKS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "pooling": (nn.MaxPool2d(3, 2), (1, 16, 9, 9)),
     "elementwise": (nn.Sigmoid(), (1, 16, 5)),
     "softmax": (nn.Softmax(1), (4, 40)),
-    "bytes": (Bytes(), (1, 16, 8, 8)),
+    "bytes": (Bytes(16), (1, 16, 8, 8)),
+    "bytes, depthwise": (Bytes(1, groups=32), (1, 32, 8, 8)),
 }
 """For each rule there is a kernel that it schedules on some target."""
 
@@ -151,7 +154,7 @@ def one_of_each_rule(target: Target) -> Iterator[tuple[str, Task, Candidate]]:
     """Yield the first kernel that each rule schedules, and its most promising schedule there."""
     seen = set()
     for network in NETWORKS:
-        if network == "bytes" and target.gpu is not None:
+        if network.startswith("bytes") and target.gpu is not None:
             continue
         for task in tune.extract(passes.lower(imported(network), target).mod):
             for candidate in [

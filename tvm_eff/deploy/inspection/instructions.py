@@ -35,6 +35,7 @@ _LINUX_WORDS = {
     "SSE3": "pni",
     "LZCNT": "abm",
     "AVX512_VNNI": "avx512_vnni",
+    "AVX_VNNI": "avx_vnni",
     "AVX512_BF16": "avx512_bf16",
     "PCLMULQDQ": "pclmulqdq",
     "SHA": "sha_ni",

@@ -86,7 +86,7 @@ class Depthwise:
             *outer, row_blocks, f_outer, y_inner, x_outer, *kernel, x_inner, f_vectors, f_lanes
         )
         for padding in paddings:
-            _pad_inside(sch, padding, f_outer, lanes)
+            pad_inside(sch, padding, f_outer, lanes)
         sch.reverse_compute_at(last, x_outer, preserve_unit_loops=True)
         fusion.vectorize_tile(sch, fusion.loops_below(sch, last, x_outer), lanes)
         sch.vectorize(f_lanes)
@@ -147,7 +147,7 @@ def _cost(tile: _Tile, work: Contraction, target: Target) -> float:
     return instructions * stalls * idle
 
 
-def _pad_inside(sch: Schedule, padding: Any, loop: Any, lanes: int) -> None:
+def pad_inside(sch: Schedule, padding: Any, loop: Any, lanes: int) -> None:
     """Pad what one iteration of `loop` reads, so that it is in the L1 cache."""
     sch.compute_at(padding, loop, preserve_unit_loops=True)
     *_, x, f = fusion.loops_below(sch, padding, loop)

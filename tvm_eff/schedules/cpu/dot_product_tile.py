@@ -16,7 +16,7 @@ from tvm_eff.schedules import fusion
 from tvm_eff.schedules.analysis import Contraction, contraction, inspect
 from tvm_eff.schedules.cpu import dot_product_shapes, dot_products
 from tvm_eff.schedules.cpu.contraction import bias_decision, start_from_bias
-from tvm_eff.schedules.cpu.convolution import CHANNELS_INNER, CHANNELS_OUTER, tiles
+from tvm_eff.schedules.cpu.convolution import CHANNELS_INNER, CHANNELS_OUTER, Tile, tiles
 from tvm_eff.schedules.cpu.dot_products import DotProduct
 from tvm_eff.schedules.packing import Packing
 from tvm_eff.schedules.rule import Candidate, sample, vector_length
@@ -31,16 +31,16 @@ class DotProductTile:
 
     name = "dot_product_tile"
     version = 2
-    version = 2
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
         """Return the tiles that fit the registers in both loop orders, lowest cost first."""
-        product = dot_products.of_target(target)
-        work = None if product is None else _match(func, product)
+        matched = ((each, _match(func, each)) for each in dot_products.all_of_target(target))
+        product, work = next((pair for pair in matched if pair[1]), (None, None))
         if product is None or work is None:
             return []
         if dot_products.broadcasts_from_memory(product):
-            found = tiles(work.width, work.channels, work.depth // product.length, target)
+            shapes = tiles(work.width, work.channels, work.depth // product.length, target)
+            found = [tile for tile in shapes if _fits(tile, product, target)]
         else:
             found = dot_product_shapes.tiles(work, product, target)
         whole = [tile for tile in found if tile.lanes == product.lanes][:_MOST_TILES]
@@ -82,6 +82,12 @@ class DotProductTile:
         for padding in paddings:
             fusion.schedule_elementwise(sch, padding, target.hardware.lanes)
         _schedule_tile(sch, main, last, work, candidate)
+
+
+def _fits(tile: Tile, product: DotProduct, target: Target) -> bool:
+    weights = tile.vectors * product.weight_registers
+    used = tile.accumulators + weights + 1 + product.spare
+    return used <= target.hardware.vector_registers
 
 
 def _match(func: PrimFunc, product: DotProduct) -> Contraction | None:

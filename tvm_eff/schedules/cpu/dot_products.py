@@ -6,7 +6,7 @@ A trace names the intrinsic of its schedule: importing this module registers the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tvm.s_tir import TensorIntrin
 
@@ -39,6 +39,8 @@ class DotProduct:
         How many there are of them.
     spare
         Registers for what is between them.
+    weight_registers
+        How many a vector of weights takes.
     """
 
     number: int
@@ -51,6 +53,7 @@ class DotProduct:
     part: int = 4
     instructions: int = 1
     spare: int = 0
+    weight_registers: int = 1
 
 
 VPDPBUSD = DotProduct(
@@ -63,6 +66,37 @@ VPDPBUSD = DotProduct(
     offered=lambda target: target.has("avx512vnni") and target.hardware.lanes == 16,
 )
 """Of AVX-512 VNNI: bytes without a sign, the same four for all lanes, times bytes with one."""
+
+VPDPBUSD_8 = replace(
+    VPDPBUSD,
+    number=16,
+    intrinsic="tvm_eff.vpdpbusd_8x4",
+    lanes=8,
+    offered=lambda target: (
+        target.hardware.lanes >= 8 and (target.has("avx512vnni") or target.has("avxvnni"))
+    ),
+)
+"""The same of 256 bits: also of AVX-VNNI, and for channels that are no multiple of 16."""
+
+VPMADDWD = replace(
+    VPDPBUSD,
+    number=17,
+    intrinsic="tvm_eff.vpmaddwd_16x4",
+    instructions=4,
+    spare=2,
+    weight_registers=2,
+    offered=lambda target: target.has("avx512bw") and target.hardware.lanes == 16,
+)
+"""Of AVX-512BW: pairs of products of 16 bits."""
+
+VPMADDWD_8 = replace(
+    VPMADDWD,
+    number=18,
+    intrinsic="tvm_eff.vpmaddwd_8x4",
+    lanes=8,
+    offered=lambda target: target.has("avx2") and target.hardware.lanes >= 8,
+)
+"""Of AVX2."""
 
 SDOT = DotProduct(
     number=2,
@@ -103,17 +137,20 @@ PAIRS_32 = DotProduct(
 )
 """The same of 32-bit NEON."""
 
-DOT_PRODUCTS = (VPDPBUSD, SDOT, PAIRS, PAIRS_32)
+DOT_PRODUCTS = (VPDPBUSD, VPDPBUSD_8, VPMADDWD, VPMADDWD_8, SDOT, PAIRS, PAIRS_32)
 """All of them, the better ones first."""
 
 _DECISION = "instruction"
 
-TensorIntrin.register(
-    VPDPBUSD.intrinsic,
-    dot_products_x86.vpdpbusd_definition,
-    dot_products_x86.vpdpbusd_instruction,
-    override=True,
-)
+for _found, _instruction in (
+    (VPDPBUSD, dot_products_x86.vpdpbusd(16)),
+    (VPDPBUSD_8, dot_products_x86.vpdpbusd(8)),
+    (VPMADDWD, dot_products_x86.vpmaddwd(16)),
+    (VPMADDWD_8, dot_products_x86.vpmaddwd(8)),
+):
+    _definition = dot_products_x86.definition(_found.lanes)
+    TensorIntrin.register(_found.intrinsic, _definition, _instruction, override=True)
+
 TensorIntrin.register(
     SDOT.intrinsic,
     dot_products_arm.sdot_definition,
@@ -140,9 +177,14 @@ def _is(target: Target, architecture: str) -> bool:
     return target.architecture.name == architecture
 
 
+def all_of_target(target: Target) -> list[DotProduct]:
+    """Return those that a target's processor has, the better ones first."""
+    return [each for each in DOT_PRODUCTS if each.offered(target)]
+
+
 def of_target(target: Target) -> DotProduct | None:
     """Return the best one that a target's processor has; None if it has none."""
-    return next((each for each in DOT_PRODUCTS if each.offered(target)), None)
+    return next(iter(all_of_target(target)), None)
 
 
 def decision(found: DotProduct) -> dict[str, int]:
@@ -158,4 +200,4 @@ def of_candidate(candidate: Candidate) -> DotProduct:
 
 def broadcasts_from_memory(found: DotProduct) -> bool:
     """Whether the instruction itself reads the activations and broadcasts them, as on x86."""
-    return found is VPDPBUSD
+    return found.inputs == "uint8"
