@@ -64,7 +64,7 @@ EXTRA_RULES: tuple[Rule, ...] = (
 """Rules whose candidates are added to those of the first matching rule."""
 
 EXTRA_RULES_IN_HALF: tuple[Rule, ...] = (DepthwiseInPlace(), FirstLayer(), METASCHEDULE)
-"""Of these, the ones whose sums may be of float16: the others would sum in float32, more slowly."""
+"""Those whose sums may be of float16: the others would sum in float32, more slowly."""
 
 UNSCHEDULED = Candidate("unscheduled", ())
 """The function as imported: the baseline of every schedule, and the last resort.

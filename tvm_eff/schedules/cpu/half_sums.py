@@ -91,6 +91,13 @@ def sum_in_half(sch: Schedule, block: Any, candidate: Candidate) -> None:
         narrow(sch, block)
 
 
+def narrow_blocks(sch: Schedule, sums: Any, total: Any, work: Contraction) -> None:
+    """Keep the sums of blocks in float16, and their totals if these have few products."""
+    narrow(sch, sums)
+    if terms_of(work) <= MOST_TERMS:
+        narrow(sch, total)
+
+
 def narrow(sch: Schedule, block: Any) -> None:
     """Keep the sums of a block in float16, and have the function computed in it."""
     sch.unsafe_set_dtype(block, 0, "float16")

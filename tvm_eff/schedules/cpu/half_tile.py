@@ -164,9 +164,7 @@ def _sum_blocks(sch: Schedule, work: Contraction, candidate: Candidate, target: 
         last = sch.cache_write(total, 0, "global")
     for padding in paddings:
         fusion.schedule_elementwise(sch, padding, target.hardware.lanes)
-    half_sums.narrow(sch, sums)
-    if half_sums.terms_of(work) <= half_sums.MOST_TERMS:
-        half_sums.narrow(sch, total)
+    half_sums.narrow_blocks(sch, sums, total, work)
     _schedule_blocks(sch, (sums, total, last), work, candidate, target)
 
 
