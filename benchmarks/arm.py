@@ -1,4 +1,4 @@
-"""Our libraries and their peers' aarch64 wheels on the emulated Cortex-A72.
+"""Our libraries and their peers' aarch64 wheels on an emulated board.
 
     python3 -m venv benchmarks/.venv
     benchmarks/.venv/bin/pip install -r benchmarks/requirements.txt
@@ -10,6 +10,10 @@ aarch64 wheels (requirements-arm.txt) are downloaded and run in qemu, each in a 
 of its own, and each output is compared with PyTorch's before it is counted. An engine
 that fails is reported with its reason. Results go to arm-rasp4.json and arm-rasp4.md in
 --output, in the place of those of an earlier run, after each model; the table is printed.
+
+Peers run in float32 on the Cortex-A72. Our library alone is counted with --dtype int8,
+quantized on random inputs, and with --target rasp5, the Cortex-A76; the names of the
+results say so. An int8 network is as far off PyTorch's float32 as its quantization is.
 """
 
 from __future__ import annotations
@@ -18,19 +22,20 @@ import argparse
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import results_file
 from engines import arm_board
 from engines.arm_board import ARCH, CPU, Board
-from engines.arm_count import Counted, Options, count_ours, count_peer
+from engines.arm_count import TOLERANCES, Counted, Options, count_ours, count_peer
 from engines.arm_report import markdown, row_of
 from engines.base import ENGINES
 from engines.results import OURS, Row
 from engines.workload import TuneOptions, Workload, add_tune_options, prepare, tune
 
-from tvm_eff import models
+from tvm_eff import models, targets
 from tvm_eff.cli.arguments import one_of, positive
 from tvm_eff.cli.run import run
 from tvm_eff.deploy import bundle
@@ -39,7 +44,7 @@ from tvm_eff.errors import UsageError
 
 BENCHMARKS = Path(__file__).resolve().parent
 PEERS_PYTHON = BENCHMARKS / ".venv" / "bin" / "python"
-TARGET = "rasp4"
+TARGETS = ("rasp4", "rasp5")
 NAMES = (OURS, "ONNX Runtime", "MNN", "ncnn", "LiteRT")
 
 
@@ -53,9 +58,15 @@ def _main(argv: list[str] | None) -> None:
     _check(arguments)
     run_now = results_file.begin(__file__, argv)
     board = arm_board.board(arguments.peers_python) if set(arguments.engines) - {OURS} else None
-    about = {"target": TARGET, "where": EmulatedDevice(ARCH, CPU).where}
+    cpu = _cpu(arguments.target)
+    about = {
+        "target": arguments.target,
+        "dtype": arguments.dtype,
+        "where": EmulatedDevice(ARCH, cpu).where,
+    }
     rows: list[Row] = []
-    path = arguments.output / f"arm-{TARGET}.json"
+    suffix = "" if arguments.dtype == "float32" else f"-{arguments.dtype}"
+    path = arguments.output / f"arm-{arguments.target}{suffix}.json"
     for model in arguments.models:
         rows.append(_row(model, board, arguments))
         result = run_now.with_data({**about, "rows": rows})
@@ -67,13 +78,26 @@ def _main(argv: list[str] | None) -> None:
 
 def _check(arguments: argparse.Namespace) -> None:
     """Find out before the first minute what the last would stumble on."""
-    if not arguments.peers_python.is_file():
+    peers = sorted(set(arguments.engines) - {OURS})
+    if peers and (arguments.dtype, _cpu(arguments.target)) != ("float32", CPU):
+        raise UsageError(
+            f"{', '.join(peers)} run in float32 on the {CPU} only; "
+            f"with --dtype {arguments.dtype} --target {arguments.target} give --engines {OURS}"
+        )
+    if peers and not arguments.peers_python.is_file():
         raise UsageError(
             f"--peers-python {arguments.peers_python}: there is no such file; "
             f"see {Path(__file__).name} --help"
         )
     for model in arguments.models:
         models.spec(model)
+
+
+def _cpu(target: str) -> str:
+    """The processor that is emulated."""
+    emulator = targets.load(target).emulator
+    assert emulator is not None, "the targets here are boards that are emulated"
+    return emulator.cpu
 
 
 def _row(model: str, board: Board | None, arguments: argparse.Namespace) -> Row:
@@ -97,11 +121,14 @@ def _row(model: str, board: Board | None, arguments: argparse.Namespace) -> Row:
 
 def _ours(workload: Workload, arguments: argparse.Namespace) -> Counted:
     cores = sorted(os.sched_getaffinity(0))
-    tuned = tune(workload, arguments.logs, cores, TuneOptions.of(arguments), TARGET)
+    options = replace(TuneOptions.of(arguments), dtype=arguments.dtype)
+    tuned = tune(workload, arguments.logs, cores, options, arguments.target)
     if tuned.bundle is None:
         return Counted(failure=tuned.failure)
     library = bundle.read(tuned.bundle).library
-    return count_ours(library, np.load(workload.folder / "input.npy"), workload.expected)
+    x = np.load(workload.folder / "input.npy")
+    tolerance = TOLERANCES[arguments.dtype]
+    return count_ours(library, x, workload.expected, _cpu(arguments.target), tolerance)
 
 
 def _say(text: str) -> None:
@@ -113,6 +140,8 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--models", nargs="+", default=["squeezenet1_1", "mobilenet"])
+    parser.add_argument("--target", choices=TARGETS, default=TARGETS[0])
+    parser.add_argument("--dtype", choices=tuple(TOLERANCES), default="float32")
     parser.add_argument("--engines", nargs="+", type=one_of("engine", NAMES), default=NAMES)
     parser.add_argument(
         "--timeout",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engines.arm_board import ARCH, CPU, Board
+from engines.arm_board import ARCH, Board
 from engines.arm_mix import Mix, MixCounter, MixDevice
 from engines.base import Engine, Job
 from engines.process import EngineError, EngineProcess
@@ -18,6 +18,9 @@ from engines.turns import TOLERANCE
 from tvm_eff.device import MeasureOptions
 from tvm_eff.errors import Error
 from tvm_eff.tensors import relative_error
+
+TOLERANCES = {"float32": TOLERANCE, "int8": 0.1}
+"""Largest errors, as fractions of the spread of PyTorch's float32 output, by our dtype."""
 
 _FEW, _MANY = 1, 3
 
@@ -111,23 +114,30 @@ def _count(process: EngineProcess, counter: MixCounter) -> Mix:
     return (executed(_MANY) - executed(_FEW)) // (_MANY - _FEW)
 
 
-def count_ours(library: Path, x: np.ndarray, expected: np.ndarray) -> Counted:
+def count_ours(
+    library: Path, x: np.ndarray, expected: np.ndarray, cpu: str, tolerance: float
+) -> Counted:
     """Run our library on the board's native RPC server, and count the second inference."""
     versions = {name: metadata.version(name) for name in ("tvm_eff", "apache-tvm")}
-    with MixDevice(ARCH, CPU) as device:
+    with MixDevice(ARCH, cpu) as device:
         try:
             (output,), _ = device.run(library, [x], measure=MeasureOptions())
         except Error as error:
             return Counted(failure=str(error), versions=versions)
-        counted = _checked(output, expected, versions)
+        counted = _checked(output, expected, versions, tolerance)
         return counted if counted.failure is not None else replace(counted, mix=device.mix)
 
 
-def _checked(output: np.ndarray, expected: np.ndarray, versions: Mapping[str, str]) -> Counted:
+def _checked(
+    output: np.ndarray,
+    expected: np.ndarray,
+    versions: Mapping[str, str],
+    tolerance: float = TOLERANCE,
+) -> Counted:
     # Some engines drop or add dimensions of extent 1 behind a pooling.
     same = output.reshape(expected.shape) if output.size == expected.size else output
     error = relative_error(same, expected)
-    if error <= TOLERANCE:
+    if error <= tolerance:
         return Counted(versions=versions, error=error)
     failure = f"wrong result: {error:.1e} of the spread off PyTorch's"
     return Counted(failure=failure, versions=versions, error=error)

@@ -14,7 +14,7 @@ from engines.base import ENGINES
 from engines.results import OURS, Row
 
 METHOD = (
-    "one warm inference, one thread, batch 1, float32; every output was compared with PyTorch's "
+    "one warm inference, one thread, batch 1; every output was compared with PyTorch's "
     "before it was counted. Of an engine, the difference between four and two inferences in one "
     "process, halved, array in and array out of Python; of tvm_eff, the second inference in "
     "TVM's RPC server, its input in place. FMAs are vector instructions; a load or store of "
@@ -55,7 +55,8 @@ def markdown(result: Result) -> str:
     lines = [
         "# Our library and its peers on an emulated board",
         "",
-        f"{result.data['where']}, executed instructions, not latencies: {METHOD} "
+        f"{result.data['where']}, {result.data['dtype']}, executed instructions, not latencies: "
+        f"{METHOD} "
         f"{result.provenance}",
         "",
         "Millions an inference; in brackets the ratio to the best engine that is not ours.",

@@ -113,11 +113,14 @@ class TuneOptions:
         Seconds after which no more measurements start.
     measure
         Whether anything is measured at all, or records have all the winners.
+    dtype
+        What the network computes in.
     """
 
     trials: int | None = None
     budget: float = math.inf
     measure: bool = True
+    dtype: str = "float32"
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> TuneOptions:

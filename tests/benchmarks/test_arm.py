@@ -21,6 +21,7 @@ from tvm_eff.errors import SetupError
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+import arm  # noqa: E402
 from engines.arm_board import ARCH, CPU, REQUIREMENTS, Board, board  # noqa: E402
 from engines.arm_count import Counted, Options, count_peer  # noqa: E402
 from engines.arm_mix import Mix, MixCounter  # noqa: E402
@@ -149,6 +150,16 @@ def test_ratios_are_to_the_best_engine_that_is_not_ours() -> None:
 
 def test_a_failure_is_in_the_report_with_its_reason() -> None:
     row = row_of({"tvm_eff": counted(2 * 10**6), "b": Counted("it | died")}, model="net", macs=1)
-    text = markdown(result_of({"where": "here", "rows": [row]}))
+    text = markdown(result_of({"where": "here", "dtype": "int8", "rows": [row]}))
     assert "| net | tvm_eff | 2.0 | 1.0 | 0.5 | 0.0 | 2.00 | 1.0e-07 |" in text
     assert "| net | b | it / died |" in text
+
+
+@pytest.mark.parametrize("options", [["--dtype", "int8"], ["--target", "rasp5"]])
+def test_what_peers_do_not_run_is_refused(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert arm.main([*options, "--engines", "ncnn", "LiteRT"]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert "LiteRT, ncnn run in float32 on the cortex-a72 only" in error
+    assert "give --engines tvm_eff" in error
