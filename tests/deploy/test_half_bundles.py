@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +41,10 @@ def test_refused_by_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def test_measured_and_validated(tmp_path: Path, emulator: None) -> None:
     model, x = network(), torch.randn(SHAPE)
-    options = {"target": "rasp5", "dtype": "float16", "logs": tmp_path / "logs"}
-    bundle = tvm_eff.compile(model, x, trials=1, output=tmp_path / "one", **options)
+    build = partial(
+        tvm_eff.compile, model, x, target="rasp5", dtype="float16", logs=tmp_path / "logs"
+    )
+    bundle = build(trials=1, output=tmp_path / "one")
     assert bundle.report is not None
     assert bundle.report.measured > 4
     assert bundle.report.failed == 0
@@ -53,7 +56,7 @@ def test_measured_and_validated(tmp_path: Path, emulator: None) -> None:
     values = (*golden.inputs.values(), *golden.outputs.values())
     assert {each.dtype for each in values} == {np.dtype("float32")}
     assert bundle.manifest.runtime == "native"
-    again = tvm_eff.compile(model, x, measure=False, output=tmp_path / "two", **options)
+    again = build(measure=False, output=tmp_path / "two")
     assert again.report is not None
     assert again.report.measured == 0
     assert again.library.read_bytes() == bundle.library.read_bytes()

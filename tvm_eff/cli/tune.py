@@ -95,8 +95,8 @@ def _parser() -> argparse.ArgumentParser:
         "--dtype",
         choices=("float32", "float16", "int8"),
         default="float32",
-        help="what the network computes in: float16 on GPUs, int8 on processors; its inputs and "
-        "outputs stay float32 (default: %(default)s)",
+        help="what the network computes in: float16 on GPUs and on Armv8.2, int8 on processors; "
+        "its inputs and outputs stay float32 (default: %(default)s)",
     )
     parser.add_argument(
         "--calibrate",

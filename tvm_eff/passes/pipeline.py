@@ -95,15 +95,9 @@ def layout(target: Target, dtype: str) -> Passes:
         channels_last,
         transform.CanonicalizeBindings(),
         transform.DeadCodeElimination(),
-        pad_channels(_lanes(target, dtype)),
+        pad_channels(target.lanes_of(dtype)),
         *([half_precision] if dtype == "float16" else []),
     ]
-
-
-def _lanes(target: Target, dtype: str) -> int:
-    """How many values of a dtype make a vector; GPUs load vectors of float16 in pairs."""
-    halves = dtype == "float16" and target.gpu is None
-    return target.in_float16().lanes if halves else target.lanes
 
 
 def fuse(target: Target) -> Passes:

@@ -243,6 +243,11 @@ class Target:
         """How many products of bytes one instruction adds to a sum; 1 where none is used."""
         return 4 if self.gpu is None and "+avx512vnni" in self.tvm.get("mattr", ()) else 1
 
+    def lanes_of(self, dtype: str) -> int:
+        """Return how many values of a dtype a processor's vector has; a GPU's as of float32."""
+        halves = dtype == "float16" and self.gpu is None
+        return self.in_float16().lanes if halves else self.lanes
+
     @property
     def float16(self) -> bool:
         """Whether its kernels can compute in half precision, on the GPU or on the processor."""
