@@ -14,6 +14,7 @@ that fails is reported with its reason. Results go to arm-rasp4.json and arm-ras
 Peers run in float32 on the Cortex-A72. Our library alone is counted with --dtype int8,
 quantized on random inputs, and with --target rasp5, the Cortex-A76; the names of the
 results say so. An int8 network is as far off PyTorch's float32 as its quantization is.
+--dtype float16 takes --target rasp5, whose processor computes in it.
 """
 
 from __future__ import annotations

@@ -345,7 +345,7 @@ WRONG: dict[str, tuple[dict[str, Any], type[Error], str]] = {
     ),
     "address": (bad(rpc="board"), UsageError, "'board' is not an address"),
     "dtype": (bad(dtype="float61"), UsageError, "unknown dtype 'float61'; did you mean 'float16'"),
-    "half": (bad(dtype="float16"), UsageError, "host runs networks on the processor, in float32"),
+    "half": (bad(dtype="float16"), UsageError, "host runs networks on a processor without"),
     "target": (bad(target="rasp44"), TargetError, "unknown target 'rasp44'; did you mean 'rasp4'"),
     "name": (
         bad(model="squeezenet9", inputs=None),

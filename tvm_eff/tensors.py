@@ -29,10 +29,10 @@ def kernel_tolerance(dtypes: Iterable[str]) -> float:
     """Return the largest error allowed of a kernel whose tensors have these dtypes.
 
     It is a fraction of the spread of the reference, which the unscheduled kernel computes
-    from the same inputs. With float16, sums are in float32 and differ as little as in a
+    from the same inputs. With float16, its sums are in float32 and differ as little as in a
     float32 kernel; where they lie on either side of a boundary, the rounded values are
     neighbours, two roundoffs apart. A kernel may round twice, as for ``x * sigmoid(x)``:
-    four roundoffs.
+    four roundoffs. A schedule's sums in float16 have to stay as near.
     """
     return 4 * HALF_ROUNDOFF if "float16" in dtypes else TOLERANCE
 

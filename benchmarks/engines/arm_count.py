@@ -17,7 +17,10 @@ from engines.process import EngineError, EngineProcess
 from engines.turns import TOLERANCE
 from tvm_eff.device import MeasureOptions
 from tvm_eff.errors import Error
-from tvm_eff.tensors import relative_error
+from tvm_eff.tensors import network_tolerance, relative_error
+
+TOLERANCES = {"float32": TOLERANCE, "float16": network_tolerance("float16"), "int8": 0.1}
+"""Largest errors, as fractions of the spread of PyTorch's float32 output, by our dtype."""
 
 TOLERANCES = {"float32": TOLERANCE, "int8": 0.1}
 """Largest errors, as fractions of the spread of PyTorch's float32 output, by our dtype."""

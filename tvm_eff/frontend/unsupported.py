@@ -116,7 +116,7 @@ def _require_single_precision(exported: torch.export.ExportedProgram) -> None:
             raise ModelError(
                 f"the model cannot be imported: its parameter '{spec.target}' is "
                 f"{_NO_PARAMETERS[value.dtype]}; call .float() on the model and give it float32 "
-                "inputs (--dtype float16 has a GPU compute in half precision)"
+                "inputs (--dtype float16 has the target compute in half precision)"
             )
     for node in _operators(exported):
         value = node.meta.get("val")

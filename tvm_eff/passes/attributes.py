@@ -9,6 +9,10 @@ ASSEMBLES_SLICES = "tvm_eff.together"
 AT_LOAD = "tvm_eff.at_load"
 """The PrimFunc makes weights larger than the model's, when a library is loaded."""
 
+HALF_SUMS = "tvm_eff.half_sums"
+"""On a block whose sums a schedule keeps in float16: its function is computed in float16 wherever
+that rounds no more."""
+
 PREFETCH = "tvm_eff.prefetch"
 """On a loop over one block of packed weights: the number of blocks, the channels per block, and
 the number of passes over all blocks."""

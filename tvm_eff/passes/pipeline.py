@@ -58,6 +58,7 @@ from tvm_eff.passes.relax.parameters import (
 )
 from tvm_eff.passes.relax.transposed_convolution import rewrite_transposed_convolution
 from tvm_eff.passes.tir.bool_casts import lower_bool_casts
+from tvm_eff.passes.tir.half_arithmetic import compute_in_half
 from tvm_eff.passes.tir.pointer_alignment import relax_pointer_alignment
 from tvm_eff.passes.tir.predicate_removal import remove_predicates
 from tvm_eff.passes.tir.stack_allocation import allocate_on_stack
@@ -95,7 +96,7 @@ def layout(target: Target, dtype: str) -> Passes:
         channels_last,
         transform.CanonicalizeBindings(),
         transform.DeadCodeElimination(),
-        pad_channels(target.lanes),
+        pad_channels(target.lanes_of(dtype)),
         *([half_precision] if dtype == "float16" else []),
     ]
 
@@ -293,7 +294,7 @@ def lower_calls(mod: tvm.IRModule) -> tvm.IRModule:
 
 def prepare_tir(mod: tvm.IRModule) -> tvm.IRModule:
     """Return scheduled PrimFuncs ready for :func:`tir_pipeline`."""
-    return prefetch_weights(mod)
+    return prefetch_weights(compute_in_half(mod))
 
 
 _dump: ContextVar[DumpIR | None] = ContextVar("dump", default=None)
@@ -361,16 +362,18 @@ def require_dtype(target: Target, dtype: str) -> None:
             f"{target.name} runs networks on the GPU, which does not compute in int8; leave "
             "--dtype out and give a network in float32, or name a target without a GPU"
         )
+    if target.float16:
+        return
     if target.gpu is None:
         raise UsageError(
-            f"{target.name} runs networks on the processor, in float32 or int8 only; "
-            f"leave {dtype} out, or name a target with a GPU, such as rk3399-mali"
+            f"{target.name} runs networks on a processor without arithmetic in {dtype} "
+            f"(Armv8.2's fullfp16; {target.tvm['mcpu']} has none); leave {dtype} out, or name a "
+            "target that has it, such as rasp5 or rk3399-mali"
         )
-    if not target.gpu.float16:
-        raise UsageError(
-            f"the GPU of {target.name} does not compute in {dtype}: {target.path} says "
-            "so under [gpu]; use float32"
-        )
+    raise UsageError(
+        f"the GPU of {target.name} does not compute in {dtype}: {target.path} says "
+        "so under [gpu]; use float32"
+    )
 
 
 def _run(mod: tvm.IRModule, passes: Passes) -> tvm.IRModule:

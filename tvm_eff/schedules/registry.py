@@ -22,6 +22,8 @@ from tvm_eff.schedules.cpu.dot_product_tile import DotProductTile
 from tvm_eff.schedules.cpu.elementwise import Elementwise
 from tvm_eff.schedules.cpu.fallback import Fallback
 from tvm_eff.schedules.cpu.first_layer import FirstLayer
+from tvm_eff.schedules.cpu.half_sums import computes_in_half
+from tvm_eff.schedules.cpu.half_tile import HalfTile
 from tvm_eff.schedules.cpu.pointwise import PackedPointwise
 from tvm_eff.schedules.cpu.pooling import Pooling
 from tvm_eff.schedules.metaschedule import MetaSchedule
@@ -40,6 +42,7 @@ REWRITING = (STRASSEN, STRASSEN_ROW_BLOCKS, WINOGRAD)
 
 RULES: tuple[Rule, ...] = (
     DotProductTile(),
+    HalfTile(),
     RegisterTile(),
     DepthwiseBytes(),
     Depthwise(),
@@ -61,6 +64,9 @@ EXTRA_RULES: tuple[Rule, ...] = (
     METASCHEDULE,
 )
 """Rules whose candidates are added to those of the first matching rule."""
+
+EXTRA_RULES_IN_HALF: tuple[Rule, ...] = (DepthwiseInPlace(), FirstLayer(), METASCHEDULE)
+"""Those whose sums may be of float16: the others would sum in float32, more slowly."""
 
 UNSCHEDULED = Candidate("unscheduled", ())
 """The function as imported: the baseline of every schedule, and the last resort.
@@ -87,6 +93,8 @@ def candidates(func: PrimFunc, target: Target) -> list[Candidate]:
     rules, extra_rules = (
         (RULES, EXTRA_RULES) if target.gpu is None else (gpu.RULES, gpu.EXTRA_RULES)
     )
+    if computes_in_half(func, target):
+        extra_rules, target = EXTRA_RULES_IN_HALF, target.in_float16()
     for rule in rules:
         if found := rule.candidates(func, target):
             others = (each.candidates(func, target) for each in extra_rules if each is not rule)
@@ -150,7 +158,8 @@ def apply(func: PrimFunc, candidate: Candidate, target: Target) -> Schedule:
         if candidate == UNSCHEDULED:
             _apply_unscheduled(sch, target)
         else:
-            _rule(candidate).apply(sch, candidate, target)
+            seen = target.in_float16() if computes_in_half(func, target) else target
+            _rule(candidate).apply(sch, candidate, seen)
     except SpaceError:
         raise
     except Exception as error:  # TVM raises its own types, all derived from Exception

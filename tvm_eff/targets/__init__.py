@@ -7,12 +7,22 @@ key. The file ``host.toml`` leaves out what :mod:`tvm_eff.targets.detect` finds 
 
 from tvm_eff.targets.loading import launched_from_here, load, names
 from tvm_eff.targets.opencl_requirements import OpenCLRequirements
-from tvm_eff.targets.schema import FLOAT32_BYTES, Emulator, Gpu, Hardware, Rpc, Target, Toolchain
+from tvm_eff.targets.schema import (
+    FLOAT32_BYTES,
+    Emulator,
+    Gpu,
+    HalfHardware,
+    Hardware,
+    Rpc,
+    Target,
+    Toolchain,
+)
 
 __all__ = [
     "FLOAT32_BYTES",
     "Emulator",
     "Gpu",
+    "HalfHardware",
     "Hardware",
     "OpenCLRequirements",
     "Rpc",

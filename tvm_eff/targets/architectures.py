@@ -104,6 +104,8 @@ class Architecture:
         Its vector units, the widest first.
     private_caches
         Whether what another core has just written has to come from its second cache.
+    half_arithmetic
+        LLVM's name of the feature that computes in vectors of float16; empty if kernels use none.
     cpu_parts
         LLVM's processors by "CPU part" of ``/proc/cpuinfo``.
     emulated_cpus
@@ -123,6 +125,7 @@ class Architecture:
     linux_features: Mapping[str, str] = field(hash=False)
     vector_units: tuple[VectorUnit, ...]
     private_caches: bool = False
+    half_arithmetic: str = ""
     cpu_parts: Mapping[str, str] = field(default_factory=dict, hash=False)
     emulated_cpus: tuple[str, ...] = ()
     default_cpu: str = ""
@@ -184,6 +187,7 @@ _AARCH64 = Architecture(
         **{name: name for name in ("i8mm", "bf16", "sve", "sve2")},
     },
     vector_units=(VectorUnit("neon", 16, 32, "generic", ("neon",), ("dotprod",)),),
+    half_arithmetic="fullfp16",
     # From the Main ID Register in Arm's reference manuals.
     cpu_parts={
         "0xd03": "cortex-a53",

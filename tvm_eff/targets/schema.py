@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tvm.target import Target as TvmTarget
 
 FLOAT32_BYTES = 4
+FLOAT16_BYTES = 2
 
 DOT_PRODUCTS = ("avx2", "avx512bw", "avx512vnni", "avxvnni", "neon")
 """LLVM's names of the features by which dot products of four bytes are added to a sum."""
@@ -70,14 +71,29 @@ class Hardware:
     l2_kib: CacheKib
 
     @property
+    def value_bytes(self) -> int:
+        """Bytes of one of the values that kernels compute with."""
+        return FLOAT32_BYTES
+
+    @property
     def lanes(self) -> int:
-        """How many float32 values a vector register holds."""
-        return self.vector_bytes // FLOAT32_BYTES
+        """How many of these values a vector register holds."""
+        return self.vector_bytes // self.value_bytes
 
     @property
     def peak_fma_per_second(self) -> float:
         """Vector multiply-adds that all cores do in a second at the top clock."""
         return self.fma_per_cycle * self.clock_ghz * 1e9 * self.cores
+
+
+@dataclass(frozen=True)
+class HalfHardware(Hardware):
+    """The same core as kernels of float16 see it: twice as many values in a vector."""
+
+    @property
+    def value_bytes(self) -> int:
+        """Bytes of a float16."""
+        return FLOAT16_BYTES
 
 
 @dataclass(frozen=True)
@@ -222,7 +238,7 @@ class Target:
 
     @property
     def lanes(self) -> int:
-        """How many float32 values make a vector where its kernels run."""
+        """How many values make a vector where its kernels run: float32, or see `in_float16`."""
         return self.hardware.lanes if self.gpu is None else self.gpu.lanes
 
     @property
@@ -233,6 +249,25 @@ class Target:
     def has(self, feature: str) -> bool:
         """Whether its file says that its processor has a feature, by LLVM's name."""
         return f"+{feature}" in self.tvm.get("mattr", ())
+
+    def lanes_of(self, dtype: str) -> int:
+        """Return how many values of a dtype a processor's vector has; a GPU's as of float32."""
+        halves = dtype == "float16" and self.gpu is None
+        return self.in_float16().lanes if halves else self.lanes
+
+    @property
+    def float16(self) -> bool:
+        """Whether its kernels can compute in half precision, on the GPU or on the processor."""
+        if self.gpu is not None:
+            return self.gpu.float16
+        from tvm_eff.targets.tvm_target import features
+
+        return self.architecture.half_arithmetic in features(self.tvm)
+
+    def in_float16(self) -> Target:
+        """Return the target as kernels see it whose activations and weights are float16."""
+        facts = {each.name: getattr(self.hardware, each.name) for each in fields(self.hardware)}
+        return replace(self, hardware=HalfHardware(**facts))
 
     @property
     def private_caches(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,26 @@ def make(attributes: Mapping[str, Any], path: Path, gpu: Gpu | None = None) -> t
                 f"for {config['mtriple']}; check its spelling"
             )
     return target if gpu is None else _with_gpu(gpu, config)
+
+
+def features(attributes: Mapping[str, Any]) -> frozenset[str]:
+    """Return the features, as LLVM calls them, of a processor with these attributes.
+
+    Parameters
+    ----------
+    attributes
+        TVM's, as LLVM is known to know them.
+    """
+    return _features(
+        str(attributes["mtriple"]), str(attributes["mcpu"]), tuple(attributes.get("mattr", ()))
+    )
+
+
+@lru_cache
+def _features(mtriple: str, mcpu: str, mattr: tuple[str, ...]) -> frozenset[str]:
+    described = {"kind": "llvm", "mtriple": mtriple, "mcpu": mcpu, "mattr": list(mattr)}
+    target = tvm.target.Target(described)
+    return frozenset(str(name) for name in codegen.llvm_get_cpu_features(target))
 
 
 def _with_gpu(gpu: Gpu, host: dict[str, Any]) -> tvm.target.Target:

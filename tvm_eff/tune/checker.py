@@ -20,6 +20,9 @@ _BYTES = ("int8", "uint8")
 _SCALES = (-13.0, -7.0)
 """Powers of two of scales that bring sums of products of bytes to bytes, some beyond the limits."""
 
+_SMALL = 2.0**-4
+"""Brings sums of up to some thousand products of normal values to a few units."""
+
 _MOST_TIES = 1e-4
 """The share of rounded values that may be the other one of two integers.
 
@@ -32,9 +35,17 @@ def kernel_inputs(specs: Sequence[TensorSpec]) -> list[np.ndarray]:
     """Return the inputs that candidates of a kernel are checked with.
 
     Beside bytes, which have their whole range, floats are scales: normal ones would make
-    every result the least or the largest byte.
+    every result the least or the largest byte. What kernels of float16 read beside their first
+    input, weights and biases most often, is small, as in a network: with normal ones the sums
+    before a ReLU6 would be so large that rounding any of them is more than a result may be off.
     """
     inputs = random_inputs(specs)
+    if any(spec.dtype == "float16" for spec in specs):
+        kinds = [np.dtype(spec.dtype).kind for spec in specs]
+        inputs[1:] = [
+            (each * _SMALL).astype(each.dtype) if kind == "f" else each
+            for each, kind in zip(inputs[1:], kinds[1:], strict=True)
+        ]
     if not any(spec.dtype in _BYTES for spec in specs):
         return inputs
     rng = np.random.default_rng(1)

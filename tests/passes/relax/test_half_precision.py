@@ -89,10 +89,27 @@ def casts_alone(network: RelaxNetwork) -> list[str]:
     ]
 
 
-def test_a_processor_is_refused() -> None:
+@pytest.mark.parametrize("name", ["host", "rasp4", "rasp3", "rasp3-armv7", "rk3399"])
+def test_a_processor_without_it_is_refused(name: str) -> None:
     network = frontend.import_model(nn.Linear(8, 8).eval(), [torch.zeros(1, 8)])
-    with pytest.raises(UsageError, match=r"host runs networks on the processor.*or int8 only"):
-        passes.lower(network, HOST, "float16")
+    expected = rf"{name} runs networks on a processor without arithmetic in float16 \(.*fullfp16"
+    with pytest.raises(UsageError, match=expected):
+        passes.lower(network, targets.load(name), "float16")
+
+
+@pytest.mark.parametrize("name", ["rasp5", "rk3588"])
+def test_a_processor_that_computes_in_it(name: str) -> None:
+    passes.require_dtype(targets.load(name), "float16")
+
+
+def test_channels_are_whole_vectors_of_float16() -> None:
+    target = targets.load("rasp5")
+    model = nn.Sequential(nn.Conv2d(8, 124, 1), nn.Conv2d(124, 8, 1)).eval()
+    network = passes.lower(
+        frontend.import_model(model, [torch.zeros(1, 8, 4, 4)]), target, "float16"
+    )
+    # Of the weight: the kernel itself slices what was added off.
+    assert (128, 1, 1, 8) in {each.shape for each in network.params}
 
 
 def test_a_gpu_without_it_is_refused() -> None:

@@ -3,7 +3,8 @@
 Sums (convolutions, dense layers, averages) and functions that amplify rounding errors
 (exponentials, roots, quotients, normalization) are computed in float32, and so is the
 elementwise epilogue of a sum. A value is rounded once, when it is stored: every kernel reads
-float16 and writes float16. Data movement, comparisons, clipping, additions and
+float16 and writes float16 (a schedule may keep sums in float16, which is measured against this:
+:mod:`tvm_eff.schedules.cpu.half_sums`). Data movement, comparisons, clipping, additions and
 multiplications of stored values are computed in float16, with no additional rounding. Inputs
 and outputs of the network stay float32.
 

@@ -64,7 +64,7 @@ def bias_decision(func: PrimFunc, work: Contraction, target: Target) -> dict[str
     if not multiplies_by_lane(target):
         return {}
     sch = analysis.inspect(func)
-    return {BIAS_FIRST: 1} if _bias(sch, work) is not None else {}
+    return {BIAS_FIRST: 1} if bias_of(sch, work) is not None else {}
 
 
 def start_from_bias(sch: Schedule, work: Contraction, candidate: Candidate) -> Contraction:
@@ -80,7 +80,7 @@ def start_from_bias(sch: Schedule, work: Contraction, candidate: Candidate) -> C
     sample(sch, [0, 1], 1)
     main = sch.get_sblock(work.block)
     before = [region.source for region in sch.get(main).reads]
-    sch.fuse_reduction_epilogue(main, _bias(sch, work))
+    sch.fuse_reduction_epilogue(main, bias_of(sch, work))
     after = [region.source for region in sch.get(main).reads]
 
     def moved(read: int) -> int:
@@ -89,8 +89,8 @@ def start_from_bias(sch: Schedule, work: Contraction, candidate: Candidate) -> C
     return replace(work, input_read=moved(work.input_read), weight_read=moved(work.weight_read))
 
 
-def _bias(sch: Schedule, work: Contraction) -> Any | None:
-    """The consumer (SBlockRV) of a contraction that adds one value per channel."""
+def bias_of(sch: Schedule, work: Contraction) -> Any | None:
+    """Return the consumer (SBlockRV) of a contraction that adds one value per channel, or None."""
     main = sch.get_sblock(work.block)
     consumers = sch.get_consumers(main)
     if len(consumers) != 1:

@@ -19,9 +19,10 @@ from tvm.tirx import PrimFunc
 from tvm_eff.schedules import fusion
 from tvm_eff.schedules.analysis import Contraction, contraction
 from tvm_eff.schedules.cpu.contraction import inline_and_pack, packings_of
+from tvm_eff.schedules.cpu.half_sums import half_decision, sum_in_half
 from tvm_eff.schedules.packing import Packing
 from tvm_eff.schedules.rule import Candidate, divisors, sample, vector_length
-from tvm_eff.targets import FLOAT32_BYTES, Target
+from tvm_eff.targets import Target
 
 MAX_ROWS = 8
 MAX_VECTORS = 4
@@ -49,6 +50,7 @@ class Depthwise:
         work = contraction(func)
         if work is None or not work.depthwise:
             return []
+        half = half_decision(func, work, target)
         return [
             Candidate.of(
                 self.name,
@@ -57,6 +59,7 @@ class Depthwise:
                     "columns": tile.columns,
                     "lanes": tile.lanes,
                     "block_rows": tile.block_rows,
+                    **half,
                 },
             )
             for tile in _tiles(work, target)
@@ -71,6 +74,7 @@ class Depthwise:
         work = contraction(sch.mod["main"])
         assert work is not None, "the workload was matched when the candidate was made"
         main, last, paddings = inline_and_pack(sch, work, candidate["columns"])
+        sum_in_half(sch, main, candidate)
         loops = sch.get_loops(main)
         rows = sample(sch, [1, 2, 4, 8], candidate["rows"])
         columns = sample(sch, [target.hardware.lanes], candidate["columns"])
@@ -137,10 +141,10 @@ def _cost(tile: _Tile, work: Contraction, target: Target) -> float:
     input_rows = in_height - (height - tile.block_rows) * max(1, round(in_height / height))
     copies = 2 * input_rows * in_width / (tile.block_rows * work.width)
     weights = kernel_elements / tile.rows
-    padded_bytes = input_rows * in_width * tile.columns * FLOAT32_BYTES
+    padded_bytes = input_rows * in_width * tile.columns * hardware.value_bytes
     stalls = 1.0 if padded_bytes <= hardware.l1d_kib * 1024 else 1.1
     stalls *= 1.0 if 2 * padded_bytes <= hardware.l2_kib * 1024 else 1.5
-    stalls *= 1.0 if tile.columns * FLOAT32_BYTES >= MIN_CONTIGUOUS_BYTES else 1.5
+    stalls *= 1.0 if tile.columns * hardware.value_bytes >= MIN_CONTIGUOUS_BYTES else 1.5
     parts = work.channels // tile.columns * (height // tile.block_rows)
     idle = -(-parts // hardware.cores) * hardware.cores / parts
     instructions = (kernel_elements + loads + weights + 3) * tiles * tile.rows / work.width + copies

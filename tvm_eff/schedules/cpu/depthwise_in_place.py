@@ -24,9 +24,10 @@ from tvm_eff.schedules.cpu.contraction import (
     row_chunks,
     start_from_bias,
 )
+from tvm_eff.schedules.cpu.half_sums import half_decision, sum_in_half
 from tvm_eff.schedules.packing import Packing
 from tvm_eff.schedules.rule import Candidate, divisors, sample
-from tvm_eff.targets import FLOAT32_BYTES, Target
+from tvm_eff.targets import Target
 
 MAX_DOWN, MAX_ACROSS = 7, 7
 MAX_KERNEL_ELEMENTS = 12
@@ -87,7 +88,7 @@ class DepthwiseInPlace:
             if down * across <= free and not _leaves_no_loop(across, window)
         ]
         found.sort(key=lambda tile: _cost(tile[0], tile[1], window))
-        bias = bias_decision(func, work, target)
+        bias, half = bias_decision(func, work, target), half_decision(func, work, target)
         return [
             Candidate.of(
                 self.name,
@@ -99,6 +100,7 @@ class DepthwiseInPlace:
                     "chunks": chunks,
                     **bias,
                     **order,
+                    **half,
                 },
             )
             for order in _orders(work, target)
@@ -117,6 +119,7 @@ class DepthwiseInPlace:
         main, last, paddings = inline_and_pack(sch, work, candidate["lanes"])
         for padding in paddings:
             sch.compute_inline(padding)
+        sum_in_half(sch, main, candidate)
         loops = sch.get_loops(main)
         down = sample(sch, [1, 2, 4], candidate["down"])
         across = sample(sch, [1, 2, 4], candidate["across"])
@@ -176,7 +179,7 @@ def _window(work: Contraction) -> _Window:
 
 def _orders(work: Contraction, target: Target) -> list[dict[str, int]]:
     """The loop orders of positions and channels, as decisions."""
-    far = work.channels * FLOAT32_BYTES >= MIN_POSITION_BYTES
+    far = work.channels * target.hardware.value_bytes >= MIN_POSITION_BYTES
     return [{CHANNELS_INNER: 1}, {}] if far and target.private_caches else [{}]
 
 
@@ -192,7 +195,7 @@ def _channels_per_chunk(
     batch = work.extents[work.positions[0]]
     sizes = [n for n in divisors(work.channels, work.channels) if n % lanes == 0]
     busy = [n for n in sizes if batch * work.channels // n >= target.hardware.cores]
-    line = MAX_CHUNK_BYTES // FLOAT32_BYTES
+    line = MAX_CHUNK_BYTES // target.hardware.value_bytes
     return max((n for n in busy if n <= line), default=sizes[0])
 
 

@@ -25,9 +25,10 @@ from tvm_eff.schedules.cpu.contraction import (
     row_chunks,
     start_from_bias,
 )
+from tvm_eff.schedules.cpu.half_sums import half_decision, sum_in_half
 from tvm_eff.schedules.packing import Packing
 from tvm_eff.schedules.rule import Candidate, divisors, sample
-from tvm_eff.targets import Target
+from tvm_eff.targets import HalfHardware, Target
 
 MAX_DEPTH = 3
 MAX_ROWS, MAX_VECTORS = 8, 6
@@ -56,7 +57,7 @@ class FirstLayer:
             if _fits(rows, columns, work, target)
         ]
         found.sort(key=lambda tile: _cost(tile[0], tile[1], work, target))
-        bias = bias_decision(func, work, target)
+        bias, half = bias_decision(func, work, target), half_decision(func, work, target)
         return [
             Candidate.of(
                 self.name,
@@ -66,6 +67,7 @@ class FirstLayer:
                     "lanes": lanes,
                     "chunks": row_chunks(work, target),
                     **bias,
+                    **half,
                 },
             )
             for rows, columns in found[:MAX_CANDIDATES]
@@ -86,6 +88,7 @@ class FirstLayer:
             copy = sch.cache_read(main, work.input_read, "global", consumer_blocks=[main])
         for padding in paddings:
             sch.compute_inline(padding)
+        sum_in_half(sch, main, candidate)
         lanes = candidate["lanes"]
         loops = sch.get_loops(main)
         rows = sample(sch, [1, 2, 4, 8], candidate["rows"])
@@ -122,6 +125,8 @@ def _match(func: PrimFunc, target: Target) -> Contraction | None:
     if len(work.positions) != 3 or len(work.reduction) != 3 or work.depth > MAX_DEPTH:
         return None
     if work.channels % target.hardware.lanes or work.input_shape[-1] != work.depth:
+        return None
+    if isinstance(target.hardware, HalfHardware) and not half_decision(func, work, target):
         return None
     sch = analysis.inspect(func)
     # More than one producer is a transposed convolution, whose padding predicate is complex.
