@@ -130,9 +130,9 @@ def _add_precision_options(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         choices=("float32", "float16", "int8", "auto"),
         default="float32",
-        help="what the network computes in: float16 on GPUs and on Armv8.2, int8 on processors, or auto, each "
-        "layer in the one that costs least within --max-drop; its inputs and outputs stay float32 "
-        "(default: %(default)s)",
+        help="what the network computes in: float16 on GPUs and on Armv8.2, int8 on processors, or "
+        "auto, each layer in the one that costs least within --max-drop; its inputs and outputs "
+        "stay float32 (default: %(default)s)",
     )
     group.add_argument(
         "--calibrate",
