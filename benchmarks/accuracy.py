@@ -6,8 +6,8 @@ Small networks of the zoo's families are trained on scikit-learn's digits, which
 calibrated on 200 of the images that they were trained on, and compiled for this machine; each
 library then classifies the 797 images that no network has seen. Weights are all constants that
 kernels read, with scales and biases, but for those that an algorithm such as Winograd's takes
-transformed: these count as the model has them. Of networks so small the scales and biases are a
-third; so the zoo's own networks are built as well, for their weights alone. scikit-learn is
+transformed: these count as the model has them. In networks so small the scales and biases
+weigh; so the zoo's own networks are built as well, for their weights alone. scikit-learn is
 needed: ``pip install scikit-learn``.
 """
 

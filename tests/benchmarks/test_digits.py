@@ -38,4 +38,4 @@ def test_trained_networks_keep_their_accuracy() -> None:
     assert row.int8 >= row.float32 - 0.005
     assert row.auto >= row.float32 - 0.01
     assert np.sign(row.int8_layers) == 1
-    assert row.int8_bytes < 0.35 * row.float32_bytes  # a third of it are scales and biases
+    assert row.int8_bytes < 0.35 * row.float32_bytes  # scales and biases weigh
