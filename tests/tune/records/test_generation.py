@@ -33,7 +33,10 @@ from tvm_eff.tune.records.generation import PASSES_VERSION, generation_of
 
 FILE = Path(__file__).with_name("code_of_kernels.json")
 REWRITE = "python tests/tune/records/test_generation.py"
-TARGETS = ("rasp4", "rasp3-armv7", "rk3399-mali", "x86-64-v4")
+TARGETS = ("rasp4", "rasp3-armv7", "rk3399-mali", "x86-64-v4", "rasp5")
+
+HALF_RULES = {"rasp5": ("half_tile", "depthwise", "depthwise_in_place", "first_layer")}
+"""Targets whose networks are in float16 here, and the rules that schedule that otherwise."""
 
 # Nothing of it is found out here, so that its code is the same on every machine.
 X86 = """
@@ -150,18 +153,26 @@ def imported(network: str) -> RelaxNetwork:
     return frontend.import_model(model.eval(), [torch.zeros(shape)])
 
 
+def _lowered(network: str, target: Target) -> RelaxNetwork:
+    dtype = "float16" if target.name in HALF_RULES else "float32"
+    return passes.lower(imported(network), target, dtype)
+
+
 def one_of_each_rule(target: Target) -> Iterator[tuple[str, Task, Candidate]]:
     """Yield the first kernel that each rule schedules, and its most promising schedule there."""
-    seen = set()
+    seen: set[str] = set()
+    rules = HALF_RULES.get(target.name)
     for network in NETWORKS:
+        if rules is not None and seen.issuperset(rules):
+            return
         if network.startswith("bytes") and target.gpu is not None:
             continue
-        for task in tune.extract(passes.lower(imported(network), target).mod):
+        for task in tune.extract(_lowered(network, target).mod):
             for candidate in [
                 schedules.UNSCHEDULED,
                 *schedules.candidates(task.func, target),
             ]:
-                if candidate.rule not in seen:
+                if candidate.rule not in seen and (rules is None or candidate.rule in rules):
                     seen.add(candidate.rule)
                     yield network, task, candidate
 
