@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tvm
+import tvm_ffi
 from tvm import te, tirx
 from tvm.s_tir import Schedule
 
@@ -27,11 +28,11 @@ def rounded_dtypes(target: Target) -> list[str]:
 
     @tirx.transform.prim_func_pass(opt_level=0)
     def look(func: tirx.PrimFunc, _mod: tvm.IRModule, _ctx: object) -> tirx.PrimFunc:
-        def visit(node: object) -> None:
-            if isinstance(node, tvm.ir.Call) and str(node.op.name) == "tirx.nearbyint":
+        def call(node: tvm.ir.Call) -> None:
+            if str(node.op.name) == "tirx.nearbyint":
                 found.append(str(node.ty.dtype))
 
-        tirx.stmt_functor.post_order_visit(func.body, visit)
+        tvm_ffi.structural_walk(func.body, [(tvm.ir.Call, call)])
         return func
 
     with pipeline.behind_lowering([look]):

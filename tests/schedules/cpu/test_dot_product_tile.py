@@ -144,6 +144,16 @@ def test_candidates_are_exact(name: str, processor: str) -> None:
             np.testing.assert_array_equal(run(built, task, packed), expected, str(candidate))
 
 
+def test_an_image_leaves_registers() -> None:
+    """A row of the kernel is unrolled, whose inputs neighbouring positions share."""
+    (task,) = kernels(nn.Conv2d(3, 32, 3, 2, 1), (1, 3, 64, 64))
+    found = [each for each in schedules.candidates(task.func, VNNI) if each.rule == RULE]
+    assert found
+    for each in found:
+        vectors = each["columns"] // 16
+        assert (each["rows"] + 1) * vectors + each["rows"] < VNNI.hardware.vector_registers
+
+
 def test_channels_of_half_vectors() -> None:
     """A thousand classes are no multiple of 16: their tiles are of 8 lanes."""
     (task,) = kernels(nn.Linear(64, 40), (1, 64))

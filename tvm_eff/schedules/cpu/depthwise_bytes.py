@@ -204,4 +204,4 @@ def _schedule_tile(
     sch.vectorize(sch.get_loops(zeros)[-1])
     (update,) = sch.get_child_blocks(summed)
     # The loop and not the block, which the predicate is on.
-    sch.tensorize(sch.get_loops(update)[-3], products.intrinsic(_kernel(work)))
+    sch.tensorize(sch.get_loops(update)[-3], kernel_products.register(products, _kernel(work)))

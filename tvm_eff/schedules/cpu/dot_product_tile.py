@@ -40,7 +40,7 @@ class DotProductTile:
             return []
         if dot_products.broadcasts_from_memory(product):
             shapes = tiles(work.width, work.channels, work.depth // product.length, target)
-            found = [tile for tile in shapes if _fits(tile, product, target)]
+            found = [tile for tile in shapes if _fits(tile, work, product, target)]
         else:
             found = dot_product_shapes.tiles(work, product, target)
         whole = [tile for tile in found if tile.lanes == product.lanes][:_MOST_TILES]
@@ -84,9 +84,13 @@ class DotProductTile:
         _schedule_tile(sch, main, last, work, candidate)
 
 
-def _fits(tile: Tile, product: DotProduct, target: Target) -> bool:
+def _fits(tile: Tile, work: Contraction, product: DotProduct, target: Target) -> bool:
     weights = tile.vectors * product.weight_registers
-    used = tile.accumulators + weights + 1 + product.spare
+    # Without a loop over input channels, LLVM unrolls a row of the kernel, and keeps what
+    # neighbouring positions read of it.
+    is_image = work.depth == product.length and len(work.reduction) > 1
+    inputs = tile.rows + 1 if is_image else 1
+    used = tile.accumulators + weights + inputs + product.spare
     return used <= target.hardware.vector_registers
 
 
@@ -179,7 +183,7 @@ def _schedule_tile(
     (update,) = sch.get_child_blocks(products)
     _forget_bias(sch, update)
     # The loop and not the block, which the predicate is on.
-    sch.tensorize(sch.get_loops(update)[-2], product.intrinsic)
+    sch.tensorize(sch.get_loops(update)[-2], dot_products.register(product))
 
 
 def _hold_input(sch: Schedule, held: Any, loop: Any) -> None:

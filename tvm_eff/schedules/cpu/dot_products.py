@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from tvm.s_tir import TensorIntrin
 
@@ -142,14 +143,26 @@ DOT_PRODUCTS = (VPDPBUSD, VPDPBUSD_8, VPMADDWD, VPMADDWD_8, SDOT, PAIRS, PAIRS_3
 
 _DECISION = "instruction"
 
-for _found, _instruction in (
-    (VPDPBUSD, dot_products_x86.vpdpbusd(16)),
-    (VPDPBUSD_8, dot_products_x86.vpdpbusd(8)),
-    (VPMADDWD, dot_products_x86.vpmaddwd(16)),
-    (VPMADDWD_8, dot_products_x86.vpmaddwd(8)),
-):
-    _definition = dot_products_x86.definition(_found.lanes)
-    TensorIntrin.register(_found.intrinsic, _definition, _instruction, override=True)
+_X86 = {
+    VPDPBUSD: dot_products_x86.vpdpbusd,
+    VPDPBUSD_8: dot_products_x86.vpdpbusd,
+    VPMADDWD: dot_products_x86.vpmaddwd,
+    VPMADDWD_8: dot_products_x86.vpmaddwd,
+}
+
+
+@lru_cache
+def register(found: DotProduct) -> str:
+    """Register an intrinsic if importing this module did not, and return its name.
+
+    TVM takes a tenth of a second and more to read each.
+    """
+    if found in _X86:
+        instruction = _X86[found](found.lanes)
+        definition = dot_products_x86.definition(found.lanes)
+        TensorIntrin.register(found.intrinsic, definition, instruction, override=True)
+    return found.intrinsic
+
 
 TensorIntrin.register(
     SDOT.intrinsic,

@@ -4,13 +4,14 @@
 Each takes a vector of channels: an input element and a weight for each element of the kernel. What
 neighbouring positions share, LLVM computes once: they are the same expressions.
 
-A trace names the intrinsic of its schedule: importing this module registers them.
+A trace names the intrinsic of its schedule, which is registered when the schedule is made.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from tvm.s_tir import TensorIntrin
@@ -75,10 +76,6 @@ class KernelProducts:
         weights = min(-(-down // self.together) * across, registers // 3)
         sums = rows * vectors * self.sums
         return sums + vectors * weights + across + self.spare <= registers
-
-    def intrinsic(self, kernel: tuple[int, int]) -> str:
-        """Return the name of the intrinsic for a kernel's size."""
-        return f"tvm_eff.{self.name}_{kernel[0]}x{kernel[1]}"
 
 
 def _definition(kernel: tuple[int, int], lanes: int, inputs: str) -> PrimFunc:
@@ -242,11 +239,13 @@ def of_number(number: int) -> KernelProducts:
     return next(each for each in KERNEL_PRODUCTS if each.number == number)
 
 
-for _found in KERNEL_PRODUCTS:
-    for _kernel in KERNELS:
-        TensorIntrin.register(
-            _found.intrinsic(_kernel),
-            _definition(_kernel, _found.lanes, _found.inputs),
-            _instructions(_kernel, _found),
-            override=True,
-        )
+@lru_cache
+def register(found: KernelProducts, kernel: tuple[int, int]) -> str:
+    """Register the intrinsic for a kernel's size, and return its name.
+
+    Not at import: TVM takes a tenth of a second and more to read each.
+    """
+    name = f"tvm_eff.{found.name}_{kernel[0]}x{kernel[1]}"
+    definition = _definition(kernel, found.lanes, found.inputs)
+    TensorIntrin.register(name, definition, _instructions(kernel, found), override=True)
+    return name
