@@ -29,7 +29,7 @@ EMPTY_PARTS = 34
 BESIDE = 57
 """An input that is scaled and added to a convolution of it, in one kernel."""
 
-NUMBERS = (3, 4, 8, 22, 110, STRIDES, EMPTY_PARTS, BESIDE)
+NUMBERS = (4, 22, STRIDES, EMPTY_PARTS, BESIDE)
 
 
 def test_some_networks() -> None:

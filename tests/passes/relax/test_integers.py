@@ -64,8 +64,14 @@ OPERATORS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@pytest.mark.parametrize("activations", ["uint8", "int8"])
-@pytest.mark.parametrize("name", OPERATORS)
+# What x86 takes, and of what Arm takes each kind of operator.
+WITH_A_SIGN = ("padded", "depthwise", "relu", "average", "dense", "added", "joined", "few_channels")
+
+
+@pytest.mark.parametrize(
+    ("name", "activations"),
+    [*((name, "uint8") for name in OPERATORS), *((name, "int8") for name in WITH_A_SIGN)],
+)
 def test_operator_is_exact(name: str, activations: Activations) -> None:
     torch.manual_seed(1)
     case = quantized(randomize(OPERATORS[name]()), SHAPE, activations=activations)
@@ -177,8 +183,7 @@ def test_arithmetic_is_as_defined() -> None:
     np.testing.assert_array_equal(shown, expected)
 
 
-@pytest.mark.parametrize("activations", ["uint8", "int8"])
-@pytest.mark.parametrize("make", [resnet, shufflenet])
+@pytest.mark.parametrize(("make", "activations"), [(resnet, "uint8"), (shufflenet, "int8")])
 def test_network_is_exact(make: Callable[[], nn.Module], activations: Activations) -> None:
     torch.manual_seed(4)
     case = quantized(make(), (1, 3, 32, 32), activations=activations)
