@@ -12,7 +12,7 @@ import torch
 from quantized_networks import HOST, Case, Joined, Wide, imported, traced
 from torch import nn
 
-from tvm_eff import quantize
+from tvm_eff import quantize, targets
 from tvm_eff.deploy.validate import case_of, compare
 from tvm_eff.errors import ModelError, UsageError, ValidationError
 from tvm_eff.models import Program, Sample
@@ -198,3 +198,8 @@ def test_ties_between_layers_are_no_fault() -> None:
     whole = imported(quantize.convert(observed, {first, last}).program, original)
     assert whole.quantized.moved_by_ties(inputs, whole.quantized.run(inputs)) == (0.0,)
     assert _require_right(whole, 0) == 0
+
+
+@pytest.mark.parametrize(("name", "rate"), [("rasp5", 4.0), ("rasp4", 2.0), ("rasp3-armv7", 2.0)])
+def test_what_a_processor_charges(name: str, rate: float) -> None:
+    assert quantize.cost_model(targets.load(name)).rate == rate

@@ -22,6 +22,9 @@ Precision = Literal["float32", "int8"]
 OF_A_BYTE = 0.5
 """Of a core with two vector multiply-adds a cycle, in whose second cache a vector lies."""
 
+_FOUR_BYTES = ("avx512vnni", "avxvnni", "dotprod")
+"""LLVM's names of the features that have one instruction for it."""
+
 _DEPTHWISE_RATE = 2.0
 """Multiply-adds of 8 bits for one of float32 where none of them can be added to one another."""
 
@@ -66,12 +69,12 @@ class CostModel:
 def cost_model(target: Target) -> CostModel:
     """Return the prices of a target's processor.
 
-    Instructions with dot products of four bytes do four times the work of one in float32; NEON
-    without them twice, in pairs of 16 bits; and AVX2 1.4 times.
+    Instructions that add dot products of four bytes do four times the work of one in float32; NEON
+    without them twice, in pairs of bytes; and x86 1.2 times, in pairs of 16 bits.
     """
-    if target.dot_product > 1:
-        return CostModel(float(target.dot_product))
-    return CostModel(1.4 if target.architecture.name == "x86_64" else 2.0)
+    if any(map(target.has, _FOUR_BYTES)):
+        return CostModel(4.0)
+    return CostModel(1.2 if target.architecture.name == "x86_64" else 2.0)
 
 
 def _is_data(node: Node, read: Node) -> bool:
