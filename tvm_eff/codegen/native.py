@@ -24,6 +24,9 @@ _FLAGS = (
     # Its functions are this library's own.
     "-DTVM_FFI_DLL=",
 )
+# By default a function of the system's loader finds a thread's variables: one more library to need.
+# 64-bit Arm does without already, and for 32-bit Arm clang knows no other way.
+_THREAD_VARIABLES = {"x86_64": ("-mtls-dialect=gnu2",)}
 # The kernels have their names for profilers and for tvm-eff bisect.
 _EXPORTED = "{ global: tvm_eff_this_library; __tvm_ffi_*; local: *; };\n"
 
@@ -119,6 +122,7 @@ def link(
     toolchain.run(
         [
             *("cc", "-target", target.toolchain.zig_triple, *_FLAGS),
+            *_THREAD_VARIABLES.get(target.architecture.name, ()),
             *(f"-I{each}" for each in includes),
             *sources,
             *(runtime / name for name in _RUNTIME),
