@@ -48,5 +48,7 @@ def test_positions_are_rounded_in_vectors() -> None:
     task, target = conversion(1), targets.load("rasp4")
     (candidate,) = schedules.candidates(task.func, target)
     code = compile_kernel(schedules.apply(task.func, candidate, target), target)
-    assembly = str(code.inspect_source("s"))
-    assert ".4s" in "".join(line for line in assembly.splitlines() if "frint" in line)
+    # On Arm a number is rounded by adding 1.5 * 2^23.
+    additions = [each for each in str(code.inspect_source("s")).splitlines() if "\tfadd\t" in each]
+    vectors = [each for each in additions if ".4s" in each]
+    assert len(vectors) > 4 * (len(additions) - len(vectors))
