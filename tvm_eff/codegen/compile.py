@@ -60,8 +60,22 @@ def compile_kernel(sch: Schedule, target: Target) -> Any:
         )
 
 
-def build_module(mod: tvm.IRModule, target: Target, library: Path) -> OpenCLRequirements | None:
+def build_module(
+    mod: tvm.IRModule, target: Target, library: Path, *, names_libc: bool = True
+) -> OpenCLRequirements | None:
     """Compile a Relax module into a library for the target's glibc and later ones.
+
+    Parameters
+    ----------
+    mod
+        The module.
+    target
+        What the library is for.
+    library
+        The shared library to write.
+    names_libc
+        Whether it names the libc that it needs. Without, it is linked in 10 ms where a second is
+        usual, and several where zig was never used; a process that has libc and libm loads it.
 
     Returns
     -------
@@ -83,10 +97,18 @@ def build_module(mod: tvm.IRModule, target: Target, library: Path) -> OpenCLRequ
             )
         needs = None if target.gpu is None else _needs(mod, built)
         triple = target.toolchain.zig_triple
+
+        def link(objects: list[Path]) -> None:
+            # Where there are no kernels, TVM hands over what is not code in C.
+            if names_libc or any(each.suffix != ".o" for each in objects):
+                toolchain.compile_shared(objects, library, triple, flags=["-lm", "-s"])
+            else:
+                toolchain.link_shared(objects, library)
+
         _export(
             built,
             library,
-            lambda objects: toolchain.compile_shared(objects, library, triple, flags=["-lm", "-s"]),
+            link,
             pack=_pack_imports(target) if target.tvm.get("opt-level") == 0 else None,
         )
     except Error:

@@ -133,7 +133,7 @@ def own_code() -> str:
 def _build(operators: Sequence[SingleOperator], host: Target, path: Path) -> None:
     try:
         with pipeline.not_dumping():
-            build_module(_joined(operators), host, path)
+            build_module(_joined(operators), host, path, names_libc=False)
     except BuildError as error:
         if len(operators) == 1:
             cause = frontend.described(operators[0].node)
