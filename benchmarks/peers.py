@@ -206,7 +206,7 @@ class Libraries:
                 logs = logs / f"cores-{len(wanted)}"
             _say(f"{self._workload.model}, batch {self._workload.shape[0]}: our library")
             self._made[wanted] = {
-                each: tune(self._workload, logs, wanted, self._options, dtype=each)
+                each: tune(self._workload, logs, wanted, replace(self._options, dtype=each))
                 for each in dict.fromkeys([self._workload.dtype, "float32"])
             }
         return self._made[wanted]

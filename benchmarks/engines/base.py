@@ -13,6 +13,10 @@ Call = Callable[[np.ndarray], np.ndarray]
 """One inference: a C-contiguous array of images (N, C, H, W) in, an array out."""
 
 
+CALIBRATION = "calibration.npz"
+"""The file of images to quantize with, in a workload's folder."""
+
+
 @dataclass(frozen=True)
 class Engine:
     """An engine of the comparison.
@@ -101,7 +105,7 @@ class Job:
     @property
     def calibration(self) -> Path:
         """Images to quantize with, an ``.npz`` with ``input``: a batch in each row."""
-        return self.folder / "calibration.npz"
+        return self.folder / CALIBRATION
 
     def images(self) -> list[np.ndarray]:
         """Return the batches to quantize with."""

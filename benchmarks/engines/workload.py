@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from engines.base import Engine, Job
+from engines.base import CALIBRATION, Engine, Job
 from engines.compiled import compile_apart
 from tvm_eff import models, tensors
 from tvm_eff.cli.arguments import positive, seconds
@@ -158,10 +158,9 @@ def tune(
     cores: Sequence[int],
     options: TuneOptions,
     target: str = "host",
-    dtype: str = "float32",
 ) -> Tuned:
     """Compile our library for a workload, on the given cores alone."""
-    calibrate = workload.folder / "calibration.npz" if dtype == "int8" else None
+    calibrate = workload.folder / CALIBRATION if options.dtype == "int8" else None
     try:
         found = compile_apart(
             workload.model,
@@ -169,8 +168,7 @@ def tune(
             target=target,
             input_shapes=[workload.shape],
             logs=logs,
-            output=workload.folder / f"dist-{dtype}-{len(cores)}",
-            dtype=dtype,
+            output=workload.folder / f"dist-{options.dtype}-{len(cores)}",
             calibrate=calibrate,
             **asdict(options),
         )
