@@ -22,9 +22,6 @@ from tvm_eff.tensors import network_tolerance, relative_error
 TOLERANCES = {"float32": TOLERANCE, "float16": network_tolerance("float16"), "int8": 0.1}
 """Largest errors, as fractions of the spread of PyTorch's float32 output, by our dtype."""
 
-TOLERANCES = {"float32": TOLERANCE, "int8": 0.1}
-"""Largest errors, as fractions of the spread of PyTorch's float32 output, by our dtype."""
-
 _FEW, _MANY = 1, 3
 
 

@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import arm  # noqa: E402
 from engines.arm_board import ARCH, CPU, REQUIREMENTS, Board, board  # noqa: E402
-from engines.arm_count import Counted, Options, count_peer  # noqa: E402
+from engines.arm_count import TOLERANCES, Counted, Options, count_peer  # noqa: E402
 from engines.arm_mix import Mix, MixCounter  # noqa: E402
 from engines.arm_report import markdown, row_of  # noqa: E402
 from engines.base import Engine, Job  # noqa: E402
@@ -163,3 +163,7 @@ def test_what_peers_do_not_run_is_refused(
     error = " ".join(capsys.readouterr().err.split())
     assert "LiteRT, ncnn run in float32 on the cortex-a72 only" in error
     assert "give --engines tvm_eff" in error
+
+
+def test_every_dtype_has_its_tolerance() -> None:
+    assert TOLERANCES.keys() == {"float32", "float16", "int8"}

@@ -6,10 +6,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
-pytest.importorskip("sklearn", reason="the digits are scikit-learn's, of the extra 'dev'")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import accuracy
