@@ -13,6 +13,8 @@ from tvm_eff.errors import SetupError
 
 # A shell starts what runs in the background with Ctrl-C ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Where tests run beside each other, PyTorch's threads would burn half of the time waiting.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

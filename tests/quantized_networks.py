@@ -20,6 +20,8 @@ from tvm_eff.tensors import TensorSpec, random_inputs
 
 HOST = targets.load("host")
 _LIBRARY = torch.ops.quantized_decomposed
+# Each kernel runs a few times, so that LLVM's optimizations would take longer than they save.
+_QUICKLY = tvm.target.Target({"kind": "llvm", "opt-level": 0})
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def imported(program: Program, original: Program, in_float32: tuple[str, ...] = 
 
 @lru_cache(maxsize=1)
 def _machine(mod: tvm.IRModule) -> relax.VirtualMachine:
-    return relax.VirtualMachine(relax.build(mod, target="llvm"), tvm.cpu())
+    return relax.VirtualMachine(relax.build(mod, target=_QUICKLY), tvm.cpu())
 
 
 class Added(nn.Module):

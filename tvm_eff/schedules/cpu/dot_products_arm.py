@@ -9,8 +9,10 @@ from typing import Any
 
 from tvm.script import tirx as T
 
+from tvm_eff.schedules import script
 
-@T.prim_func(s_tir=True)
+
+@script.prim_func(s_tir=True)
 def sdot_definition(
     A: T.Buffer((4,), "int8", offset_factor=1),
     B: T.Buffer((4, 4), "int8", offset_factor=1),
@@ -28,7 +30,7 @@ def sdot_definition(
 
 # TVM's own has the operands the other way around, and LLVM does not exchange them: no factor of
 # it comes from a lane.
-@T.prim_func(s_tir=True)
+@script.prim_func(s_tir=True)
 def sdot_instruction(
     A: T.Buffer((4,), "int8", offset_factor=1),
     B: T.Buffer((4, 4), "int8", offset_factor=1),
@@ -49,7 +51,7 @@ def sdot_instruction(
         )
 
 
-@T.prim_func(s_tir=True)
+@script.prim_func(s_tir=True)
 def pairs_definition(
     A: T.Buffer((4,), "int8", offset_factor=1),
     B: T.Buffer((2, 4, 2), "int8", offset_factor=1),
@@ -87,7 +89,7 @@ def pairs_instructions(product: str, accumulated: Callable[[Any, Any], Any]) -> 
         name = T.llvm_lookup_intrinsic_id(product)
         return T.call_llvm_pure_intrin(name, *factors, dtype="int16x8")
 
-    @T.prim_func(s_tir=True)
+    @script.prim_func(s_tir=True)
     def instructions(
         A: T.Buffer((4,), "int8", offset_factor=1),
         B: T.Buffer((2, 4, 2), "int8", offset_factor=1),

@@ -11,11 +11,13 @@ from typing import Any
 from tvm.script import tirx as T
 from tvm.tirx import PrimFunc
 
+from tvm_eff.schedules import script
+
 
 def definition(lanes: int) -> PrimFunc:
     """Return four products added to each of `lanes` sums."""
 
-    @T.prim_func(s_tir=True)
+    @script.prim_func(s_tir=True)
     def dot_products(
         A: T.Buffer((4,), "uint8", offset_factor=1),
         B: T.Buffer((lanes, 4), "int8", offset_factor=1),
@@ -37,7 +39,7 @@ def _instruction(lanes: int, sums: Any) -> PrimFunc:
     """Return the same as vectors: `sums` adds products to int32, of uint8 that int32 hold."""
     four = lanes * 4
 
-    @T.prim_func(s_tir=True)
+    @script.prim_func(s_tir=True)
     def dot_products(
         A: T.Buffer((4,), "uint8", offset_factor=1),
         B: T.Buffer((lanes, 4), "int8", offset_factor=1),

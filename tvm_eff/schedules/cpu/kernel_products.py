@@ -18,6 +18,7 @@ from tvm.s_tir import TensorIntrin
 from tvm.script import tirx as T
 from tvm.tirx import PrimFunc
 
+from tvm_eff.schedules import script
 from tvm_eff.targets import Target
 
 KERNELS = ((3, 3), (5, 5))
@@ -81,7 +82,7 @@ class KernelProducts:
 def _definition(kernel: tuple[int, int], lanes: int, inputs: str) -> PrimFunc:
     down, across = kernel
 
-    @T.prim_func(s_tir=True)
+    @script.prim_func(s_tir=True)
     def products(a: T.handle, b: T.handle, c: T.handle) -> None:
         A = T.match_buffer(a, (down, across, lanes), inputs, offset_factor=1)
         B = T.match_buffer(b, (down, across, lanes), "int8", offset_factor=1)
@@ -110,7 +111,7 @@ def _instructions(kernel: tuple[int, int], found: KernelProducts) -> PrimFunc:
 
         return found.add(start, columns(A, inputs), columns(B, "int8"))
 
-    @T.prim_func(s_tir=True)
+    @script.prim_func(s_tir=True)
     def products(a: T.handle, b: T.handle, c: T.handle) -> None:
         row = T.int32()
         place = T.int32()
