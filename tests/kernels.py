@@ -28,8 +28,16 @@ HOST = targets.load("host")
 
 def lowered(model: nn.Module, *shapes: Sequence[int], target: Target = HOST) -> RelaxNetwork:
     """Return a network lowered to fused kernels."""
-    examples = [torch.zeros(*shape) for shape in shapes]
-    return passes.lower(frontend.import_model(model.eval(), examples), target)
+    return passes.lower(_imported(model.eval(), tuple(map(tuple, shapes))), target)
+
+
+@lru_cache(maxsize=256)
+def _imported(model: nn.Module, shapes: tuple[tuple[int, ...], ...]) -> RelaxNetwork:
+    """Import a module once for all targets: to trace it takes longer than to lower it."""
+    return frontend.import_model(model, [torch.zeros(*shape) for shape in shapes])
+
+
+_reference = lru_cache(maxsize=256)(worker.reference)
 
 
 def tasks_of(model: nn.Module, *shapes: Sequence[int], target: Target = HOST) -> list[Task]:
@@ -80,7 +88,7 @@ class Bench:
         """Return each candidate's error against the unscheduled kernel."""
         libraries = self._build(task, candidates, target)
         module = tvm.ir.save_json(task.module)
-        expected = worker.reference(module, task.inputs, task.outputs)
+        expected = _reference(module, task.inputs, task.outputs)
         inputs = kernel_inputs(task.inputs)
         found = []
         for candidate, library in zip(candidates, libraries, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import pytest
 import torch
@@ -18,7 +19,6 @@ from tvm_eff.tune.checker import TOLERANCE
 
 OF_THIS_MACHINE, OF_A_BOARD = 4, 2
 """Candidates of each kernel, of as many rules as there are."""
-
 Shape = tuple[int, ...]
 Case = tuple[Callable[[], nn.Module], tuple[Shape, ...]]
 
@@ -172,6 +172,13 @@ MATCHED = {
 }
 
 
+@cache
+def module_of(make: Callable[[], nn.Module]) -> nn.Module:
+    """Make a module once for all targets."""
+    torch.manual_seed(0)
+    return make()
+
+
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     with LocalDevice(threads=2) as device, Builder() as builder:
@@ -188,10 +195,9 @@ def unmatched_and_wrong(
     tuple
         The kernels that no rule matches, and the candidates with wrong results.
     """
-    torch.manual_seed(0)
     make, shapes = case
     unmatched, wrong = [], []
-    for task in tasks_of(make(), *shapes, target=target):
+    for task in tasks_of(module_of(make), *shapes, target=target):
         tried = varied(schedules.candidates(task.func, target), count)
         if not tried:
             unmatched.append(task.name)

@@ -140,8 +140,7 @@ def test_traces_of_row_blocks_replay(name: str) -> None:
 
 
 @on_x86
-@pytest.mark.parametrize("cores", [1, 2, 4])
-@pytest.mark.parametrize("name", ROW_BLOCKS)
+@pytest.mark.parametrize(("name", "cores"), CORES)
 def test_a_library_can_have_what_a_candidate_schedules(name: str, cores: int) -> None:
     target = with_cores(cores)
     task = convolution(ROW_BLOCKS[name], target)
