@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from tvm_eff.deploy.bundle import Bundle, Golden, Validation
 from tvm_eff.deploy.library import build_library, kernel_schedules
 from tvm_eff.deploy.manifest import Runtime
 from tvm_eff.deploy.native.library import build_native_library
+from tvm_eff.models import Program
 from tvm_eff.passes import RelaxNetwork, pipeline
 from tvm_eff.schedules import Candidate, Packing
 from tvm_eff.schedules.cpu.convolution import RegisterTile
@@ -107,9 +109,19 @@ def fuse_without(name: str) -> Callable[[Target], pipeline.Passes]:
     return lambda target: [each for each in own(target) if each.info.name != name]
 
 
+@lru_cache(maxsize=1)
+def _program() -> Program:
+    return models.trace(models.load(MODEL, input_shapes=[SHAPE]))
+
+
+@lru_cache(maxsize=1)
+def _imported() -> RelaxNetwork:
+    return frontend.import_program(_program())
+
+
 def lowered(target: str = "host") -> RelaxNetwork:
-    network = models.load(MODEL, input_shapes=[SHAPE])
-    return passes.lower(frontend.import_program(models.trace(network)), targets.load(target))
+    # Not kept: tests change the passes.
+    return passes.lower(_imported(), targets.load(target))
 
 
 def summing_integers(target: str = "host") -> dict[str, Candidate]:
@@ -151,7 +163,7 @@ def write(
     candidates = {**best(network, target), **(chosen or {})}
     winners = {each.workload: candidates[each.name] for each in tune.extract(network.mod)}
     library = folder.with_suffix(".so")
-    program = models.trace(models.load(MODEL, input_shapes=[SHAPE]))
+    program = _program()
     plan = None
     if runtime == "native":
         plan = build_native_library(program, network, winners, made_for, library, at_load=at_load)
