@@ -19,6 +19,7 @@ from tvm_eff.tune.checker import TOLERANCE
 
 OF_THIS_MACHINE, OF_A_BOARD = 4, 2
 """Candidates of each kernel, of as many rules as there are."""
+
 Shape = tuple[int, ...]
 Case = tuple[Callable[[], nn.Module], tuple[Shape, ...]]
 
