@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -99,12 +100,12 @@ def varied_inputs(specs: Sequence[TensorSpec]) -> dict[str, list[np.ndarray]]:
 def _unlike_noise(spec: TensorSpec, rng: np.random.Generator, number: int) -> np.ndarray:
     dtype = np.dtype(spec.dtype)
     if dtype.kind == "f":
-        return ((255 if number == 2 else 1) * rng.random(spec.shape)).astype(dtype)
+        return _array((255 if number == 2 else 1) * rng.random(spec.shape), dtype)
     if number == 1:
         return np.zeros(spec.shape, dtype)
     if dtype.kind in "iu" and dtype.itemsize < 4:
         limits = np.iinfo(dtype)
-        found = rng.integers(limits.min, limits.max, spec.shape, dtype, endpoint=True)
+        found = _array(rng.integers(limits.min, limits.max, spec.shape, dtype, True), dtype)
         found.flat[:2] = (limits.min, limits.max)[: found.size]
         return found
     return _random(spec, rng)
@@ -113,10 +114,15 @@ def _unlike_noise(spec: TensorSpec, rng: np.random.Generator, number: int) -> np
 def _random(spec: TensorSpec, rng: np.random.Generator) -> np.ndarray:
     dtype = np.dtype(spec.dtype)
     if dtype.kind == "f":
-        return rng.standard_normal(spec.shape).astype(dtype)
+        return _array(rng.standard_normal(spec.shape), dtype)
     if dtype.kind == "b" or dtype.itemsize >= 4:
-        return rng.integers(0, 2, spec.shape).astype(dtype)
-    return rng.integers(0, 8, spec.shape).astype(dtype)
+        return _array(rng.integers(0, 2, spec.shape), dtype)
+    return _array(rng.integers(0, 8, spec.shape), dtype)
+
+
+def _array(values: Any, dtype: np.dtype) -> np.ndarray:
+    """Return an array also of a single number, which numpy's generators return as a scalar."""
+    return np.asarray(values).astype(dtype)
 
 
 def unwritten(spec: TensorSpec) -> np.ndarray:

@@ -69,7 +69,7 @@ def test_library_without_the_function(maker: Maker, tmp_path: Path) -> None:
         ([tensor().astype("float64")], r"given as float64; convert it: x\.astype\('float32'\)"),
         ([tensor().tolist()], "given as builtins.list; give a numpy array"),
         ([tensor().astype(">f4")], r"given as >f4; convert it: x\.astype\('float32'\)"),
-        ([np.float32(1)], "given as numpy.float32; give a numpy array"),
+        ([np.float32(1)], r"given with the shape \(\)"),
         ([np.ma.masked_less(tensor(), 0)], r"with masked values, .* fill them: x\.filled\(0\)"),
         ([torch.ones(2, 3, requires_grad=True)], "torch.Tensor, which cannot be read .*gradient"),
         ([torch.ones(2, 3, dtype=torch.bfloat16)], "torch.Tensor, which cannot be read|bfloat16"),
@@ -173,6 +173,7 @@ def mapped(values: np.ndarray) -> np.ndarray:
         np.asmatrix,
         torch.from_numpy,
         lambda values: torch.from_numpy(values.T.copy()).T,
+        lambda values: torch._neg_view(torch.from_numpy(-values)),
     ],
 )
 def test_input_that_has_to_be_copied(

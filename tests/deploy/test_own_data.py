@@ -57,6 +57,12 @@ def test_a_wrong_library(maker: Maker, device: Device) -> None:
         run(device, maker.library("host"), [sample(0)], Thrice())
 
 
+def test_data_that_pytorch_makes_nan_of(maker: Maker, device: Device) -> None:
+    broken = Sample("s7", (np.full(SPEC.shape, np.nan, SPEC.dtype),))
+    with pytest.raises(ValidationError, match=r"s7: PyTorch's own output 'output' of net is NaN"):
+        run(device, maker.library("host"), [sample(0), broken], Twice())
+
+
 @pytest.mark.parametrize(
     ("samples", "message"),
     [

@@ -33,18 +33,29 @@ def picture(path: Path, colour: tuple[int, int, int], size: tuple[int, int] = (1
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nothing", "there is no data .*nothing; give a folder of images, an .npz file"),
+        ("nothing", "there is no data .*nothing; give a folder of images, an .npz or .npy file"),
         ("empty", "empty holds no samples"),
         ("text.txt", "text.txt is no data that can be read"),
         ("torn.npz", "torn.npz cannot be read as arrays"),
+        ("torn.npy", "torn.npy cannot be read as arrays"),
     ],
 )
 def test_what_is_no_data(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.txt").write_text("x")
     (tmp_path / "torn.npz").write_bytes(b"PK\x03\x04torn")
+    (tmp_path / "torn.npy").write_bytes(b"\x93NUMPY\x01\x00torn")
     with pytest.raises(UsageError, match=message):
         read(tmp_path / name, BYTES)
+
+
+def test_one_array_of_samples(tmp_path: Path) -> None:
+    rows = np.arange(6, dtype="float32").reshape(2, 3)
+    np.save(tmp_path / "rows.npy", rows)
+    found = read(tmp_path / "rows.npy", FLOATS)
+    assert [each.inputs[0].tolist() for each in found] == [[row] for row in rows.tolist()]
+    with pytest.raises(UsageError, match=r"rows.npy holds rows; name an array for each input"):
+        read(tmp_path / "rows.npy", *PAIR)
 
 
 def test_data_of_another_type() -> None:

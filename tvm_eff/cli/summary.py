@@ -211,7 +211,9 @@ def _needs(report: CompileReport) -> str:
 
 def _next_steps(bundle: Bundle, report: CompileReport, command: str) -> list[str]:
     if report.target.is_host:
-        return [f'in Python    tvm_eff.load("{bundle.folder}")(x)']
+        names = [each.name for each in bundle.manifest.inputs]
+        given = ", ".join(names) if len(names) > 1 else "x"
+        return [f'in Python    tvm_eff.load("{bundle.folder}")({given})']
     target, port = report.target, report.target.rpc.port
     gpu = " (docs/opencl.md says what a GPU needs)" if target.gpu is not None else ""
     bench = _verb(command, "bench")

@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         "--validate",
         metavar="DATA",
         help="compare with PyTorch on data of your own as well: a folder of images (sub-folders "
-        "are classes), an .npz file, or FILE.py:FUNCTION that yields inputs",
+        "are classes), an .npz or .npy file, or FILE.py:FUNCTION that yields inputs",
     )
     parser.add_argument(
         "--state",

@@ -60,11 +60,16 @@ class InputCheck:
             return given.data
         if isinstance(given, np.ndarray):
             return given.view(np.ndarray)
+        if isinstance(given, np.generic):
+            return np.asarray(given)
         kind = f"{type(given).__module__}.{type(given).__name__}"
         if not hasattr(given, "__dlpack__"):
             raise BundleError(
                 f"the input {self._info} was given as {kind}; give a numpy array or a tensor"
             )
+        if getattr(given, "is_neg", None) is not None and given.is_neg():
+            # PyTorch exports the memory as it is, and leaves out that its values are negated.
+            given = given.resolve_neg()
         try:
             return np.from_dlpack(given)
         except Exception as error:  # whatever the other library raises

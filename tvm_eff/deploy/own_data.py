@@ -11,10 +11,11 @@ import numpy as np
 
 from tvm_eff.deploy.manifest import DataValidation
 from tvm_eff.deploy.validate import UndecidedError, are_class_scores, case_of, compare
-from tvm_eff.errors import UsageError
+from tvm_eff.errors import ModelError, UsageError, ValidationError
 from tvm_eff.tensors import network_tolerance
 
 if TYPE_CHECKING:
+    from tvm_eff.deploy.validate import Case
     from tvm_eff.device import Device
     from tvm_eff.models import Program, Sample
 
@@ -58,8 +59,8 @@ def validate_on_data(
     Raises
     ------
     ValidationError
-        An output differs by more than is allowed; the
-        message names the sample.
+        An output differs by more than is allowed, or PyTorch's is NaN; the message names the
+        sample.
     UsageError
         A label is no class of the network, or only some samples have one.
     ExecutionError, DeviceError
@@ -69,7 +70,7 @@ def validate_on_data(
     allowed = network_tolerance(dtype) if tolerance is None else tolerance
     same, right, pytorchs = [], [], []
     for count, sample in enumerate(samples, 1):
-        case = case_of(program, sample.inputs)
+        case = _case_of(program, sample)
         actual, _ = device.run(library, case.inputs, keep=True)
         with suppress(UndecidedError):
             what = f"{library}, {sample.name}"
@@ -93,6 +94,13 @@ def validate_on_data(
         top1=_share(right),
         pytorch_top1=_share(pytorchs),
     )
+
+
+def _case_of(program: Program, sample: Sample) -> Case:
+    try:
+        return case_of(program, sample.inputs)
+    except ModelError as error:
+        raise ValidationError(f"{sample.name}: {error}") from error
 
 
 def _require_classes(sample: Sample, scores: np.ndarray) -> None:

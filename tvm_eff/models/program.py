@@ -75,8 +75,8 @@ class Program:
         for name, output in zip(self.outputs, outputs, strict=True):
             if output.dtype.kind == "f" and np.isnan(output).any():
                 raise ModelError(
-                    f"PyTorch's own output '{name}' of {self.network.name} is NaN on a random "
-                    "input, so no library could be checked against it; look at its weights"
+                    f"PyTorch's own output '{name}' of {self.network.name} is NaN, so no "
+                    "library could be checked against it; look at its weights and inputs"
                 )
         return outputs
 

@@ -17,7 +17,7 @@ from tvm_eff.models.source import attribute_of
 from tvm_eff.paths import short
 from tvm_eff.tensors import TensorSpec
 
-_KINDS = "give a folder of images, an .npz file, or FILE.py:FUNCTION"
+_KINDS = "give a folder of images, an .npz or .npy file, or FILE.py:FUNCTION"
 _IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _LABELS = "labels"
 
@@ -95,7 +95,7 @@ def _reader(data: str, specs: Sequence[TensorSpec], names: Sequence[str]) -> Ite
         raise UsageError(f"there is no data {short(path)}; {_KINDS}")
     if path.is_dir():
         return _of_folder(path, specs)
-    if path.suffix == ".npz":
+    if path.suffix in (".npz", ".npy"):
         return _of_arrays(path, specs, names)
     raise UsageError(f"{short(path)} is no data that can be read; {_KINDS}")
 
@@ -130,8 +130,7 @@ def _of_folder(folder: Path, specs: Sequence[TensorSpec]) -> Iterator[Sample]:
 
 def _of_arrays(path: Path, specs: Sequence[TensorSpec], names: Sequence[str]) -> Iterator[Sample]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = _arrays_in(path)
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise UsageError(f"{short(path)} cannot be read as arrays: {error}") from error
     labels = arrays.pop(_LABELS, None)
@@ -155,6 +154,13 @@ def _of_arrays(path: Path, specs: Sequence[TensorSpec], names: Sequence[str]) ->
     for number, inputs in enumerate(zip(*rows, strict=True)):
         label = None if labels is None else _label(labels[number], f"label {number}")
         yield Sample(f"sample {number}", inputs, label)
+
+
+def _arrays_in(path: Path) -> dict[str, np.ndarray]:
+    if path.suffix == ".npy":
+        return {path.stem: np.load(path, allow_pickle=False)}
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
 
 
 def _rows(array: np.ndarray, spec: TensorSpec, what: str) -> np.ndarray:
