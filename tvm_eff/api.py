@@ -336,8 +336,10 @@ def _require_runtime(target: Target, runtime: str, form: str, pack_weights: str)
     require_kind("format", form, str)
     if form not in get_args(Format):
         raise UsageError(f"unknown format '{form}'{nearest(form, get_args(Format))}")
-    if form != "so" and runtime != "native":
-        raise UsageError(f"only a native library can be made as '{form}'; add --runtime native")
+    if form != "so" and (runtime == "virtual-machine" or target.gpu is not None):
+        raise UsageError(
+            f"'{form}' cannot be made of what TVM's virtual machine runs; leave --format out"
+        )
     if form != "so" and not runner.runs_on(target):
         raise UsageError(
             f"'{form}' is for Linux, which {target.name} does not run; leave --format out"

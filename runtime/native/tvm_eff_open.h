@@ -29,7 +29,27 @@ static inline uint64_t tvm_eff_checksum(const char *bytes, size_t count) {
   return ((sums[0] * factor + sums[1]) * factor + sums[2]) * factor + sums[3];
 }
 
-/* What is wrong with the content of a file; NULL if it is as it was built. */
+/* What this program runs on, as a library's ELF header says it; 0 where nobody has tried. */
+#if defined(__x86_64__)
+#define TVM_EFF_MACHINE 62
+#elif defined(__aarch64__)
+#define TVM_EFF_MACHINE 183
+#elif defined(__arm__)
+#define TVM_EFF_MACHINE 40
+#else
+#define TVM_EFF_MACHINE 0
+#endif
+
+/* Of another architecture the system's loader only says that there is no such file. */
+static inline int tvm_eff_is_foreign(const char *content, size_t size) {
+  uint16_t machine;
+  const size_t at = 18;
+  if (TVM_EFF_MACHINE == 0 || size < at + sizeof machine) return 0;
+  memcpy(&machine, content + at, sizeof machine);
+  return machine != TVM_EFF_MACHINE;
+}
+
+/* What is wrong with the content of a file; NULL if it is as it was built, for this machine. */
 static inline const char *tvm_eff_damage(const char *content, size_t size) {
   uint64_t expected;
   const size_t end = 2 * sizeof expected;
@@ -37,8 +57,11 @@ static inline const char *tvm_eff_damage(const char *content, size_t size) {
     return "it is no library of tvm_eff's, or not all of it: copy it again";
   }
   memcpy(&expected, content + size - sizeof expected, sizeof expected);
-  if (tvm_eff_checksum(content, size - end) == expected) return NULL;
-  return "it is damaged, its checksum is another: copy it again";
+  if (tvm_eff_checksum(content, size - end) != expected) {
+    return "it is damaged, its checksum is another: copy it again";
+  }
+  return tvm_eff_is_foreign(content, size) ? "it is for another architecture: build it for this one"
+                                           : NULL;
 }
 
 static inline const char *tvm_eff_check_file(const char *path) {

@@ -67,8 +67,10 @@ def test_formats_that_cannot_be_made(tmp_path: Path, capfd: pytest.CaptureFixtur
         tvm_eff.compile(module, x, format="so2", output=tmp_path)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="format"):
         tvm_eff.compile(module, x, format=None, output=tmp_path)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="only a native library can be made as 'exe'"):
+    with pytest.raises(UsageError, match="'exe' cannot be made of what TVM's virtual machine"):
         tvm_eff.compile(module, x, runtime="virtual-machine", format="exe", output=tmp_path)
+    with pytest.raises(UsageError, match="'a' cannot be made of what TVM's virtual machine"):
+        tvm_eff.compile(module, x, target="rk3399-mali", format="a", output=tmp_path)
     with pytest.raises(SystemExit):
         tune.main(["--target", "host", "--model", "squeezenet", "--format", "dll"])
     assert "invalid choice: 'dll'" in capfd.readouterr().err

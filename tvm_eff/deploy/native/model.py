@@ -110,13 +110,15 @@ class NativeModel:
         cores: Sequence[int] = (),
     ) -> None:
         self._model = c_void_p()
+        path = library
         try:
             with own_path(library) as path:
                 loaded = ctypes.CDLL(str(path), ctypes.RTLD_LOCAL)
             loaded.tvm_eff_this_library.restype = POINTER(_Library)
         except (OSError, AttributeError) as error:
+            reason = str(error).replace(str(path), str(library))
             raise BundleError(
-                f"{library} cannot be loaded: {error}; build it again for this machine"
+                f"{library} cannot be loaded: {reason}; build it again for this machine"
             ) from error
         self._interface = loaded.tvm_eff_this_library().contents
         self._check(library, inputs, outputs)
