@@ -17,8 +17,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     tiers.mark(items)
+    if hasattr(config, "workerinput"):
+        # A module is one worker's: a slow one that begins last would keep it alone.
+        items.sort(key=lambda each: each.get_closest_marker("fast") is not None)
 
 
 @pytest.fixture(scope="session")
