@@ -56,7 +56,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _main(argv: list[str] | None) -> None:
     arguments = _parser().parse_args(argv)
-    _check(arguments)
+    have_peers = (arguments.dtype, _cpu(arguments.target)) == ("float32", CPU)
+    arguments.engines = arguments.engines or (NAMES if have_peers else (OURS,))
+    _check(arguments, have_peers)
     run_now = results_file.begin(__file__, argv)
     board = arm_board.board(arguments.peers_python) if set(arguments.engines) - {OURS} else None
     cpu = _cpu(arguments.target)
@@ -77,10 +79,10 @@ def _main(argv: list[str] | None) -> None:
     print(f"written to {path} and beside it")
 
 
-def _check(arguments: argparse.Namespace) -> None:
+def _check(arguments: argparse.Namespace, have_peers: bool) -> None:
     """Find out before the first minute what the last would stumble on."""
     peers = sorted(set(arguments.engines) - {OURS})
-    if peers and (arguments.dtype, _cpu(arguments.target)) != ("float32", CPU):
+    if peers and not have_peers:
         raise UsageError(
             f"{', '.join(peers)} run in float32 on the {CPU} only; "
             f"with --dtype {arguments.dtype} --target {arguments.target} give --engines {OURS}"
@@ -143,7 +145,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--models", nargs="+", default=["squeezenet1_1", "mobilenet"])
     parser.add_argument("--target", choices=TARGETS, default=TARGETS[0])
     parser.add_argument("--dtype", choices=tuple(TOLERANCES), default="float32")
-    parser.add_argument("--engines", nargs="+", type=one_of("engine", NAMES), default=NAMES)
+    parser.add_argument(
+        "--engines",
+        nargs="+",
+        type=one_of("engine", NAMES),
+        help="default: all in float32 on the Cortex-A72, or else our library",
+    )
     parser.add_argument(
         "--timeout",
         type=positive,
