@@ -13,7 +13,7 @@ from kernels import small_convolution
 from tvm_eff import schedules, targets
 from tvm_eff.cli import summary, tune
 from tvm_eff.deploy.bundle import Bundle, Validation
-from tvm_eff.deploy.manifest import WeightInfo
+from tvm_eff.deploy.manifest import TensorInfo, WeightInfo
 from tvm_eff.deploy.report import CompileReport
 from tvm_eff.device import MachineIdentity, Measurement
 from tvm_eff.targets import Target
@@ -75,6 +75,7 @@ def bundle(tmp_path: Path, report: CompileReport) -> Bundle:
         error=1e-7,
         manifest=SimpleNamespace(
             model="net",
+            inputs=(TensorInfo("image", (1, 2), "float32"),),
             weights=(WeightInfo(("a",), "k", (9,), "float32", 8_100_000, 1_800_000, "winograd4"),),
             validation=Validation(1e-5, 1e-7, 3, "a board", reference_errors=(2e-7, 1e-7)),
         ),
@@ -161,3 +162,13 @@ def test_the_host_needs_no_server(
     text = printed(bundle, replace(report, target=host), capsys, COMMAND)
     assert f'tvm_eff.load("{bundle.folder}")(x)' in text
     assert "tvm_eff_server" not in text
+
+
+def test_several_inputs_are_named(
+    bundle: Bundle, report: CompileReport, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle.manifest.inputs = tuple(  # type: ignore[misc]
+        TensorInfo(name, (1, 2), "float32") for name in ("image", "state_h")
+    )
+    text = printed(bundle, replace(report, target=targets.load("host")), capsys, COMMAND)
+    assert f'tvm_eff.load("{bundle.folder}")(image, state_h)' in text

@@ -15,7 +15,7 @@ from tvm_eff.errors import ModelError, UsageError, ValidationError
 from tvm_eff.tensors import network_tolerance
 
 if TYPE_CHECKING:
-    from tvm_eff.deploy.validate import Case
+    from tvm_eff.deploy.accuracy import Case
     from tvm_eff.device import Device
     from tvm_eff.models import Program, Sample
 
