@@ -24,6 +24,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda each: each.get_closest_marker("fast") is not None)
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """A test that fails is to fail again."""
+    import torch
+
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def emulator() -> None:
     """Make the emulated boards' parts; skip where they cannot be had, but never in CI."""

@@ -15,11 +15,17 @@ Float32 sums of a few thousand terms, taken in another order, differ by about 1e
 """
 
 OF_MAGNITUDE = 2e-6
-"""The error of any float that is allowed, as a fraction of the largest value.
+"""What float32's last bits make of a value, as a fraction of it.
 
 Twice what float32 sums of a few thousand terms, taken in another order, differ by: the expected
-place of a heatmap's peak is a quotient of two. Where all values are near one another, as such
-places are, the spread is no measure of that.
+place of a heatmap's peak is a quotient of two.
+"""
+
+_LEAST_SPREAD = 0.2
+"""The least spread of floats, as a fraction of the largest: OF_MAGNITUDE is within TOLERANCE.
+
+Where all values are near one another, as such places are, or a saturated tanh, their differences
+are no measure of an error: depths near 20 cannot be nearer than the rounding of 20.
 """
 
 HALF_ROUNDOFF = 2.0**-11
@@ -135,9 +141,10 @@ def unwritten(spec: TensorSpec) -> np.ndarray:
 def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
     """Return the largest difference as a fraction of the spread of `expected`.
 
-    The spread is the largest value less the smallest; where all values are equal
-    it is their magnitude, or 1 for zeros. Anything not finite in `actual` that is
-    not in `expected`, and any difference of shape, is an infinite error.
+    The spread is the largest value less the smallest, of floats a fifth of the largest magnitude
+    at least; where all values are equal it is their magnitude, or 1 for zeros. Anything not
+    finite in `actual` that is not in `expected`, and any difference of shape, is an infinite
+    error.
     """
     if actual.shape != expected.shape:
         return float("inf")
@@ -151,19 +158,13 @@ def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
         return float("inf")
     if not finite.any():
         return 0.0
-    spread = float(np.ptp(reference[finite])) or float(np.abs(reference[finite]).max()) or 1.0
-    return float(np.abs(wide[finite] - reference[finite]).max()) / spread
+    return float(np.abs(wide[finite] - reference[finite]).max()) / _spread(
+        reference[finite], is_float=expected.dtype.kind == "f"
+    )
 
 
-def rounding_of(expected: np.ndarray) -> float:
-    """Return what rounding makes of the largest value, as a fraction of the spread; 0 of integers.
-
-    Depths near 20 cannot be nearer than the rounding of 20, however little they differ.
-    """
-    if expected.dtype.kind != "f":
-        return 0.0
-    values = expected[np.isfinite(expected)].astype(np.float64)
-    if not values.size:
-        return 0.0
-    magnitude = float(np.abs(values).max())
-    return OF_MAGNITUDE * magnitude / (float(np.ptp(values)) or magnitude or 1.0)
+def _spread(values: np.ndarray, is_float: bool) -> float:
+    differing, magnitude = float(np.ptp(values)), float(np.abs(values).max())
+    if differing == 0:
+        return magnitude or 1.0
+    return max(differing, _LEAST_SPREAD * magnitude) if is_float else differing

@@ -83,6 +83,7 @@ def pairs(dtype: str) -> list[tuple[np.ndarray, np.ndarray]]:
     odd = np.array([np.nan, np.inf, -np.inf, 1, 2], kind)
     cases = [(near, wanted), (odd, odd), (odd, -odd), (odd[::-1].copy(), odd), (odd[3:], odd[:2])]
     constant = np.full(7, 3, kind)
+    cases += [(near[:9] * kind.type(1e-3) + 20, wanted[:9] * kind.type(1e-3) + 20)]
     cases += [(constant + kind.type(0.5), constant), (odd[:3], odd[:3]), (odd[3:], odd[3:] * 0)]
     return [*cases, (wanted[:0], wanted[:0])]
 

@@ -188,7 +188,7 @@ def test_ties_between_layers_are_no_fault() -> None:
     mixed = imported(quantize.convert(observed, {last}).program, original)
     inputs = mixed.inputs(0)
     wanted = mixed.quantized.run(inputs)
-    (moved,) = mixed.quantized.moved_by_ties(inputs, wanted)
+    (moved,) = mixed.quantized.moved_by_chance(inputs, wanted)
     assert TOLERANCE < moved < relative_error(wanted[0], original.run(inputs)[0])
     _require_right(mixed, 0)
     wrong = [wanted[0].copy()]
@@ -196,7 +196,7 @@ def test_ties_between_layers_are_no_fault() -> None:
     with pytest.raises(ValidationError, match="output 0 is wrong"):
         compare(wrong, case_of(mixed.quantized, inputs), TOLERANCE, "net")
     whole = imported(quantize.convert(observed, {first, last}).program, original)
-    assert whole.quantized.moved_by_ties(inputs, whole.quantized.run(inputs)) == (0.0,)
+    assert whole.quantized.moved_by_chance(inputs, whole.quantized.run(inputs)) == (0.0,)
     assert _require_right(whole, 0) == 0
 
 

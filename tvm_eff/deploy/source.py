@@ -78,7 +78,7 @@ class Source:
 
         Integers are exact. Where something is computed in float32 between them, its last bits
         decide values halfway between two integers, and more is allowed of an input that has some:
-        see :meth:`tvm_eff.quantize.QuantizedProgram.moved_by_ties`.
+        see :meth:`tvm_eff.quantize.QuantizedProgram.moved_by_chance`.
         """
         return network_tolerance(self.dtype)
 

@@ -70,7 +70,7 @@ def case_of(program: Program, inputs: Sequence[np.ndarray]) -> Case:
         expected,
         program.run_in_double_precision(inputs),
         moved=cache(partial(program.moved_by_rounding, inputs, expected)),
-        ties=cache(partial(program.moved_by_ties, inputs, expected)),
+        by_chance=cache(partial(program.moved_by_chance, inputs, expected)),
     )
 
 

@@ -27,7 +27,7 @@ from tvm_eff.errors import ModelError
 from tvm_eff.models.double_precision import run_in_double_precision
 from tvm_eff.models.network import Network
 from tvm_eff.models.side_effects import SideEffects, named, side_effects, unchanged
-from tvm_eff.tensors import random_inputs
+from tvm_eff.tensors import random_inputs, relative_error
 
 _TORCH = Path(torch.__file__).parent
 _DATA = torch.Tensor.data.__get__  # type: ignore[attr-defined]
@@ -99,14 +99,32 @@ class Program:
         """Return the outputs in double precision; None if an operator does not compute in it."""
         return run_in_double_precision(self.exported, inputs)
 
-    def moved_by_ties(
+    def moved_by_chance(
         self, inputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]
     ) -> tuple[float, ...]:
-        """Return how far values halfway between two integers move each output: not at all.
+        """Return how far rounding by chance moves each output, as a fraction of its spread.
 
-        A quantized network's may: see :mod:`tvm_eff.quantize.reference`.
+        Parameters
+        ----------
+        inputs
+            The network's inputs.
+        expected
+            PyTorch's outputs for them.
+
+        Returns
+        -------
+        tuple of float
+            The largest of several runs; 0 for integers, and for all outputs if an operator does not
+            compute in double precision.
         """
-        return (0.0,) * len(expected)
+        moved = np.zeros(len(expected))
+        for found in self._rounded_by_chance(inputs):
+            errors = [
+                relative_error(a.astype(b.dtype), b) if b.dtype.kind == "f" else 0.0
+                for a, b in zip(found, expected, strict=True)
+            ]
+            moved = np.maximum(moved, errors)
+        return tuple(map(float, moved))
 
     def moved_by_rounding(
         self, inputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]
@@ -126,15 +144,23 @@ class Program:
             Where an output differs from the one expected if all operators round by chance; None
             if an operator does not compute in double precision.
         """
-        noise = torch.Generator().manual_seed(0)
+        runs = list(self._rounded_by_chance(inputs))
+        if not runs:
+            return None
         moved = [np.zeros(each.shape, bool) for each in expected]
-        for _ in range(_ROUNDED_RUNS):
-            found = run_in_double_precision(self.exported, inputs, noise)
-            if found is None:
-                return None
+        for found in runs:
             for each, output, wanted in zip(moved, found, expected, strict=True):
                 each |= output != wanted
         return moved
+
+    def _rounded_by_chance(self, inputs: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
+        """The outputs in double precision if all operators round by chance, several times over."""
+        noise = torch.Generator().manual_seed(0)
+        for _ in range(_ROUNDED_RUNS):
+            found = run_in_double_precision(self.exported, inputs, noise)
+            if found is None:
+                return
+            yield found
 
 
 def trace(network: Network) -> Program:

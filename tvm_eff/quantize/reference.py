@@ -50,7 +50,7 @@ class QuantizedProgram(Program):
         """Whether nothing but inputs is rounded from floating point to integers."""
         return self._run(inputs)[1] == 0
 
-    def moved_by_ties(
+    def moved_by_chance(
         self, inputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]
     ) -> tuple[float, ...]:
         """Return how far float32's last bits move each output, as a fraction of its spread.

@@ -10,10 +10,9 @@ from tvm_eff.tensors import (
     kernel_tolerance,
     random_inputs,
     relative_error,
-    rounding_of,
 )
 
-__all__ = ["TOLERANCE", "kernel_error", "kernel_inputs", "kernel_tolerance", "rounding_of"]
+__all__ = ["TOLERANCE", "kernel_error", "kernel_inputs", "kernel_tolerance"]
 
 _BYTES = ("int8", "uint8")
 

@@ -12,7 +12,7 @@ import numpy as np
 from tvm_eff.codegen.compile import KERNEL
 from tvm_eff.device import Device, Measurement, MeasureOptions
 from tvm_eff.errors import ExecutionError
-from tvm_eff.tune.checker import kernel_error, kernel_tolerance, rounding_of
+from tvm_eff.tune.checker import kernel_error, kernel_tolerance
 from tvm_eff.tune.task import Task
 
 OPTIONS = MeasureOptions(repeat=3, min_repeat_ms=2.5, budget_s=0.2)
@@ -59,7 +59,6 @@ def measure(
         The device is gone.
     """
     tolerance = kernel_tolerance(spec.dtype for spec in task.parameters)
-    tolerance = max(tolerance, *map(rounding_of, reference))
     options = replace(OPTIONS, stop_above=CLEARLY_WORSE * best)
 
     def attempt() -> tuple[Measurement | None, float]:

@@ -55,6 +55,16 @@ static int are_same(double one, double other) {
   return one == other || (isnan(one) && isnan(other));
 }
 
+/* The least spread of floats, as a fraction of the largest of them. */
+static const double least_spread = 0.2;
+
+/* Of values from least to most. Floats that are near one another differ by rounding. */
+static double spread_of(double least, double most, int is_float) {
+  double differing = most - least, magnitude = fmax(fabs(least), fabs(most));
+  if (differing == 0) return magnitude == 0 ? 1 : magnitude;
+  return is_float ? fmax(differing, least_spread * magnitude) : differing;
+}
+
 double relative_error(const tvm_eff_tensor *tensor, const void *actual, const void *expected) {
   reader read = reader_of(tensor->dtype);
   if (read == NULL) return INFINITY;
@@ -71,9 +81,7 @@ double relative_error(const tvm_eff_tensor *tensor, const void *actual, const vo
   }
   /* There is nothing finite. */
   if (least > most) return 0;
-  double spread = most - least;
-  if (spread == 0) spread = fabs(most) == 0 ? 1 : fabs(most);
-  return largest / spread;
+  return largest / spread_of(least, most, strncmp(tensor->dtype, "float", 5) == 0);
 }
 
 static size_t place_of_highest(reader read, const void *data, size_t begin, size_t count) {

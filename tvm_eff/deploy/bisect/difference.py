@@ -76,8 +76,7 @@ def difference(
     written
         Where it should have been written.
     tolerance
-        The largest error allowed of floats, as a fraction of their spread, if rounding their
-        largest value makes no more. Integers are the same.
+        The largest error allowed of floats, as a fraction of their spread. Integers are the same.
     tensor
         What messages call it.
     """
