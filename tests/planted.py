@@ -213,7 +213,7 @@ def change_library(folder: Path, weight: np.ndarray, value: float) -> None:
     content = bytearray(library.read_bytes())
     start = content.find(weight.tobytes())
     assert start > 0
-    middle = start + 4 * (weight.size // 2)
+    middle = start + weight.itemsize * (weight.size // 2)
     content[middle : middle + 4] = np.float32(value).tobytes()
     library.write_bytes(content)
     data = json.loads(manifest.read_text())

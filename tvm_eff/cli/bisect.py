@@ -33,6 +33,7 @@ def _main(argv: list[str] | None) -> int:
             weights=arguments.weights,
             preprocess=arguments.preprocess,
             state=arguments.state,
+            calibrate=arguments.calibrate,
             target=arguments.target,
             output=arguments.output,
         )
@@ -67,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
         "--preprocess", metavar="mean=...,std=...", help="the preparation it was built with"
     )
     parser.add_argument("--state", action="store_true", help="it was built with --state")
+    parser.add_argument(
+        "--calibrate", metavar="DATA", help="the data that it was quantized on, if it was"
+    )
     parser.add_argument(
         "--target", help="the target it was built for, if that is a file of your own"
     )

@@ -150,7 +150,7 @@ class Bundle:
         ----------
         options
             Those of :class:`tvm_eff.deploy.bisect.Options`: ``model``, ``on``, ``key``,
-            ``weights``, ``preprocess``, ``target``, ``output``.
+            ``weights``, ``preprocess``, ``state``, ``calibrate``, ``target``, ``output``.
 
         Raises
         ------

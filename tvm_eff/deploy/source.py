@@ -9,7 +9,13 @@ from dataclasses import asdict, dataclass, replace
 import torch
 
 from tvm_eff import frontend, models, quantize
-from tvm_eff.deploy.manifest import LayerPrecision, PrecisionChoice, QuantizationInfo
+from tvm_eff.deploy.manifest import (
+    LayerPrecision,
+    PrecisionChoice,
+    QuantizationInfo,
+    Validation,
+)
+from tvm_eff.errors import UsageError
 from tvm_eff.models import Program
 from tvm_eff.passes import RelaxNetwork
 from tvm_eff.targets import Target
@@ -175,6 +181,56 @@ def chosen_source(
         layers=tuple(LayerPrecision(**asdict(each)) for each in chosen.layers),
     )
     return _source(original, found, choice)
+
+
+def same_source(
+    original: Program, target: Target, data: models.Samples | None, known: Validation
+) -> Source:
+    """Return a traced network as a bundle was built from it.
+
+    Parameters
+    ----------
+    original, target, data
+        As for :func:`quantized_source`.
+    known
+        What the bundle's manifest says of it.
+
+    Raises
+    ------
+    UsageError
+        It was calibrated on data that is not given, or on none.
+    Error
+        As for :func:`quantized_source`.
+    """
+    info = known.quantization
+    _require_same_data(original, data, info)
+    if info is None:
+        return source_of(original, known.dtype)
+    if info.choice is None:
+        return quantized_source(original, target, data, lambda count: None)
+    assert data is not None, "without data nothing was chosen"
+    found = quantize.quantize_as_chosen(
+        original,
+        models.read_samples(data, original.network.inputs, original.inputs),
+        models.source_of(data),
+        _activations(target),
+        [(each.layer, each.precision) for each in info.choice.layers],
+    )
+    return _source(original, found, None)
+
+
+def _require_same_data(
+    original: Program, data: models.Samples | None, info: QuantizationInfo | None
+) -> None:
+    name, source = original.network.name, None if info is None else info.source
+    if data is None and source is not None:
+        raise UsageError(
+            f"{name} was calibrated on {source} when the bundle was built; give the same data: "
+            "--calibrate DATA"
+        )
+    if data is not None and source is None:
+        how = "was not quantized" if info is None else "was calibrated on random inputs"
+        raise UsageError(f"{name} {how} when the bundle was built; leave --calibrate out")
 
 
 def _activations(target: Target) -> quantize.Activations:

@@ -1,6 +1,6 @@
 """Quantization after training: from a network in float32 to one that integers compute."""
 
-from tvm_eff.quantize.automatic import Choice, quantize_where_allowed
+from tvm_eff.quantize.automatic import Choice, quantize_as_chosen, quantize_where_allowed
 from tvm_eff.quantize.calibrate import (
     RANDOM_SAMPLES,
     Activations,
@@ -33,5 +33,6 @@ __all__ = [
     "loss_of",
     "observe",
     "quantize",
+    "quantize_as_chosen",
     "quantize_where_allowed",
 ]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from tvm_eff.errors import ModelError
 from tvm_eff.models import Program, Sample
 from tvm_eff.quantize.calibrate import Activations, Quantized, convert, observe
 from tvm_eff.quantize.choose import Chooser, Done, LayerChoice
 from tvm_eff.quantize.criterion import Metric, require_metric
 from tvm_eff.quantize.layer_cost import CostModel
+from tvm_eff.quantize.observed import described
 
 MOST_COMPARED = 256
 """Samples, at most, on which the loss is measured."""
@@ -99,6 +101,41 @@ def quantize_where_allowed(
         table, criterion.words, criterion.before, score, max_drop, len(observed.samples)
     )
     return found, choice
+
+
+def quantize_as_chosen(
+    program: Program,
+    samples: Iterable[Sample] | None,
+    source: str | None,
+    activations: Activations,
+    precisions: Sequence[tuple[str, str]],
+) -> Quantized:
+    """Quantize the layers that were chosen before, on the same data.
+
+    Parameters
+    ----------
+    program, samples, source, activations
+        As for :func:`tvm_eff.quantize.quantize`.
+    precisions
+        Each layer as :class:`LayerChoice` has it, and what it is computed in.
+
+    Raises
+    ------
+    Error
+        As for :func:`tvm_eff.quantize.quantize`.
+    ModelError
+        The network has other layers.
+    """
+    observed = observe(program, samples, source, activations)
+    found, wanted = [described(each) for each in observed.layers], [each for each, _ in precisions]
+    if found != wanted:
+        other = next((a for a, b in zip(wanted, found, strict=False) if a != b), "the last ones")
+        raise ModelError(
+            f"{program.network.name} has {len(found)} layers that integers can compute, and "
+            f"{len(wanted)} were chosen among, such as {other}: it is another network"
+        )
+    chosen = zip(observed.layers, precisions, strict=True)
+    return convert(observed, {node.name for node, (_, each) in chosen if each == "int8"})
 
 
 def _outputs(program: Program, samples: Iterable[Sample], done: Done) -> list[list[np.ndarray]]:

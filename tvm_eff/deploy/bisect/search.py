@@ -13,12 +13,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tvm_eff import frontend, models, passes, schedules, targets
+from tvm_eff import models, passes, schedules, targets
 from tvm_eff.deploy import machine
 from tvm_eff.deploy.accuracy import Case
 from tvm_eff.deploy.bisect import lowering, packed, reproduction
@@ -35,6 +36,7 @@ from tvm_eff.deploy.bisect.place import Place, choose
 from tvm_eff.deploy.bisect.reference import KernelCall, Reference, run_reference
 from tvm_eff.deploy.bisect.report import Bisection, Finding
 from tvm_eff.deploy.bundle import Bundle, Golden, read
+from tvm_eff.deploy.source import same_source
 from tvm_eff.deploy.validate import compare
 from tvm_eff.device import Device
 from tvm_eff.errors import (
@@ -74,6 +76,8 @@ class Options:
     model, weights, preprocess, state
         What the bundle was built from, as for :func:`tvm_eff.compile`. A network of the zoo
         with its own weights is known by the bundle's name.
+    calibrate
+        The data that it was quantized on.
     target
         What it was built for, its name or file; by default what the bundle says.
     output
@@ -87,6 +91,7 @@ class Options:
     weights: str | Path | None = None
     preprocess: str | models.Preprocessing | None = None
     state: bool = False
+    calibrate: models.Samples | None = None
     target: str | Path | Target | None = None
     output: str | Path | None = None
 
@@ -122,36 +127,26 @@ def bisect(options: Options) -> Bisection:
             f"{bundle.folder} runs its kernels on a GPU, which bisect cannot run one by one; "
             "build it for a processor, such as --target host, to find what the two share"
         )
-    if bundle.manifest.validation.quantization is not None:
-        raise BundleError(
-            f"{bundle.folder} was quantized when it was built, and its integers would be compared "
-            "with the model's float32; build it without --dtype int8 to find what the two share, "
-            "or quantize it first and build the .pt2 file"
-        )
     place = choose(bundle, options.on, options.key)
     target = _target(options, bundle)
     network = _network(options, bundle)
     with models.inference_mode(network):
-        comparison = _prepared(bundle, network, target, place)
+        comparison = _prepared(bundle, network, target, place, options.calibrate)
     return comparison.run(folder)
 
 
-def _prepared(bundle: Bundle, network: Network, target: Target, place: Place) -> _Comparison:
+def _prepared(
+    bundle: Bundle, network: Network, target: Target, place: Place, data: models.Samples | None
+) -> _Comparison:
     """Build what the library is compared with."""
-    golden = bundle.golden()
-    case = Case(
-        list(golden.inputs.values()),
-        list(golden.outputs.values()),
-        recorded_errors=bundle.manifest.validation.reference_errors,
-    )
-    program = models.trace(network)
-    _require_same(bundle, program, case)
-    core = frontend.decompose(program)
-    lowered = passes.lower(frontend.import_program(program, core), target)
+    source = same_source(models.trace(network), target, data, bundle.manifest.validation)
+    case = _golden_case(bundle, source.program)
+    _require_same(bundle, source.program, case)
+    lowered = passes.lower(source.imported, target, source.dtype)
     reference = run_reference(lowered, case.inputs)
-    origins = Origins(core, case.inputs)
+    origins = Origins(source.core, case.inputs)
     wrong = None
-    if not _are_right(reference.outputs, case):
+    if not _are_right(reference.outputs, case, source.tolerance):
         wrong = lowering.find_wrong(reference, origins)
         if wrong is None:
             raise ValidationError(
@@ -176,9 +171,21 @@ def _prepared(bundle: Bundle, network: Network, target: Target, place: Place) ->
     )
 
 
-def _are_right(outputs: Sequence[np.ndarray], case: Case) -> bool:
+def _golden_case(bundle: Bundle, program: Program) -> Case:
+    golden = bundle.golden()
+    inputs, outputs = list(golden.inputs.values()), list(golden.outputs.values())
+    is_quantized = bundle.manifest.validation.quantization is not None
+    return Case(
+        inputs,
+        outputs,
+        recorded_errors=bundle.manifest.validation.reference_errors,
+        by_chance=partial(program.moved_by_chance, inputs, outputs) if is_quantized else None,
+    )
+
+
+def _are_right(outputs: Sequence[np.ndarray], case: Case, tolerance: float) -> bool:
     try:
-        compare(outputs, case, TOLERANCE, "the network as lowered")
+        compare(outputs, case, tolerance, "the network as lowered")
     except ValidationError:
         return False
     return True
@@ -355,8 +362,8 @@ def _require_same(bundle: Bundle, program: Program, case: Case) -> None:
         compare(found, case, TOLERANCE, f"{program.network.name} in PyTorch")
     except ValidationError as error:
         raise ModelError(
-            f"{bundle.folder} was built from another network, or other weights: {error}; give "
-            "those with --model and --weights"
+            f"{bundle.folder} was built from another network, other weights or other calibration "
+            f"data: {error}; give those with --model, --weights and --calibrate"
         ) from error
 
 

@@ -1,15 +1,13 @@
-"""Instructions that add dot products of bytes to integers of 32 bits, as tensor intrinsics.
-
-A trace names the intrinsic of its schedule: importing this module registers them.
-"""
+"""Instructions that add dot products of bytes to integers of 32 bits, as tensor intrinsics."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from tvm.s_tir import TensorIntrin
+from tvm.tirx import PrimFunc
 
 from tvm_eff.schedules.cpu import dot_products_arm, dot_products_x86
 from tvm_eff.schedules.rule import Candidate
@@ -143,47 +141,26 @@ DOT_PRODUCTS = (VPDPBUSD, VPDPBUSD_8, VPMADDWD, VPMADDWD_8, SDOT, PAIRS, PAIRS_3
 
 _DECISION = "instruction"
 
-_X86 = {
-    VPDPBUSD: dot_products_x86.vpdpbusd,
-    VPDPBUSD_8: dot_products_x86.vpdpbusd,
-    VPMADDWD: dot_products_x86.vpmaddwd,
-    VPMADDWD_8: dot_products_x86.vpmaddwd,
+_PARTS: dict[DotProduct, Callable[[], tuple[PrimFunc, PrimFunc]]] = {
+    VPDPBUSD: partial(dot_products_x86.vpdpbusd, 16),
+    VPDPBUSD_8: partial(dot_products_x86.vpdpbusd, 8),
+    VPMADDWD: partial(dot_products_x86.vpmaddwd, 16),
+    VPMADDWD_8: partial(dot_products_x86.vpmaddwd, 8),
+    SDOT: dot_products_arm.sdot,
+    PAIRS: dot_products_arm.pairs,
+    PAIRS_32: dot_products_arm.pairs_of_32_bit_neon,
 }
 
 
 @lru_cache
 def register(found: DotProduct) -> str:
-    """Register an intrinsic if importing this module did not, and return its name.
+    """Register an intrinsic, which the trace of a schedule names, and return its name.
 
-    TVM takes a tenth of a second and more to read each.
+    Not at import: TVM takes a tenth of a second and more to read each.
     """
-    if found in _X86:
-        instruction = _X86[found](found.lanes)
-        definition = dot_products_x86.definition(found.lanes)
-        TensorIntrin.register(found.intrinsic, definition, instruction, override=True)
+    definition, instruction = _PARTS[found]()
+    TensorIntrin.register(found.intrinsic, definition, instruction, override=True)
     return found.intrinsic
-
-
-TensorIntrin.register(
-    SDOT.intrinsic,
-    dot_products_arm.sdot_definition,
-    dot_products_arm.sdot_instruction,
-    override=True,
-)
-TensorIntrin.register(
-    PAIRS.intrinsic,
-    dot_products_arm.pairs_definition,
-    dot_products_arm.pairs_instructions("llvm.aarch64.neon.smull.v8i16", dot_products_arm.added),
-    override=True,
-)
-TensorIntrin.register(
-    PAIRS_32.intrinsic,
-    dot_products_arm.pairs_definition,
-    dot_products_arm.pairs_instructions(
-        "llvm.arm.neon.vmulls.v8i16", dot_products_arm.added_in_32_bit_neon
-    ),
-    override=True,
-)
 
 
 def _is(target: Target, architecture: str) -> bool:

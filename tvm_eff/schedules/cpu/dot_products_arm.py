@@ -8,66 +8,88 @@ from collections.abc import Callable
 from typing import Any
 
 from tvm.script import tirx as T
+from tvm.tirx import PrimFunc
 
 from tvm_eff.schedules import script
 
 
-@script.prim_func(s_tir=True)
-def sdot_definition(
-    A: T.Buffer((4,), "int8", offset_factor=1),
-    B: T.Buffer((4, 4), "int8", offset_factor=1),
-    C: T.Buffer((4,), "int32", offset_factor=1),
-) -> None:
-    with T.sblock("root"):
-        T.reads(C[0:4], A[0:4], B[0:4, 0:4])
-        T.writes(C[0:4])
-        for i in T.serial(0, 4):
-            for k in T.serial(0, 4):
-                with T.sblock("update"):
-                    vi, vk = T.axis.remap("SR", [i, k])
-                    C[vi] = C[vi] + T.cast(A[vk], "int32") * T.cast(B[vi, vk], "int32")
+def sdot() -> tuple[PrimFunc, PrimFunc]:
+    """Return the definition and the instruction of Armv8.2's dotprod, by element."""
+
+    @script.prim_func(s_tir=True)
+    def definition(
+        A: T.Buffer((4,), "int8", offset_factor=1),
+        B: T.Buffer((4, 4), "int8", offset_factor=1),
+        C: T.Buffer((4,), "int32", offset_factor=1),
+    ) -> None:
+        with T.sblock("root"):
+            T.reads(C[0:4], A[0:4], B[0:4, 0:4])
+            T.writes(C[0:4])
+            for i in T.serial(0, 4):
+                for k in T.serial(0, 4):
+                    with T.sblock("update"):
+                        vi, vk = T.axis.remap("SR", [i, k])
+                        C[vi] = C[vi] + T.cast(A[vk], "int32") * T.cast(B[vi, vk], "int32")
+
+    # TVM's own has the operands the other way around, and LLVM does not exchange them: no factor
+    # of it comes from a lane.
+    @script.prim_func(s_tir=True)
+    def instruction(
+        A: T.Buffer((4,), "int8", offset_factor=1),
+        B: T.Buffer((4, 4), "int8", offset_factor=1),
+        C: T.Buffer((4,), "int32", offset_factor=1),
+    ) -> None:
+        with T.sblock("root"):
+            T.reads(C[0:4], A[0:4], B[0:4, 0:4])
+            T.writes(C[0:4])
+            C[T.ramp(T.int32(0), 1, 4)] = T.call_llvm_pure_intrin(
+                T.llvm_lookup_intrinsic_id("llvm.aarch64.neon.sdot.v4i32.v16i8"),
+                C.vload([0], dtype="int32x4"),
+                B.vload([0, 0], dtype="int8x16"),
+                T.reinterpret(
+                    T.broadcast(T.reinterpret(A.vload([0], "int8x4"), dtype="int32"), 4),
+                    dtype="int8x16",
+                ),
+                dtype="int32x4",
+            )
+
+    return definition, instruction
 
 
-# TVM's own has the operands the other way around, and LLVM does not exchange them: no factor of
-# it comes from a lane.
-@script.prim_func(s_tir=True)
-def sdot_instruction(
-    A: T.Buffer((4,), "int8", offset_factor=1),
-    B: T.Buffer((4, 4), "int8", offset_factor=1),
-    C: T.Buffer((4,), "int32", offset_factor=1),
-) -> None:
-    with T.sblock("root"):
-        T.reads(C[0:4], A[0:4], B[0:4, 0:4])
-        T.writes(C[0:4])
-        C[T.ramp(T.int32(0), 1, 4)] = T.call_llvm_pure_intrin(
-            T.llvm_lookup_intrinsic_id("llvm.aarch64.neon.sdot.v4i32.v16i8"),
-            C.vload([0], dtype="int32x4"),
-            B.vload([0, 0], dtype="int8x16"),
-            T.reinterpret(
-                T.broadcast(T.reinterpret(A.vload([0], "int8x4"), dtype="int32"), 4),
-                dtype="int8x16",
-            ),
-            dtype="int32x4",
-        )
+def pairs() -> tuple[PrimFunc, PrimFunc]:
+    """Return the definition and the instructions SMULL, SMLAL and SADALP of 64-bit Arm."""
+    return _pairs_definition(), _pairs_instructions("llvm.aarch64.neon.smull.v8i16", _added)
 
 
-@script.prim_func(s_tir=True)
-def pairs_definition(
-    A: T.Buffer((4,), "int8", offset_factor=1),
-    B: T.Buffer((2, 4, 2), "int8", offset_factor=1),
-    C: T.Buffer((4,), "int32", offset_factor=1),
-) -> None:
-    with T.sblock("root"):
-        T.reads(C[0:4], A[0:4], B[0:2, 0:4, 0:2])
-        T.writes(C[0:4])
-        for i in T.serial(0, 4):
-            for k in T.serial(0, 4):
-                with T.sblock("update"):
-                    vi, vk = T.axis.remap("SR", [i, k])
-                    C[vi] = C[vi] + T.cast(A[vk], "int32") * T.cast(B[vk // 2, vi, vk % 2], "int32")
+def pairs_of_32_bit_neon() -> tuple[PrimFunc, PrimFunc]:
+    """Return the definition and the instructions VMULL, VMLAL and VPADAL."""
+    return _pairs_definition(), _pairs_instructions(
+        "llvm.arm.neon.vmulls.v8i16", _added_in_32_bit_neon
+    )
 
 
-def pairs_instructions(product: str, accumulated: Callable[[Any, Any], Any]) -> Any:
+def _pairs_definition() -> PrimFunc:
+    @script.prim_func(s_tir=True)
+    def definition(
+        A: T.Buffer((4,), "int8", offset_factor=1),
+        B: T.Buffer((2, 4, 2), "int8", offset_factor=1),
+        C: T.Buffer((4,), "int32", offset_factor=1),
+    ) -> None:
+        with T.sblock("root"):
+            T.reads(C[0:4], A[0:4], B[0:2, 0:4, 0:2])
+            T.writes(C[0:4])
+            for i in T.serial(0, 4):
+                for k in T.serial(0, 4):
+                    with T.sblock("update"):
+                        vi, vk = T.axis.remap("SR", [i, k])
+                        C[vi] = C[vi] + T.cast(A[vk], "int32") * T.cast(
+                            B[vk // 2, vi, vk % 2], "int32"
+                        )
+
+    return definition
+
+
+def _pairs_instructions(product: str, accumulated: Callable[[Any, Any], Any]) -> PrimFunc:
     """Return the products of two pairs of bytes, summed in 16 bits and then in 32.
 
     Two products fit 16 bits: weights are within -127 to 127.
@@ -107,13 +129,13 @@ def pairs_instructions(product: str, accumulated: Callable[[Any, Any], Any]) -> 
     return instructions
 
 
-def added(sums: Any, products: Any) -> Any:
+def _added(sums: Any, products: Any) -> Any:
     """What LLVM makes SADALP of."""
     name = T.llvm_lookup_intrinsic_id("llvm.aarch64.neon.saddlp.v4i32.v8i16")
     return sums + T.call_llvm_pure_intrin(name, products, dtype="int32x4")
 
 
-def added_in_32_bit_neon(sums: Any, products: Any) -> Any:
+def _added_in_32_bit_neon(sums: Any, products: Any) -> Any:
     """VPADAL."""
     name = T.llvm_lookup_intrinsic_id("llvm.arm.neon.vpadals.v4i32.v8i16")
     return T.call_llvm_pure_intrin(name, sums, products, dtype="int32x4")

@@ -14,7 +14,7 @@ from tvm.tirx import PrimFunc
 from tvm_eff.schedules import script
 
 
-def definition(lanes: int) -> PrimFunc:
+def _definition(lanes: int) -> PrimFunc:
     """Return four products added to each of `lanes` sums."""
 
     @script.prim_func(s_tir=True)
@@ -57,8 +57,8 @@ def _instruction(lanes: int, sums: Any) -> PrimFunc:
     return dot_products
 
 
-def vpdpbusd(lanes: int) -> PrimFunc:
-    """Return the instruction of AVX-512 VNNI and AVX-VNNI for 16 or 8 sums."""
+def vpdpbusd(lanes: int) -> tuple[PrimFunc, PrimFunc]:
+    """Return the definition and the instruction of AVX-512 VNNI and AVX-VNNI for 16 or 8 sums."""
 
     # TVM's own intrinsic of it passes integers of 32 bits, which LLVM 22 refuses.
     def sums(start: Any, inputs: Any, weights: Any) -> Any:
@@ -70,11 +70,11 @@ def vpdpbusd(lanes: int) -> PrimFunc:
             dtype=f"int32x{lanes}",
         )
 
-    return _instruction(lanes, sums)
+    return _definition(lanes), _instruction(lanes, sums)
 
 
-def vpmaddwd(lanes: int) -> PrimFunc:
-    """Return the instruction of AVX2 and AVX-512BW that adds two products of 16 bits.
+def vpmaddwd(lanes: int) -> tuple[PrimFunc, PrimFunc]:
+    """Return the definition, and it of AVX2's and AVX-512BW's sums of two products of 16 bits.
 
     Even and odd bytes are widened within the lanes of 32 bits that they lie in, which takes shifts
     alone. ``vpmaddubsw`` would take the bytes as they are, and saturates: 2 * 255 * 127 is no
@@ -99,4 +99,4 @@ def vpmaddwd(lanes: int) -> PrimFunc:
         low = T.bitwise_and(pairs, number(255))
         return start + added(low, even) + added(high, T.shift_right(signed, number(8)))
 
-    return _instruction(lanes, sums)
+    return _definition(lanes), _instruction(lanes, sums)
