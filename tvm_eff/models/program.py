@@ -104,6 +104,8 @@ class Program:
     ) -> tuple[float, ...]:
         """Return how far rounding by chance moves each output, as a fraction of its spread.
 
+        That is from the exact result: what PyTorch is off by is another error.
+
         Parameters
         ----------
         inputs
@@ -118,10 +120,13 @@ class Program:
             compute in double precision.
         """
         moved = np.zeros(len(expected))
+        exact = self.run_in_double_precision(inputs)
+        if exact is None:
+            return tuple(moved)
         for found in self._rounded_by_chance(inputs):
             errors = [
-                relative_error(a.astype(b.dtype), b) if b.dtype.kind == "f" else 0.0
-                for a, b in zip(found, expected, strict=True)
+                relative_error(a, b) if b.dtype.kind == "f" else 0.0
+                for a, b in zip(found, exact, strict=True)
             ]
             moved = np.maximum(moved, errors)
         return tuple(map(float, moved))
