@@ -11,10 +11,11 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from importlib import metadata, util
+from itertools import chain
 from pathlib import Path
 
 from tvm_eff import paths
@@ -34,15 +35,17 @@ ARCHITECTURES = {
 Progress = Callable[[int, int], None]
 
 _FLAGS = (
-    *("-std=c++17", "-O2", "-DNDEBUG", "-fno-sanitize=undefined"),
+    *("-std=c++17", "-DNDEBUG", "-fno-sanitize=undefined"),
     # Only what TVM marks as its interface is for the libraries that the server loads.
     *("-fvisibility=hidden", "-ffunction-sections", "-fdata-sections"),
     # 32-bit boards also have files whose numbers need 64 bits.
     "-D_FILE_OFFSET_BITS=64",
     *("-DTVM_FFI_EXPORTS", "-DTVM_FFI_USE_LIBBACKTRACE=0", "-DTVM_FFI_BACKTRACE_ON_SEGFAULT=0"),
 )
-# Enough to keep several cores busy.
-_JOINT_UNITS = 6
+_OPTIMIZED, _AS_WRITTEN = "-O2", "-O0"
+# Enough to keep several cores busy, in the order in which they are compiled and linked: of an
+# inline function that several have, the linker takes the first.
+_JOINT_UNITS = {_OPTIMIZED: 3, _AS_WRITTEN: 2}
 _LINK_FLAGS = ("-rdynamic", "-s", "-Wl,--gc-sections", "-lm", "-ldl", "-lpthread")
 
 
@@ -60,16 +63,20 @@ class _Sources:
         runtime = paths.data_folder("runtime")
         return cls(runtime / "cpp", runtime / "opencl", _package("tvm"), _package("tvm_ffi"))
 
-    def units(self) -> list[Path]:
-        """Return the files to compile."""
+    def units(self) -> dict[str, list[Path]]:
+        """Return the files to compile, by how they are optimized."""
         lines = (self.own / "sources.txt").read_text().splitlines()
         packages = {"tvm": self.tvm, "tvm_ffi": self.ffi}
-        units = [*sorted(self.own.glob("*.cc")), *sorted(self.opencl.glob("*.cc"))]
+        level = _OPTIMIZED
+        units = {level: [*sorted(self.own.glob("*.cc")), *sorted(self.opencl.glob("*.cc"))]}
         for line in lines:
-            if not line.startswith("#"):
+            if line.startswith("-"):
+                level = line
+            elif not line.startswith("#"):
                 package, _, path = line.partition("/")
-                units.append(packages[package] / path)
-        missing = next((path for path in units if not path.is_file()), None)
+                units.setdefault(level, []).append(packages[package] / path)
+        files = chain.from_iterable(units.values())
+        missing = next((path for path in files if not path.is_file()), None)
         if missing is None:
             return units
         raise SetupError(
@@ -121,7 +128,7 @@ def _digest(sources: _Sources, triple: str) -> str:
     """Return what tells two servers apart that would differ."""
     known = hashlib.sha256()
     versions = [metadata.version(name) for name in ("apache-tvm", "apache-tvm-ffi", "ziglang")]
-    known.update("\n".join([*versions, triple, *_FLAGS, *_LINK_FLAGS]).encode())
+    known.update("\n".join([*versions, triple, *_JOINT_UNITS, *_FLAGS, *_LINK_FLAGS]).encode())
     for path in sources.own_files():
         known.update(f"\n{path.relative_to(sources.own.parent)}\n".encode())
         known.update(path.read_bytes())
@@ -171,34 +178,35 @@ def build(arch: str, *, glibc: str = OLDEST_GLIBC, on_progress: Progress | None 
 def _compile(
     command: Sequence[str],
     sources: _Sources,
-    units: Sequence[Path],
+    units: Mapping[str, Sequence[Path]],
     folder: Path,
     on_progress: Progress | None,
 ) -> list[Path]:
     """Compile all files over all cores and return the objects."""
     flags = [*_FLAGS, *sources.include_flags()]
-    units = _together(units, folder)
-    objects = [unit.with_suffix(".o") for unit in units]
+    joint = [(unit, level) for level in units for unit in _together(units[level], level, folder)]
+    objects = [unit.with_suffix(".o") for unit, _ in joint]
     executor = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
     try:
         jobs = [executor.submit(_link_nothing, command, folder)]
-        for path, output in zip(units, objects, strict=True):
-            compile_one: list[str | Path] = [*command, *flags, "-c", path, "-o", output]
+        for (path, level), output in zip(joint, objects, strict=True):
+            compile_one: list[str | Path] = [*command, level, *flags, "-c", path, "-o", output]
             jobs.append(executor.submit(toolchain.run, compile_one))
         for done, job in enumerate(as_completed(jobs)):
             job.result()
             if on_progress is not None:
-                on_progress(done, len(units))
+                on_progress(done, len(joint))
     finally:
         executor.shutdown(cancel_futures=True)
     return objects
 
 
-def _together(units: Sequence[Path], folder: Path) -> list[Path]:
+def _together(units: Sequence[Path], level: str, folder: Path) -> list[Path]:
     """Write few files that include all: most of the time goes into the headers they share."""
-    joint = [folder / f"unit-{number}.cc" for number in range(_JOINT_UNITS)]
+    count = _JOINT_UNITS[level]
+    joint = [folder / f"unit{level}-{number}.cc" for number in range(count)]
     for number, path in enumerate(joint):
-        path.write_text("".join(f'#include "{unit}"\n' for unit in units[number::_JOINT_UNITS]))
+        path.write_text("".join(f'#include "{unit}"\n' for unit in units[number::count]))
     return joint
 
 
