@@ -1,4 +1,9 @@
-"""Winograd's products where sums are of float16: blocks of channels, added to totals."""
+"""Winograd's products where sums are of float16: blocks of channels, added to totals.
+
+As :mod:`tvm_eff.schedules.cpu.half_tile`, whose blocks may be of a kernel's positions as well. Here
+blocks are short, and to add them takes long: the estimate counts it, so that totals stay in
+registers where they can.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +33,10 @@ from tvm_eff.schedules.winograd.match import Convolution
 from tvm_eff.targets import Target
 
 _LOOP = 3
+"""Instructions that count and branch, for each block."""
+
 _SPARE = 2
+"""Registers that LLVM needs besides, for what it loads ahead."""
 
 
 def block_of(depth: int, most: int) -> int:

@@ -21,8 +21,8 @@ MAX_PRODUCT_RATIO = 0.5
 """Relative to direct convolution; above it, the transforms outweigh the savings."""
 
 FILTERS_IN_HALF = (Filter(2, 3),)
-"""Where values are float16: its transforms add and subtract, and round little. A tile of 6 x 6
-inputs is multiplied by roots and fractions, and what it amplifies is too much for 11 bits."""
+"""Where values are float16: its transforms add and subtract, and round little. Those of a tile of
+6 x 6 inputs enlarge what was rounded: even exact sums are then off by more than is allowed."""
 
 
 @dataclass(frozen=True)
