@@ -17,6 +17,7 @@ BETWEEN = "bandwidth, some of the data in the second cache"
 CACHE = "bandwidth of the second cache"
 FEWER = {
     "winograd": "Winograd's transforms and products",
+    "winograd_half": "Winograd's transforms and products",
     "strassen": "Strassen's sums and products",
     "strassen_row_blocks": "Strassen's sums and products",
 }

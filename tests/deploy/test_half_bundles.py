@@ -62,6 +62,29 @@ def test_measured_and_validated(tmp_path: Path, emulator: None) -> None:
     assert again.library.read_bytes() == bundle.library.read_bytes()
 
 
+def test_a_convolution_by_winograds_algorithm(tmp_path: Path, emulator: None) -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU()]
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(2048, 4)).eval()
+    build = partial(
+        tvm_eff.compile,
+        *(model, torch.randn(SHAPE)),
+        target="rasp5",
+        dtype="float16",
+        logs=tmp_path / "logs",
+    )
+    bundle = build(trials=2, output=tmp_path / "build")
+    assert bundle.report is not None
+    assert bundle.report.failed == 0
+    assert "winograd_half" in {each.rule for each in bundle.manifest.kernels.values()}
+    assert {each.algorithm for each in bundle.manifest.weights} == {"", "winograd_half2"}
+    # The same weights, transformed by the library.
+    loaded = build(measure=False, output=tmp_path / "load", pack_weights="load")
+    for each in (bundle, loaded):
+        assert 1e-5 < each.manifest.validation.largest_error < network_tolerance("float16")
+    assert loaded.library.stat().st_size < bundle.library.stat().st_size
+
+
 def test_what_it_is_not_up_to_is_said(tmp_path: Path, emulator: None) -> None:
     torch.manual_seed(0)
     first, second = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 8, 1)

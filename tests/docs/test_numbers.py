@@ -13,10 +13,13 @@ from tvm_eff import targets
 from tvm_eff.passes.relax import depthwise_chains
 from tvm_eff.schedules.cpu import contraction, convolution, depthwise_in_place, first_layer
 from tvm_eff.schedules.cpu.convolution import Tile, tiles
+from tvm_eff.schedules.cpu.half_sums import MOST_TERMS
 from tvm_eff.schedules.cpu.pointwise import register_tiles
 from tvm_eff.schedules.gpu import threads, tile
 from tvm_eff.schedules.strassen import row_blocks, rule
-from tvm_eff.schedules.winograd.match import MAX_PRODUCT_RATIO
+from tvm_eff.schedules.winograd import half
+from tvm_eff.schedules.winograd.match import FILTERS_IN_HALF, MAX_PRODUCT_RATIO
+from tvm_eff.schedules.winograd.rewrite import SHORT_DEPTH
 from tvm_eff.schedules.winograd.transforms import PAIRS, filters
 from tvm_eff.tune import session, task_scheduler
 
@@ -30,6 +33,10 @@ SENTENCES = {
         f"steps of {STEPS[0]}, {STEPS[1]} or {STEPS[2]} input channels",
         f"{contraction.SPARE_REGISTERS[16]} for steps of 16 input channels, "
         f"{contraction.SPARE_REGISTERS[8]} for 8",
+        f"in blocks of {half.BLOCK} input channels (`depth`), "
+        f"and of {half.SAFE_BLOCK} in the second",
+        f"float16 up to {MOST_TERMS} channels",
+        f"up to {SHORT_DEPTH} channels their columns in float16",
         f"up to {first_layer.MAX_DEPTH} input channels",
         f"up to {first_layer.MAX_UNROLLED} multiply-adds",
         f"up to {depthwise_in_place.MAX_KERNEL_ELEMENTS} elements",
@@ -89,3 +96,4 @@ def test_winograd_as_the_page_says() -> None:
     assert filters(math.ceil(7 / 2))[-1].tile == 3
     assert MAX_PRODUCT_RATIO == 0.5
     assert PAIRS[6] == (math.sqrt(0.5), math.sqrt(2))
+    assert [(each.tile, each.kernel_size) for each in FILTERS_IN_HALF] == [(2, 3)]

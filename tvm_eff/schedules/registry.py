@@ -31,14 +31,19 @@ from tvm_eff.schedules.packing import Packing
 from tvm_eff.schedules.rule import Alternative, Candidate, Rule
 from tvm_eff.schedules.strassen.row_blocks import StrassenRowBlocks
 from tvm_eff.schedules.strassen.rule import Strassen
+from tvm_eff.schedules.winograd.half import WinogradHalf
 from tvm_eff.schedules.winograd.rule import Winograd
 from tvm_eff.targets import Target
 
 STRASSEN, STRASSEN_ROW_BLOCKS, WINOGRAD = Strassen(), StrassenRowBlocks(), Winograd()
+WINOGRAD_HALF = WinogradHalf()
 METASCHEDULE = MetaSchedule()
 
 REWRITING = (STRASSEN, STRASSEN_ROW_BLOCKS, WINOGRAD)
 """Rules that schedule an equivalent function, which takes a transformed weight."""
+
+REWRITING_HALVES = (WINOGRAD_HALF,)
+"""Those for kernels of float16, whose inputs are rounded when they are transformed."""
 
 RULES: tuple[Rule, ...] = (
     DotProductTile(),
@@ -65,7 +70,12 @@ EXTRA_RULES: tuple[Rule, ...] = (
 )
 """Rules whose candidates are added to those of the first matching rule."""
 
-EXTRA_RULES_IN_HALF: tuple[Rule, ...] = (DepthwiseInPlace(), FirstLayer(), METASCHEDULE)
+EXTRA_RULES_IN_HALF: tuple[Rule, ...] = (
+    DepthwiseInPlace(),
+    FirstLayer(),
+    WINOGRAD_HALF,
+    METASCHEDULE,
+)
 """Those whose sums may be of float16: the others would sum in float32, more slowly."""
 
 UNSCHEDULED = Candidate("unscheduled", ())
@@ -113,13 +123,14 @@ def rewritten(func: PrimFunc, candidate: Candidate) -> PrimFunc:
 
     An equivalent one takes a transformed weight; see :func:`packings`.
     """
-    rule = next((each for each in REWRITING if each.name == candidate.rule), None)
+    rules = (*REWRITING, *REWRITING_HALVES)
+    rule = next((each for each in rules if each.name == candidate.rule), None)
     return func if rule is None else rule.rewrite(func, candidate)
 
 
 def transforms_weight(candidate: Candidate) -> bool:
     """Whether `candidate` schedules an equivalent function, whose weight has another size."""
-    return any(each.name == candidate.rule for each in REWRITING)
+    return any(each.name == candidate.rule for each in (*REWRITING, *REWRITING_HALVES))
 
 
 def added_weight_bytes(func: PrimFunc, candidate: Candidate) -> int:
@@ -139,10 +150,9 @@ def _parameter_bytes(func: PrimFunc) -> int:
 
 def alternatives(func: PrimFunc) -> list[Alternative]:
     """Return the equivalent functions that candidates of `func` may schedule instead."""
-    if any(str(param.dtype) == "float16" for param in func.params):
-        # The transforms of weights and inputs would add a rounding.
-        return []
-    return [alternative for rule in REWRITING for alternative in rule.alternatives(func)]
+    halves = any(str(param.dtype) == "float16" for param in func.params)
+    rules = REWRITING_HALVES if halves else REWRITING
+    return [alternative for rule in rules for alternative in rule.alternatives(func)]
 
 
 def apply(func: PrimFunc, candidate: Candidate, target: Target) -> Schedule:
@@ -206,7 +216,7 @@ def alternative(func: PrimFunc, candidate: Candidate) -> Alternative | None:
 
 
 def _find(candidate: Candidate) -> Rule | None:
-    rules = (*RULES, *EXTRA_RULES, *gpu.RULES, *gpu.EXTRA_RULES)
+    rules = (*RULES, *EXTRA_RULES, *EXTRA_RULES_IN_HALF, *gpu.RULES, *gpu.EXTRA_RULES)
     return next((rule for rule in rules if rule.name == candidate.rule), None)
 
 

@@ -135,7 +135,8 @@ def test_smaller_blocks_are_in_reach() -> None:
 
 
 def test_no_other_algorithm_is_offered() -> None:
-    task = kernel((then(nn.Conv2d(128, 128, 3, padding=1)), (1, 128, 14, 14)))
+    # In float32 it is Strassen's.
+    task = kernel((then(nn.Conv2d(128, 128, 1)), (1, 128, 14, 14)))
     assert {each.rule for each in schedules.candidates(task.func, RASP5)} == {"half_tile"}
     assert not schedules.alternatives(task.func)
 

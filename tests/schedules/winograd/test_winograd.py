@@ -95,7 +95,7 @@ def test_the_library_transforms_weights_as_the_tuner_does(name: str) -> None:
     weight = np.random.default_rng(0).standard_normal(shape).astype("float32")
     for filtering in work.filters:
         expected = transform_weight(weight, filtering, work.stride)
-        function = weight_function(work, filtering.tile, "float32")
+        function = weight_function(work, filtering.tile)
         named = tvm.IRModule({"main": function.with_attr("global_symbol", "main")})
         result = tvm.runtime.tensor(np.zeros(expected.shape, "float32"))
         tvm.tirx.build(named, target="llvm")["main"](tvm.runtime.tensor(weight), result)

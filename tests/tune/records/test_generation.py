@@ -35,7 +35,9 @@ FILE = Path(__file__).with_name("code_of_kernels.json")
 REWRITE = "python tests/tune/records/test_generation.py"
 TARGETS = ("rasp4", "rasp3-armv7", "rk3399-mali", "x86-64-v4", "rasp5")
 
-HALF_RULES = {"rasp5": ("half_tile", "depthwise", "depthwise_in_place", "first_layer")}
+HALF_RULES = {
+    "rasp5": ("half_tile", "winograd_half", "depthwise", "depthwise_in_place", "first_layer")
+}
 """Targets whose networks are in float16 here, and the rules that schedule that otherwise."""
 
 # Nothing of it is found out here, so that its code is the same on every machine.
@@ -259,7 +261,8 @@ def test_code_is_new_only_if_a_version_is(name: str, tmp_path: Path) -> None:
 
 
 def test_each_rule_is_among_them() -> None:
-    rules = (*registry.RULES, *registry.EXTRA_RULES, *gpu.RULES, *gpu.EXTRA_RULES)
+    processor = (*registry.RULES, *registry.EXTRA_RULES, *registry.EXTRA_RULES_IN_HALF)
+    rules = (*processor, *gpu.RULES, *gpu.EXTRA_RULES)
     names = {schedules.UNSCHEDULED.rule, *(rule.name for rule in rules)}
     assert {rule for found in on_file().values() for rule in found} == names
 

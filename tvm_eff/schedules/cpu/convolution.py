@@ -169,6 +169,14 @@ def _divides_rows_evenly(work: Contraction, target: Target) -> bool:
 
 def tiles(width: int, channels: int, depth: int, target: Target) -> list[Tile]:
     """Return the register tiles for `width` positions, lowest estimated cost first."""
+    found = fitting_tiles(width, channels, depth, target)
+    if multiplies_by_lane(target):
+        found = [tile for tile in found if keeps_reduction_loop(tile, depth)] or found
+    return sorted(found, key=lambda tile: tile_cost(tile, width, target))
+
+
+def fitting_tiles(width: int, channels: int, depth: int, target: Target) -> list[Tile]:
+    """Return the tiles of up to `width` positions that fit the registers."""
     registers = target.hardware.vector_registers
     found = []
     for lanes, columns in _column_choices(channels, target.hardware.lanes):
@@ -177,9 +185,7 @@ def tiles(width: int, channels: int, depth: int, target: Target) -> list[Tile]:
             longest = next((t for t in tiles_of if _registers(t, target) <= registers), None)
             if longest is not None:
                 found.append(longest)
-    if multiplies_by_lane(target):
-        found = [tile for tile in found if _keeps_reduction_loop(tile, depth)] or found
-    return sorted(found, key=lambda tile: tile_cost(tile, width, target))
+    return found
 
 
 def _column_choices(channels: int, lanes: int) -> list[tuple[int, int]]:
@@ -210,7 +216,7 @@ def _unrolls(depth: int, target: Target) -> list[int]:
     return [depth] if depth <= 4 else [1]
 
 
-def _keeps_reduction_loop(tile: Tile, depth: int) -> bool:
+def keeps_reduction_loop(tile: Tile, depth: int) -> bool:
     """Whether LLVM keeps the reduction as a loop.
 
     Fully unrolled, it hoists the weights, which all tiles of a row share, into registers
@@ -219,7 +225,7 @@ def _keeps_reduction_loop(tile: Tile, depth: int) -> bool:
     return tile.accumulators * depth * _INSTRUCTIONS_PER_FMA > _MAX_UNROLLED
 
 
-def _hardware_vectors(tile: Tile, target: Target) -> int:
+def hardware_vectors(tile: Tile, target: Target) -> int:
     """Registers across one row of the tile."""
     return tile.vectors * -(-tile.lanes // target.hardware.lanes)
 
@@ -234,7 +240,7 @@ def _registers(tile: Tile, target: Target) -> int:
 
     x86 multiplies by an operand broadcast from memory, which needs no register.
     """
-    vectors = _hardware_vectors(tile, target)
+    vectors = hardware_vectors(tile, target)
     inputs = 1 if target.toolchain.triple.startswith("x86_64") else tile.rows
     spare = SPARE_REGISTERS.get(tile.unroll, 0) if loads_input_vectors(tile, target) else 0
     return tile.rows * vectors + vectors + inputs + spare
@@ -250,7 +256,7 @@ def tile_cost(tile: Tile, width: int, target: Target) -> float:
 
 
 def _rows_cost(tile: Tile, rows: int, target: Target) -> float:
-    vectors, lanes = _hardware_vectors(tile, target), target.hardware.lanes
+    vectors, lanes = hardware_vectors(tile, target), target.hardware.lanes
     multiplies = rows * vectors * tile.unroll
     loads = -(-tile.unroll // lanes) if loads_input_vectors(tile, target) else tile.unroll
     input_loads = rows * loads

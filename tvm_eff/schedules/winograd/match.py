@@ -20,6 +20,10 @@ MAX_STRIDE = 2
 MAX_PRODUCT_RATIO = 0.5
 """Relative to direct convolution; above it, the transforms outweigh the savings."""
 
+FILTERS_IN_HALF = (Filter(2, 3),)
+"""Where values are float16: its transforms add and subtract, and round little. Those of a tile of
+6 x 6 inputs enlarge what was rounded: even exact sums are then off by more than is allowed."""
+
 
 @dataclass(frozen=True)
 class Convolution:
@@ -60,17 +64,30 @@ class Convolution:
         return self.stride**2 * int(self.source.shape[3])
 
     @property
+    def dtype(self) -> str:
+        """What input and weight are stored as; sums are float32."""
+        return str(self.source.dtype)
+
+    @property
     def filters(self) -> list[Filter]:
         """The filters with few enough multiplications."""
-        return _filters(self.kernel, self.stride)
+        return _filters(self.kernel, self.stride, self.dtype)
 
     def filtering(self, tile: int) -> Filter:
         """Return the filter of tiles of `tile` x `tile` outputs."""
         return next(each for each in self.filters if each.tile == tile)
 
 
-def match(func: PrimFunc) -> Convolution | None:
-    """Match `func` as a convolution for the algorithm; None if it is not one."""
+def match(func: PrimFunc, dtype: str = "float32") -> Convolution | None:
+    """Match `func` as a convolution for the algorithm; None if it is not one.
+
+    Parameters
+    ----------
+    func
+        A fused PrimFunc.
+    dtype
+        What its input and its weight are stored as. Its sums are float32.
+    """
     work = contraction(func)
     if work is None or work.depthwise or work.groups != 1 or work.weight_parameter is None:
         return None
@@ -85,18 +102,18 @@ def match(func: PrimFunc) -> Convolution | None:
     sch = analysis.inspect(func)
     main = sch.get_sblock(work.block)
     block = sch.get(main)
-    if str(block.writes[0].source.dtype) != "float32" or not _is_plain_product(block):
+    if str(block.writes[0].source.dtype) != "float32" or not _multiplies(block, dtype):
         return None
     source = block.reads[work.input_read].source
     stride = _stride(block, source, work)
-    if stride is None or not _filters(kernel, stride):
+    if stride is None or not _filters(kernel, stride, dtype):
         return None
     producers = sch.get_producers(main)
     if not producers:
         before: tuple[Any, tuple[int, int], str | None] | None = (source, (0, 0), None)
     else:
         before = _padding(sch, producers) if len(producers) == 1 else None
-    if before is None or not _is_float32_parameter(before[0], func):
+    if before is None or not _is_parameter(before[0], func, dtype):
         return None
     source, padding, padding_block = before
     result = block.writes[0].source
@@ -105,14 +122,27 @@ def match(func: PrimFunc) -> Convolution | None:
     )
 
 
-def _is_plain_product(block: Any) -> bool:
+def _multiplies(block: Any, dtype: str) -> bool:
     """Whether both factors are read as they are: casts of integers are exact, transforms not."""
+    loads = [_load(factor) for factor in _factors(block)]
+    return len(loads) == 2 and all(
+        load is not None and str(load.source.dtype) == dtype for load in loads
+    )
+
+
+def _factors(block: Any) -> tuple[Any, ...]:
     product = block.body.value.b
-    factors = (product.a, product.b) if isinstance(product, tirx.Mul) else ()
-    return len(factors) == 2 and all(isinstance(x, tvm.ir.TensorLoad) for x in factors)
+    return (product.a, product.b) if isinstance(product, tirx.Mul) else ()
 
 
-def _filters(kernel: int, stride: int) -> list[Filter]:
+def _load(factor: Any) -> Any | None:
+    """The load of a factor, which may be of float16 and then cast to float32."""
+    if isinstance(factor, tirx.Cast) and str(factor.value.ty.dtype) == "float16":
+        factor = factor.value
+    return factor if isinstance(factor, tvm.ir.TensorLoad) else None
+
+
+def _filters(kernel: int, stride: int, dtype: str) -> list[Filter]:
     if stride > MAX_STRIDE:
         return []
     direct = kernel**2
@@ -120,7 +150,8 @@ def _filters(kernel: int, stride: int) -> list[Filter]:
     def products(filtering: Filter) -> float:
         return (filtering.size * stride / filtering.tile) ** 2
 
-    return [f for f in filters(-(-kernel // stride)) if products(f) <= MAX_PRODUCT_RATIO * direct]
+    found = [f for f in filters(-(-kernel // stride)) if products(f) <= MAX_PRODUCT_RATIO * direct]
+    return [f for f in found if dtype != "float16" or f in FILTERS_IN_HALF]
 
 
 def _padding(sch: Any, producers: Sequence[Any]) -> tuple[Any, tuple[int, int], str] | None:
@@ -144,13 +175,14 @@ def _padding(sch: Any, producers: Sequence[Any]) -> tuple[Any, tuple[int, int], 
     return load.source, (-offsets[1], -offsets[2]), str(block.name_hint)
 
 
-def _is_float32_parameter(source: Any, func: PrimFunc) -> bool:
-    return str(source.dtype) == "float32" and any(p.same_as(source) for p in func.params)
+def _is_parameter(source: Any, func: PrimFunc, dtype: str) -> bool:
+    return str(source.dtype) == dtype and any(p.same_as(source) for p in func.params)
 
 
 def _stride(block: Any, source: Any, work: Contraction) -> int | None:
     """The stride, if input indices are output position times stride plus kernel position."""
-    load = next(x for x in (block.body.value.b.a, block.body.value.b.b) if x.source.same_as(source))
+    loads = [load for load in map(_load, _factors(block)) if load is not None]
+    load = next(load for load in loads if load.source.same_as(source))
     batch, height, width = work.positions
     down, across, depth = work.reduction
     stride = _indices_at(load.indices, block, (height,))[1]

@@ -9,12 +9,13 @@ instead of r^2 m^2. See :mod:`tvm_eff.schedules.winograd.transforms`, also for s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from tvm import relax, te, tirx
 from tvm.tirx import PrimFunc
 
-from tvm_eff.schedules.winograd.match import Convolution, match
+from tvm_eff.schedules.winograd.match import Convolution
 from tvm_eff.schedules.winograd.transforms import input_rows, output_rows, weight_matrix
 
 PADDED, ROWS, INPUT, PRODUCT, COLUMNS, OUTPUT, RESULT = (
@@ -27,6 +28,10 @@ PADDED, ROWS, INPUT, PRODUCT, COLUMNS, OUTPUT, RESULT = (
     "winograd_result",
 )
 """Names of the blocks, in program order."""
+
+
+SHORT_DEPTH = 32
+"""Input channels up to which products of float16 are added as they are, in their transform."""
 
 
 class ReplacedConvolution(Protocol):
@@ -53,18 +58,18 @@ class ReplacedConvolution(Protocol):
         """The name of the block that pads, if there is one."""
 
 
-def rewrite(func: PrimFunc, tile: int) -> PrimFunc:
+def rewrite(func: PrimFunc, work: Convolution, tile: int) -> PrimFunc:
     """Return an equivalent function that takes the transformed weight.
 
     Parameters
     ----------
     func
-        A function that :func:`match` matches.
+        The function.
+    work
+        Its convolution.
     tile
         The size of an output tile.
     """
-    work = match(func)
-    assert work is not None, "the workload was matched when the candidate was made"
     return replace_convolution(func, work, _stages(work, tile))
 
 
@@ -144,10 +149,13 @@ def _tensor(buffer: Any) -> relax.TensorType:
     return relax.TensorType([int(n) for n in buffer.shape], str(buffer.dtype))
 
 
-def weight_function(work: Convolution, tile: int, dtype: str) -> PrimFunc:
-    """Return the PrimFunc that transforms weights [output channel, row, column, input channel]."""
+def weight_function(work: Convolution, tile: int) -> PrimFunc:
+    """Return the PrimFunc that transforms weights [output channel, row, column, input channel].
+
+    It computes in float32, and rounds once to the dtype of the weight.
+    """
     inner, outer = int(work.source.shape[3]), int(work.result.shape[3])
-    kernel, stride = work.kernel, work.stride
+    kernel, stride, dtype = work.kernel, work.stride, work.dtype
     filtering = work.filtering(tile)
     size, kernel_size = filtering.size, filtering.kernel_size
     weight = te.placeholder((outer, kernel, kernel, inner), dtype, name="weight")
@@ -155,10 +163,11 @@ def weight_function(work: Convolution, tile: int, dtype: str) -> PrimFunc:
 
     def part(o: Any, y: Any, x: Any, q: Any) -> Any:
         if stride == 1:
-            return weight[o, y, x, q]
+            return _wide(weight[o, y, x, q])
         row, column = stride * y + q // (stride * inner), stride * x + q // inner % stride
         inside = tirx.all(row < kernel, column < kernel)
-        return tirx.if_then_else(inside, weight[o, row, column, q % inner], tirx.const(0, dtype))
+        element = _wide(weight[o, row, column, q % inner])
+        return tirx.if_then_else(inside, element, tirx.const(0, "float32"))
 
     def row(o: Any, i: Any, x: Any, q: Any) -> Any:
         return _choose(i, [_sum(matrix[k], lambda y: part(o, y, x, q)) for k in range(size)])
@@ -166,10 +175,19 @@ def weight_function(work: Convolution, tile: int, dtype: str) -> PrimFunc:
     rows = te.compute((outer, size, kernel_size, work.depth), row, name="winograd_weight_rows")
 
     def both(o: Any, i: Any, j: Any, q: Any) -> Any:
-        return _choose(j, [_sum(matrix[k], lambda x: rows[o, i, x, q]) for k in range(size)])
+        sums = [_sum(matrix[k], lambda x: rows[o, i, x, q]) for k in range(size)]
+        return _choose(j, sums).astype(dtype)
 
     result = te.compute((outer, size, size, work.depth), both, name="winograd_weight")
     return te.create_prim_func([weight, result]).without_attr("global_symbol")
+
+
+def columns_dtype(work: Convolution) -> str:
+    """Return the dtype that the columns of products are transformed back in; rows in float32.
+
+    Where sums are short, to widen each product first takes as long as a tenth of the sums.
+    """
+    return work.dtype if work.depth <= SHORT_DEPTH else "float32"
 
 
 def _stages(work: Convolution, tile: int) -> list[te.Tensor]:
@@ -178,6 +196,7 @@ def _stages(work: Convolution, tile: int) -> list[te.Tensor]:
     dtype = str(work.source.dtype)
     filtering = work.filtering(tile)
     size, row_depth = filtering.size, work.stride * int(work.source.shape[3])
+    sums = columns_dtype(work)
     down, across = -(-out_height // tile), -(-out_width // tile)
     tiles = batch * down * across
     source = te.placeholder([int(n) for n in work.source.shape], dtype, name="source")
@@ -187,7 +206,7 @@ def _stages(work: Convolution, tile: int) -> list[te.Tensor]:
         source,
         (down * tile + filtering.kernel_size - 1, across * tile + filtering.kernel_size - 1),
     )
-    combine = input_rows(filtering)
+    combine = input_rows(filtering, partial(tirx.const, dtype=dtype))
 
     def rows_at(i: Any, j: Any, n: Any, y: Any, x: Any, q: Any) -> Any:
         def element(k: int) -> Any:
@@ -208,19 +227,21 @@ def _stages(work: Convolution, tile: int) -> list[te.Tensor]:
     depth = te.reduce_axis((0, work.depth), name="depth")
     product = te.compute(
         (size, size, tiles, channels),
-        lambda i, j, p, f: te.sum(transformed[i, j, p, depth] * weight[f, i, j, depth], axis=depth),
+        lambda i, j, p, f: te.sum(
+            _wide(transformed[i, j, p, depth]) * _wide(weight[f, i, j, depth]), axis=depth
+        ),
         name=PRODUCT,
     )
     back = output_rows(filtering)
 
     def columns_at(r: Any, j: Any, n: Any, y: Any, x: Any, f: Any) -> Any:
         p = (n * down + y) * across + x
-        return _choose(r, [g(lambda i: product[i, j, p, f]) for g in back])
+        return _choose(r, [g(lambda i: product[i, j, p, f].astype(sums)) for g in back])
 
     columns = te.compute((tile, size, batch, down, across, channels), columns_at, name=COLUMNS)
 
     def output_at(n: Any, y: Any, x: Any, r: Any, s: Any, f: Any) -> Any:
-        return _choose(s, [g(lambda j: columns[r, j, n, y, x, f]) for g in back])
+        return _choose(s, [g(lambda j: _wide(columns[r, j, n, y, x, f])) for g in back])
 
     output = te.compute((batch, down, across, tile, tile, channels), output_at, name=OUTPUT)
     result = te.compute(
@@ -256,6 +277,10 @@ def _padded(work: Convolution, source: te.Tensor, rows_columns: tuple[int, int])
 def _sum(coefficients: Sequence[float], element: Callable[[int], Any]) -> Any:
     terms = [element(k) * float(c) for k, c in enumerate(coefficients) if c]
     return sum(terms[1:], terms[0])
+
+
+def _wide(value: Any) -> Any:
+    return value.astype("float32")
 
 
 def _choose(index: Any, values: Sequence[Any]) -> Any:

@@ -27,6 +27,9 @@ Value = TypeVar("Value", bound=Any)
 Elements = Callable[[int], Value]
 """Returns an element of a row or column of a tile."""
 
+Constant = Callable[[float], Any]
+"""Returns a factor as a number of the elements' dtype."""
+
 
 @dataclass(frozen=True)
 class Filter:
@@ -86,23 +89,27 @@ def weight_matrix(filtering: Filter) -> np.ndarray:
     return np.array([*rows, [0.0] * (kernel_size - 1) + [1.0]])
 
 
-def input_rows(filtering: Filter) -> list[Callable[[Elements[Value]], Value]]:
+def input_rows(
+    filtering: Filter, constant: Constant = float
+) -> list[Callable[[Elements[Value]], Value]]:
     """Return, for each row of the input transform, a function of a column of a tile.
 
     The rows of opposite points are even part plus and minus odd part, written alike so
     that common subexpressions are eliminated.
     """
     points = _points(filtering.size)
-    rows = [_weighted(_polynomial([q for q in points if q])[::2], 0)]
+    rows = [_weighted(_polynomial([q for q in points if q])[::2], 0, constant)]
     for point in PAIRS[filtering.size]:
         others = _polynomial([q for q in points if q not in (0.0, point, -point)])
-        even = _weighted(others[::2], 2)
-        odd = _weighted([point * c for c in others[::2]], 1)
+        even = _weighted(others[::2], 2, constant)
+        odd = _weighted([point * c for c in others[::2]], 1, constant)
         rows += [_plus(even, odd), _minus(even, odd)]
-    return [*rows, _weighted(_polynomial(points)[1::2], 1)]
+    return [*rows, _weighted(_polynomial(points)[1::2], 1, constant)]
 
 
-def output_rows(filtering: Filter) -> list[Callable[[Elements[Value]], Value]]:
+def output_rows(
+    filtering: Filter, constant: Constant = float
+) -> list[Callable[[Elements[Value]], Value]]:
     """Return, for each row of the output transform, a function of the products."""
     size = filtering.size
 
@@ -112,7 +119,7 @@ def output_rows(filtering: Filter) -> list[Callable[[Elements[Value]], Value]]:
             for number, point in enumerate(PAIRS[size]):
                 one, other = element(2 * number + 1), element(2 * number + 2)
                 both = one - other if power % 2 else one + other
-                terms.append(_times(both, point**power))
+                terms.append(_times(both, point**power, constant))
             if power == filtering.tile - 1:
                 terms.append(element(size - 1))
             return sum(terms[1:], terms[0])
@@ -131,11 +138,13 @@ def _polynomial(roots: Sequence[float]) -> list[float]:
     return [round(float(c), 12) for c in np.atleast_1d(np.poly(roots))[::-1]]
 
 
-def _weighted(coefficients: Sequence[float], first: int) -> Callable[[Elements[Value]], Value]:
+def _weighted(
+    coefficients: Sequence[float], first: int, constant: Constant
+) -> Callable[[Elements[Value]], Value]:
     """Sum every second element from `first` on, each times its coefficient."""
 
     def compute(element: Elements[Value]) -> Value:
-        terms = [_times(element(first + 2 * k), c) for k, c in enumerate(coefficients)]
+        terms = [_times(element(first + 2 * k), c, constant) for k, c in enumerate(coefficients)]
         return sum(terms[1:], terms[0])
 
     return compute
@@ -153,5 +162,5 @@ def _minus(
     return lambda element: one(element) - other(element)
 
 
-def _times(value: Value, factor: float) -> Value:
-    return value if factor == 1.0 else value * factor
+def _times(value: Value, factor: float, constant: Constant) -> Value:
+    return value if factor == 1.0 else value * constant(factor)

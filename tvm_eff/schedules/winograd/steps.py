@@ -1,0 +1,129 @@
+"""The steps of scheduling Winograd's algorithm, but for its products."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm.s_tir import Schedule
+
+from tvm_eff.schedules import fusion
+from tvm_eff.schedules.cpu.row_blocks import split_into_row_blocks
+from tvm_eff.schedules.packing import Packing
+from tvm_eff.schedules.rule import Candidate, sample, split_vector
+from tvm_eff.schedules.winograd import rewrite as algorithm
+from tvm_eff.schedules.winograd.division import WHOLE
+from tvm_eff.targets import Target
+
+
+def pack_weight(sch: Schedule, candidate: Candidate) -> None:
+    """Make the products read their weight from a packed copy."""
+    product = sch.get_sblock(algorithm.PRODUCT)
+    block, order = candidate["columns"], (1, 2, 3)
+    packing = Packing(parameter=0, channel=0, order=order, block=block)
+    copy = sch.cache_read(product, 1, "global")
+    sch.transform_layout(product, ("read", 1), packing.index)
+    sch.annotate(copy, "meta_schedule.layout_rewrite_preproc", True)
+
+
+def inline_result(sch: Schedule) -> Any:
+    """Inline the output transform and the epilogue into the block that writes the result."""
+    sch.compute_inline(sch.get_sblock(algorithm.OUTPUT))
+    result = sch.get_sblock(algorithm.RESULT)
+    last = fusion.inline_epilogue(sch, result)
+    if last is None:
+        return result
+    sch.compute_inline(result)
+    return last
+
+
+def split_result(sch: Schedule, last: Any, candidate: Candidate, target: Target) -> tuple[Any, Any]:
+    """Tile the loops of the block that writes the result.
+
+    Returns
+    -------
+    tuple
+        The parallel loop, and the one over vectors of channels in a tile.
+    """
+    batch, y, x, f = sch.get_loops(last)
+    tile = sample(sch, [2, 4], candidate["tile"])
+    tile_rows = sample(sch, [WHOLE, 1], candidate["tile_rows"])
+    columns = sample(sch, [target.hardware.lanes], candidate["columns"])
+    y_tiles, y_inner = sch.split(y, [None, tile])
+    x_tiles, x_inner = sch.split(x, [None, tile])
+    blocks, f_inner = sch.split(f, [None, columns])
+    vectors, f_lanes = sch.split(f_inner, [None, candidate["lanes"]])
+    tail = [vectors, y_inner, x_inner, f_lanes]
+    if candidate["tile_rows"] == WHOLE:
+        sch.reorder(blocks, batch, y_tiles, x_tiles, *tail)
+        part = blocks
+    else:
+        row_blocks, y_tiles = sch.split(y_tiles, [None, tile_rows])
+        sch.reorder(batch, row_blocks, y_tiles, x_tiles, blocks, *tail)
+        part = sch.fuse(batch, row_blocks)
+    sch.parallel(part)
+    for loop in (y_inner, x_inner):
+        sch.unroll(loop)
+    sch.vectorize(f_lanes)
+    return part, vectors
+
+
+def compute_columns(sch: Schedule, vectors: Any) -> None:
+    """Transform columns of products at the loop over vectors of channels."""
+    block = sch.get_sblock(algorithm.COLUMNS)
+    sch.compute_at(block, vectors, preserve_unit_loops=True)
+    _unroll_vectors(sch, fusion.loops_below(sch, block, vectors))
+
+
+def write_products(sch: Schedule, candidate: Candidate) -> tuple[Any, Any]:
+    """Cache the writes of the products, in row blocks if there are any.
+
+    Returns
+    -------
+    tuple
+        The contraction block, and its cache write.
+    """
+    product = sch.get_sblock(algorithm.PRODUCT)
+    positions = candidate["tile_rows"] * _tiles_across(sch)
+    if positions:
+        return product, split_into_row_blocks(sch, product, positions)
+    return product, sch.cache_write(product, 0, "global")
+
+
+def _tiles_across(sch: Schedule) -> int:
+    """Output tiles per row."""
+    columns = sch.get(sch.get_sblock(algorithm.COLUMNS)).writes[0].source
+    return int(columns.shape[4])
+
+
+def transform_input(sch: Schedule, row_block: Any | None, target: Target) -> None:
+    """Transform the input at the loop over row blocks, or all of it first if there is none."""
+    block, rows = sch.get_sblock(algorithm.INPUT), sch.get_sblock(algorithm.ROWS)
+    padded = sch.get_sblock(algorithm.PADDED)
+    if row_block is None:
+        i, j, p, c = sch.get_loops(block)
+    else:
+        sch.compute_at(block, row_block, preserve_unit_loops=True)
+        i, j, p, c = fusion.loops_below(sch, block, row_block)
+    lanes = split_vector(int(sch.get(c).extent), target.hardware.lanes)
+    vectors, c_lanes = sch.split(c, [None, lanes])
+    sch.reorder(p, vectors, i, j, c_lanes)
+    sch.compute_at(rows, vectors, preserve_unit_loops=True)
+    _unroll_vectors(sch, [i, j, c_lanes])
+    _unroll_vectors(sch, fusion.loops_below(sch, rows, vectors))
+    if row_block is None:
+        sch.parallel(p)
+        fusion.schedule_elementwise(sch, padded, target.hardware.lanes)
+    else:
+        sch.compute_at(padded, row_block, preserve_unit_loops=True)
+        _, _, x, *_, c = fusion.loops_below(sch, padded, row_block)
+        length = split_vector(int(sch.get(c).extent), target.hardware.lanes)
+        _, c_lanes = sch.split(c, [None, length])
+        sch.vectorize(c_lanes)
+        sch.annotate(x, "pragma_loop_partition_hint", 1)
+
+
+def _unroll_vectors(sch: Schedule, loops: list[Any]) -> None:
+    *outer, inner = loops
+    for loop in outer:
+        sch.unroll(loop)
+    sch.vectorize(inner)
