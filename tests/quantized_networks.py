@@ -16,6 +16,7 @@ from tvm_eff import frontend, models, passes, quantize, targets
 from tvm_eff.models import Network, Program
 from tvm_eff.passes import RelaxNetwork
 from tvm_eff.quantize import Activations, QuantizedProgram
+from tvm_eff.targets import Target
 from tvm_eff.tensors import TensorSpec, random_inputs
 
 HOST = targets.load("host")
@@ -62,10 +63,16 @@ def quantized(model: nn.Module, *shapes: Sequence[int], activations: Activations
     return imported(found.program, original, found.in_float32)
 
 
-def imported(program: Program, original: Program, in_float32: tuple[str, ...] = ()) -> Case:
+def imported(
+    program: Program,
+    original: Program,
+    in_float32: tuple[str, ...] = (),
+    target: Target = HOST,
+    dtype: str = "int8",
+) -> Case:
     """Lower a network that is quantized already."""
     core = frontend.decompose(program)
-    network = passes.lower(frontend.import_program(program, core), HOST, "int8")
+    network = passes.lower(frontend.import_program(program, core), target, dtype)
     return Case(original, quantize.exact(program, core), network, in_float32)
 
 

@@ -28,6 +28,9 @@ Where all values are near one another, as such places are, or a saturated tanh, 
 are no measure of an error: depths near 20 cannot be nearer than the rounding of 20.
 """
 
+MIXED = "mixed"
+"""The dtype of a network some of whose layers are in float16, beside others in int8 or float32."""
+
 HALF_ROUNDOFF = 2.0**-11
 """The largest relative error of one rounding to float16."""
 
@@ -49,9 +52,11 @@ def network_tolerance(dtype: str) -> float:
 
     It is a fraction of the spread of PyTorch's output. With float16, each layer rounds its
     weights and its result, by one roundoff at most. As such errors are independent, their
-    squares add: those of 128 layers, 256 roundings, make 16 roundoffs.
+    squares add: those of 128 layers, 256 roundings, make 16 roundoffs. It is the same where
+    some layers are in float16 (`MIXED`), against a reference that rounds where they do: what
+    is left is the sums that a schedule keeps in float16.
     """
-    return 16 * HALF_ROUNDOFF if dtype == "float16" else TOLERANCE
+    return 16 * HALF_ROUNDOFF if dtype in ("float16", MIXED) else TOLERANCE
 
 
 @dataclass(frozen=True)

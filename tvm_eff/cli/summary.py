@@ -20,6 +20,7 @@ from tvm_eff.deploy.inspection.growth import in_words
 from tvm_eff.deploy.report import CompileReport
 from tvm_eff.device import Unit
 from tvm_eff.schedules import Candidate
+from tvm_eff.tensors import MIXED
 from tvm_eff.tune import TaskResult
 
 _LOG_WIDTH = 160
@@ -162,7 +163,7 @@ def _priors(report: CompileReport) -> list[str]:
 
 
 def _reference(bundle: Bundle) -> str:
-    quantized = bundle.manifest.validation.dtype == "int8"
+    quantized = bundle.manifest.validation.dtype in ("int8", MIXED)
     return "the quantized network's output" if quantized else "PyTorch's output"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from tvm_eff.strict import Count, Finite
 
@@ -44,19 +45,25 @@ class LayerPrecision:
     layer
         The operator and its module.
     precision
-        ``float32`` or ``int8``.
+        ``float32``, ``float16`` or ``int8``.
     sqnr_db
         The ratio of signal to noise of the outputs if it alone is in int8, in decibels.
     cost_before, cost_after
         What it costs in float32 and as it is, in multiply-adds of float32: see
         :mod:`tvm_eff.quantize.layer_cost`.
+    sqnr_float16_db
+        The ratio of signal to noise if it alone is in float16; None where that is not offered.
+    not_float16
+        Why it is not offered for this layer; None if it is, or not by the processor.
     """
 
     layer: str
-    precision: str
+    precision: Literal["float32", "float16", "int8"]
     sqnr_db: Finite
     cost_before: Finite
     cost_after: Finite
+    sqnr_float16_db: Finite | None = None
+    not_float16: str | None = None
 
 
 @dataclass(frozen=True)
@@ -142,7 +149,8 @@ class Validation:
     where
         The device it ran on, in words.
     dtype
-        What its activations and weights are stored as.
+        What its activations and weights are stored as: ``float32``, ``float16``, ``int8``, or
+        ``mixed`` where some layers are in float16, beside others in int8 or float32.
     same_class
         Whether the highest class score is PyTorch's for every input; None if that was not
         asked, as for float32, or the outputs are no class scores.

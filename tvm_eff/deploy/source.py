@@ -19,7 +19,7 @@ from tvm_eff.errors import UsageError
 from tvm_eff.models import Program
 from tvm_eff.passes import RelaxNetwork
 from tvm_eff.targets import Target
-from tvm_eff.tensors import network_tolerance
+from tvm_eff.tensors import MIXED, network_tolerance
 
 logger = logging.getLogger(__name__)
 
@@ -82,15 +82,17 @@ class Source:
     def tolerance(self) -> float:
         """The largest error allowed, as a fraction of the spread of the output.
 
-        Integers are exact. Where something is computed in float32 between them, its last bits
-        decide values halfway between two integers, and more is allowed of an input that has some:
-        see :meth:`tvm_eff.quantize.QuantizedProgram.moved_by_chance`.
+        Integers are exact. Where something is computed in float32 or float16 between them, its last
+        bits decide values halfway between two integers, and more is allowed of an input that has
+        some: see :meth:`tvm_eff.quantize.QuantizedProgram.moved_by_chance`.
         """
         return network_tolerance(self.dtype)
 
 
 def source_of(program: Program, dtype: str) -> Source:
     """Return a traced network as it is; one that is quantized already computes in int8.
+
+    One of our own that rounds to float16 is :data:`tvm_eff.tensors.MIXED`.
 
     Raises
     ------
@@ -99,6 +101,8 @@ def source_of(program: Program, dtype: str) -> Source:
     """
     core = frontend.decompose(program)
     imported = frontend.import_program(program, core)
+    if frontend.rounds_to_half(program.exported):
+        return Source(quantize.exact(program, core), core, imported, MIXED)
     if frontend.is_quantized(program.exported):
         return Source(quantize.exact(program, core), core, imported, "int8")
     return Source(program, core, imported, dtype)
@@ -144,7 +148,7 @@ def chosen_source(
     precision: Precision,
     done: Callable[[str, int], None],
 ) -> Source:
-    """Quantize those layers of a traced network whose loss is allowed.
+    """Take those layers of a traced network to int8 or float16 whose loss is allowed.
 
     Parameters
     ----------

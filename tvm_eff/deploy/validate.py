@@ -14,7 +14,7 @@ import numpy as np
 from tvm_eff.deploy.accuracy import Case, wrong_channel
 from tvm_eff.deploy.manifest import Validation
 from tvm_eff.errors import ValidationError
-from tvm_eff.tensors import network_tolerance, relative_error, validation_inputs
+from tvm_eff.tensors import MIXED, network_tolerance, relative_error, validation_inputs
 
 if TYPE_CHECKING:
     from tvm_eff.device import Device, Measurement, MeasureOptions
@@ -85,9 +85,10 @@ def validation(
     """Validate a library whose activations are stored as `dtype`, as :func:`validate` does.
 
     Half precision moves every output a little, so that two close class scores may change
-    places: in float16 the highest one must be PyTorch's, for every input. That it is not up to
-    values from 0 to 255 is no error but is said. A quantized network has a tolerance of its own;
-    otherwise it is that of :func:`tvm_eff.tensors.network_tolerance`.
+    places: in float16 the highest one must be PyTorch's, for every input. Where only some
+    layers are in float16, what may be lost was measured when they were chosen. That half
+    precision is not up to values from 0 to 255 is no error but is said. A quantized network has
+    a tolerance of its own; otherwise it is that of :func:`tvm_eff.tensors.network_tolerance`.
 
     Returns
     -------
@@ -105,14 +106,15 @@ def validation(
     """
     classes = dtype == "float16"
     tolerance = network_tolerance(dtype) if tolerance is None else tolerance
-    bright = [each for each in cases if classes and each.is_bright]
-    cases = [each for each in cases if not (classes and each.is_bright)]
+    halves = dtype in ("float16", MIXED)
+    bright = [each for each in cases if halves and each.is_bright]
+    cases = [each for each in cases if not (halves and each.is_bright)]
     error, measured, cases = validate(
         device, library, cases, tolerance, measure, dtype=dtype, classes=classes
     )
-    limit = None
+    limit = _overflow(bright) if dtype == MIXED else None
     try:
-        if bright:
+        if bright and limit is None:
             most, _, bright = validate(
                 device, library, bright, tolerance, dtype=dtype, classes=classes
             )
@@ -136,6 +138,16 @@ def validation(
         half_precision_limit=limit,
     )
     return found, measured, cases
+
+
+def _overflow(bright: Sequence[Case]) -> str | None:
+    """Say that float16 is not up to values from 0 to 255, where the reference itself is not."""
+    for case in bright:
+        for index, each in enumerate(case.expected):
+            strange = int(np.count_nonzero(~np.isfinite(each))) if each.dtype.kind == "f" else 0
+            if strange:
+                return f"{strange} of the {each.size} values of output {index} are NaN or infinite"
+    return None
 
 
 def validate(

@@ -45,6 +45,7 @@ from tvm_eff.passes.relax.concatenation import (
 from tvm_eff.passes.relax.depthwise_chains import chain_depthwise
 from tvm_eff.passes.relax.depthwise_multiplier import split_depthwise_multiplier
 from tvm_eff.passes.relax.fold_scale import fold_scale
+from tvm_eff.passes.relax.half_layers import half_layers
 from tvm_eff.passes.relax.half_precision import half_precision
 from tvm_eff.passes.relax.integer_kernels import read_integers
 from tvm_eff.passes.relax.integers import in_integers, is_quantized
@@ -65,6 +66,7 @@ from tvm_eff.passes.tir.stack_allocation import allocate_on_stack
 from tvm_eff.passes.tir.vectorized_rounding import vectorize_rounding
 from tvm_eff.passes.tir.weight_prefetch import prefetch_weights
 from tvm_eff.targets import Target
+from tvm_eff.tensors import MIXED
 
 DTYPES = ("float32", "float16", "int8")
 """What a network's activations and weights can be stored as; int8 for a quantized one."""
@@ -92,12 +94,13 @@ def canonicalize() -> Passes:
 
 def layout(target: Target, dtype: str) -> Passes:
     """Return the passes that decide how activations and weights are stored."""
+    in_half = {"float16": [half_precision], MIXED: [half_layers]}.get(dtype, [])
     return [
         channels_last,
         transform.CanonicalizeBindings(),
         transform.DeadCodeElimination(),
-        pad_channels(target.lanes_of(dtype)),
-        *([half_precision] if dtype == "float16" else []),
+        pad_channels(target.lanes_of("float16" if in_half else dtype)),
+        *in_half,
     ]
 
 
@@ -159,9 +162,9 @@ def lower(network: RelaxNetwork, target: Target, dtype: str = "float32") -> Rela
     target
         What it is compiled for.
     dtype
-        What activations and weights are stored as. Inputs and outputs stay float32, and
-        float16 is computed in float32 where
-        :mod:`tvm_eff.passes.relax.half_precision` says so.
+        What activations and weights are stored as. Inputs and outputs stay float32. What of
+        float16 is computed in float32, :mod:`tvm_eff.passes.relax.half_precision` says; and
+        of `MIXED` what is float16, :mod:`tvm_eff.passes.relax.half_layers`.
 
     Returns
     -------
@@ -173,7 +176,8 @@ def lower(network: RelaxNetwork, target: Target, dtype: str = "float32") -> Rela
     UsageError
         The target does not compute in `dtype`.
     """
-    require_dtype(target, "int8" if is_quantized(network) else dtype)
+    needed = "int8" if is_quantized(network) else dtype
+    require_dtype(target, "float16" if dtype == MIXED else needed)
     network = in_integers(network, target.dot_product)
     before = [*canonicalize(), *layout(target, dtype), transform.LiftTransformParams()]
     lifted = _run(network.mod, before)

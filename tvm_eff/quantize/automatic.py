@@ -10,10 +10,11 @@ import numpy as np
 from tvm_eff.errors import ModelError
 from tvm_eff.models import Program, Sample
 from tvm_eff.quantize.calibrate import Activations, Quantized, convert, observe
-from tvm_eff.quantize.choose import Chooser, Done, LayerChoice
+from tvm_eff.quantize.choose import Chooser, Done, LayerChoice, precisions_of
 from tvm_eff.quantize.criterion import Metric, require_metric
 from tvm_eff.quantize.layer_cost import CostModel
-from tvm_eff.quantize.observed import described
+from tvm_eff.quantize.observed import Observed, described
+from tvm_eff.quantize.precision import Precision, Precisions, layers_in
 
 MOST_COMPARED = 256
 """Samples, at most, on which the loss is measured."""
@@ -55,7 +56,7 @@ def quantize_where_allowed(
     model: CostModel,
     done: Done = lambda what, count: None,
 ) -> tuple[Quantized, Choice]:
-    """Quantize the layers that save most, as many as the loss allows.
+    """Take the layers that save most to int8 or float16, as many as the loss allows.
 
     Parameters
     ----------
@@ -74,7 +75,8 @@ def quantize_where_allowed(
     Returns
     -------
     tuple
-        The network, with every layer in float32 if none can be in integers, and what was found.
+        The network, with every layer in float32 if none can be in another precision, and what was
+        found.
 
     Raises
     ------
@@ -90,13 +92,13 @@ def quantize_where_allowed(
     chooser = Chooser(observed, max_drop, metric, model, done)
     taken, criterion = chooser.choose(), chooser.criterion
     while True:
-        found = convert(observed, frozenset(taken))
+        found = _converted(observed, precisions_of(taken))
         score = criterion.score(_outputs(found.program, observed.samples, done))
         if not taken or criterion.before - score <= max_drop:
             break
         # What was simulated differs from what is converted by values halfway between integers.
         taken = taken[:-1]
-    table = chooser.table(set(taken))
+    table = chooser.table(precisions_of(taken))
     choice = Choice(
         table, criterion.words, criterion.before, score, max_drop, len(observed.samples)
     )
@@ -108,9 +110,9 @@ def quantize_as_chosen(
     samples: Iterable[Sample] | None,
     source: str | None,
     activations: Activations,
-    precisions: Sequence[tuple[str, str]],
+    precisions: Sequence[tuple[str, Precision]],
 ) -> Quantized:
-    """Quantize the layers that were chosen before, on the same data.
+    """Take the layers to what was chosen for them before, on the same data.
 
     Parameters
     ----------
@@ -135,7 +137,11 @@ def quantize_as_chosen(
             f"{len(wanted)} were chosen among, such as {other}: it is another network"
         )
     chosen = zip(observed.layers, precisions, strict=True)
-    return convert(observed, {node.name for node, (_, each) in chosen if each == "int8"})
+    return _converted(observed, {node.name: each for node, (_, each) in chosen})
+
+
+def _converted(observed: Observed, precisions: Precisions) -> Quantized:
+    return convert(observed, layers_in("int8", precisions), layers_in("float16", precisions))
 
 
 def _outputs(program: Program, samples: Iterable[Sample], done: Done) -> list[list[np.ndarray]]:

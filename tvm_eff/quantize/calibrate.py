@@ -18,7 +18,13 @@ from tvm_eff.models import Network, Program, Sample
 from tvm_eff.models.program import first_line, quiet
 from tvm_eff.quantize.bias import round_biases
 from tvm_eff.quantize.loss import Loss, loss_of
-from tvm_eff.quantize.observed import Observed, described, is_observer, without_others
+from tvm_eff.quantize.observed import (
+    Observed,
+    described,
+    is_observer,
+    round_to_half,
+    without_others,
+)
 from tvm_eff.tensors import random_inputs
 
 Activations = Literal["int8", "uint8"]
@@ -38,7 +44,8 @@ class Quantized:
     Attributes
     ----------
     program
-        It, with quantized and dequantized values at the bounds of what integers compute.
+        It, with quantized and dequantized values at the bounds of what integers compute, and
+        values rounded to float16 before what is computed in it.
     in_float32
         What stays in float32: the operators with their modules.
     source
@@ -131,7 +138,9 @@ def observe(
     return Observed(program, prepared, float32, tuple(kept), source, count)
 
 
-def convert(observed: Observed, layers: Set[str] | None = None) -> Quantized:
+def convert(
+    observed: Observed, layers: Set[str] | None = None, halves: Set[str] = frozenset()
+) -> Quantized:
     """Return a network in integers, whose ranges are known.
 
     Parameters
@@ -140,6 +149,8 @@ def convert(observed: Observed, layers: Set[str] | None = None) -> Quantized:
         The network; it stays as it is.
     layers
         The names of the layers' nodes that integers compute; all if None.
+    halves
+        Those of the ones that are computed in float16.
 
     Raises
     ------
@@ -152,14 +163,15 @@ def convert(observed: Observed, layers: Set[str] | None = None) -> Quantized:
     in_float32 = list(observed.in_float32)
     if layers is not None:
         without_others(prepared, layers)
-        in_float32 += [each for each in observed.layers if each.name not in layers]
+        in_float32 += [each for each in observed.layers if each.name not in {*layers, *halves}]
     listed = tuple(dict.fromkeys(map(described, in_float32)))
     compared = [each.inputs for each in observed.samples[:_COMPARED]]
-    if layers is not None and not layers:
+    if layers is not None and not layers and not halves:
         loss = loss_of(program, program, compared)
         return Quantized(program, listed, observed.source, observed.count, loss, integers=False)
     pt2e, _ = _flow("int8")
     with quiet():
+        round_to_half(prepared, halves)
         converted = _attempt(lambda: pt2e.convert_pt2e(prepared))
         round_biases(converted)
         _drop_unused(converted)
@@ -168,7 +180,8 @@ def convert(observed: Observed, layers: Set[str] | None = None) -> Quantized:
     found = replace(program, network=replace(network, state=program.network.state))
     found = replace(found, exported=exported)
     loss = loss_of(program, found, compared)
-    return Quantized(found, listed, observed.source, observed.count, loss)
+    integers = layers is None or bool(layers)
+    return Quantized(found, listed, observed.source, observed.count, loss, integers)
 
 
 def _require_float32(program: Program) -> None:

@@ -1,23 +1,21 @@
 """What a layer costs in a precision, by a simple model: multiply-adds, and bytes that move.
 
-The unit is one multiply-add in float32. One in int8 costs less by the target's rate; a byte that
-is read or written costs :data:`OF_A_BYTE`, so that a layer without products is not free.
+The unit is one multiply-add in float32. One in int8 or float16 costs less by the target's rates; a
+byte that is read or written costs :data:`OF_A_BYTE`, so that a layer without products is not free.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch.fx import Node
 
+from tvm_eff.frontend.nodes import arguments_of
 from tvm_eff.quantize import operators
+from tvm_eff.quantize.precision import Precision
 from tvm_eff.quantize.simulate import Values
 from tvm_eff.targets import Target
-
-Precision = Literal["float32", "int8"]
-"""What a layer can be computed in."""
 
 OF_A_BYTE = 0.5
 """Of a core with two vector multiply-adds a cycle, in whose second cache a vector lies."""
@@ -28,7 +26,23 @@ _FOUR_BYTES = ("avx512vnni", "avxvnni", "dotprod")
 _DEPTHWISE_RATE = 2.0
 """Multiply-adds of 8 bits for one of float32 where none of them can be added to one another."""
 
-_BYTES: dict[Precision, int] = {"float32": 4, "int8": 1}
+_HALF_RATE = 2.0
+"""Multiply-adds in float16 for one in float32: eight lanes for four.
+
+Kernels take 0.48 to 0.57 of float32's instructions (docs/low-precision.md).
+"""
+
+_WINOGRAD_RATES: dict[Precision, float] = {"float32": 2.25, "float16": 3.0}
+"""Multiply-adds of a 3x3 convolution by Winograd's algorithm, for one in float32 without it.
+
+On the Cortex-A76 one of 64 to 256 channels takes 0.131 instructions in float32 and 0.096 in
+float16, and 0.302 in float32 without it (docs/low-precision.md).
+"""
+
+_LEAST_CHANNELS = 16
+"""Input and output channels from which on its transforms, which are not counted, weigh little."""
+
+_BYTES: dict[Precision, int] = {"float32": 4, "float16": 2, "int8": 1}
 
 
 @dataclass(frozen=True)
@@ -39,9 +53,12 @@ class CostModel:
     ----------
     rate
         How many multiply-adds in int8 cost as much as one in float32.
+    half_rate
+        How many in float16; None where the processor does not compute in it.
     """
 
     rate: float
+    half_rate: float | None = None
 
     def cost(self, node: Node, values: Values, precision: Precision) -> float:
         """Return what a layer costs, in multiply-adds of float32.
@@ -58,23 +75,34 @@ class CostModel:
         weight = operators.weight_of(node)
         sizes = [_size(values[each]) for each in node.all_input_nodes if _is_data(node, each)]
         moved = (sum(sizes) + _size(values[node])) * _BYTES[precision]
-        products, rate = 0, 1.0
-        if weight is not None:
-            terms = _size(values[weight][0])
-            products = _size(values[node]) * terms
-            rate = min(self.rate, _DEPTHWISE_RATE) if _is_depthwise(values[weight]) else self.rate
-        return products / (rate if precision == "int8" else 1.0) + OF_A_BYTE * moved
+        if weight is None:
+            return OF_A_BYTE * moved
+        products = _size(values[node]) * _size(values[weight][0])
+        return products / self._rate_of(node, values[weight], precision) + OF_A_BYTE * moved
+
+    def _rate_of(self, node: Node, weight: torch.Tensor, precision: Precision) -> float:
+        if precision == "int8":
+            return min(self.rate, _DEPTHWISE_RATE) if _is_depthwise(weight) else self.rate
+        # Where float16 is offered, it has to be better than what float32 really takes.
+        if self.half_rate is not None and _is_for_winograd(node, weight):
+            return _WINOGRAD_RATES[precision]
+        if precision == "float32":
+            return 1.0
+        assert self.half_rate is not None, "it is not offered"
+        return self.half_rate
 
 
 def cost_model(target: Target) -> CostModel:
     """Return the prices of a target's processor.
 
     Instructions that add dot products of four bytes do four times the work of one in float32; NEON
-    without them twice, in pairs of bytes; and x86 1.2 times, in pairs of 16 bits.
+    without them twice, in pairs of bytes; and x86 1.2 times, in pairs of 16 bits. float16 is
+    offered where the processor computes in it.
     """
+    half = _HALF_RATE if target.gpu is None and target.float16 else None
     if any(map(target.has, _FOUR_BYTES)):
-        return CostModel(4.0)
-    return CostModel(1.2 if target.architecture.name == "x86_64" else 2.0)
+        return CostModel(4.0, half)
+    return CostModel(1.2 if target.architecture.name == "x86_64" else 2.0, half)
 
 
 def _is_data(node: Node, read: Node) -> bool:
@@ -84,6 +112,17 @@ def _is_data(node: Node, read: Node) -> bool:
 
 def _is_depthwise(weight: torch.Tensor) -> bool:
     return weight.dim() == 4 and weight.shape[1] == 1 and weight.shape[2:].numel() > 1
+
+
+def _is_for_winograd(node: Node, weight: torch.Tensor) -> bool:
+    """Whether it is a plain 3x3 convolution of some channels, to some."""
+    if weight.dim() != 4 or tuple(weight.shape[2:]) != (3, 3):
+        return False
+    if min(weight.shape[:2]) < _LEAST_CHANNELS:
+        return False
+    given = arguments_of(node)
+    plain = all(set(given[name]) == {1} for name in ("stride", "dilation"))
+    return plain and given["groups"] == 1
 
 
 def _size(value: torch.Tensor) -> int:

@@ -14,11 +14,15 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
+from tvm_eff.frontend.half import ROUND
 from tvm_eff.models import Program, Sample
 from tvm_eff.quantize import operators
 from tvm_eff.quantize.operators import Kind
 
 _ANNOTATION = "quantization_annotation"
+
+_OF_PLACE = ("nn_module_stack", "stack_trace")
+"""What messages say of an operator's place in the model."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,28 @@ def without_others(graph: GraphModule, layers: Set[str]) -> None:
             source: Any = node.args[0]
             node.replace_all_uses_with(source)
             graph.graph.erase_node(node)
+    graph.recompile()
+
+
+def round_to_half(graph: GraphModule, layers: Set[str]) -> None:
+    """Have layers of a prepared network read values that are rounded to float16.
+
+    Parameters
+    ----------
+    graph
+        The network.
+    layers
+        The names of the layers' nodes that are in float16.
+    """
+    for node in list(graph.graph.nodes):
+        if node.name not in layers:
+            continue
+        for place in operators.factors_of(node):
+            source: Any = node.args[place]
+            with graph.graph.inserting_before(node):
+                read = graph.graph.call_function(ROUND, (source,))
+            read.meta = {name: node.meta[name] for name in _OF_PLACE if name in node.meta}
+            node.update_arg(place, read)
     graph.recompile()
 
 

@@ -112,6 +112,14 @@ def integers_read_by(node: Node) -> list[Node]:
     return read
 
 
+def factors_of(node: Node) -> list[int]:
+    """Return the places, among its arguments, of what an operator that sums multiplies or adds.
+
+    They are what a layer in float16 reads rounded; its bias stays in float32.
+    """
+    return [place for place, each in enumerate(node.args[:2]) if isinstance(each, Node)]
+
+
 def computes(node: Node) -> bool:
     """Whether a node is an operator that computes new values in floating point."""
     if node.op != "call_function" or node.target in _FREE:

@@ -4,6 +4,10 @@ PyTorch itself runs a quantized program in float32: sums of products are rounded
 that a value halfway between two integers may become the other one. Here every value carries the
 integers and the scale that it stands for, sums are of 64 bits, and they are scaled as the kernels
 do: once, in float32, rounded half to even. It shares no code with the passes that it judges.
+
+What a layer in float16 reads is rounded to it, as the program says, and summed in float32; a
+library may keep such sums in float16, within what is allowed of a kernel
+(:func:`tvm_eff.tensors.kernel_tolerance`).
 """
 
 from __future__ import annotations
@@ -18,9 +22,16 @@ from torch.fx import Node
 from torch.utils import _pytree as pytree
 
 from tvm_eff.frontend import constants
+from tvm_eff.frontend.half import ROUND
 from tvm_eff.models import Program
 from tvm_eff.quantize.steps import RULES, Scaled, plain
-from tvm_eff.tensors import OF_MAGNITUDE, relative_error
+from tvm_eff.tensors import OF_MAGNITUDE, kernel_tolerance, relative_error
+
+_OF_A_HALF_SUM = kernel_tolerance(["float16"])
+"""What a schedule's sums in float16 make of a value, as a fraction of its channel's largest."""
+
+_MOVES = ("permute.default", "reshape.default", "view.default")
+"""What may stand between a value that is rounded to float16 and the layer that reads it."""
 
 _RUNS_BY_CHANCE = 12
 """A value within half of the nudge from a tie falls the other way in none of them once in 30."""
@@ -53,11 +64,11 @@ class QuantizedProgram(Program):
     def moved_by_chance(
         self, inputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]
     ) -> tuple[float, ...]:
-        """Return how far float32's last bits move each output, as a fraction of its spread.
+        """Return how far the last bits of numbers move each output, as a fraction of its spread.
 
-        Between layers in integers, values that were computed in float32 are rounded to steps. One
-        halfway between two steps becomes either, as its last bits are: here they are chosen by
-        chance, several times over. 0 where nothing in float32 is rounded but inputs.
+        Between layers in integers, values that were computed in float32 or float16 are rounded to
+        steps. One halfway between two steps becomes either, as its last bits are: here they are
+        chosen by chance, several times over. 0 where no such numbers are rounded but inputs.
 
         Parameters
         ----------
@@ -136,13 +147,33 @@ class _Interpreter(torch.fx.Interpreter):
         source: Any = n.args[0] if n.args else None
         if name == "quantize_per_tensor.default" and source.op != "placeholder":
             self.rounded += 1
-            args = (self._nudged(plain(args[0])), *args[1:])
+            value = plain(args[0])
+            args = (self._nudged(value, OF_MAGNITUDE * value.abs().max()), *args[1:])
         numbers = pytree.tree_map_only(Scaled, plain, (args, kwargs))
         target: Any = n.target
-        return target(*numbers[0], **numbers[1])
+        result = target(*numbers[0], **numbers[1])
+        is_sum = n.target is not ROUND and name not in _MOVES
+        if is_sum and any(map(_is_half, n.all_input_nodes)):
+            return self._nudged(result, _OF_A_HALF_SUM * _largest(result))
+        return result
 
-    def _nudged(self, value: torch.Tensor) -> torch.Tensor:
+    def _nudged(self, value: torch.Tensor, most: torch.Tensor) -> torch.Tensor:
+        """Move values by chance, by no more than `most`."""
         if self._chance is None:
             return value
         share = 2 * torch.rand(value.shape, generator=self._chance) - 1
-        return value + share * (OF_MAGNITUDE * value.abs().max())
+        return value + share * most
+
+
+def _largest(value: torch.Tensor) -> torch.Tensor:
+    """The largest magnitude in each channel of images, whose sums are as large; else of all."""
+    found = value.abs()
+    return found.amax((0, 2, 3), keepdim=True) if value.dim() == 4 else found.max()
+
+
+def _is_half(node: Node) -> bool:
+    """Whether a value is rounded to float16, for a layer that reads it."""
+    if node.target is ROUND:
+        return True
+    name = str(getattr(node.target, "__name__", node.target))
+    return name in _MOVES and _is_half(node.all_input_nodes[0])

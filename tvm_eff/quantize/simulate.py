@@ -1,8 +1,8 @@
-"""What a network computes if some of its layers are in integers: quickly, in float32.
+"""What a network computes if some layers are in integers or float16: quickly, in float32.
 
 A value that integers stand for is rounded to their steps where the converted program rounds it,
-and nothing is converted or exported. Where only some layers change, what lies before them is
-taken from an earlier run.
+what a layer in float16 reads is rounded to that, and nothing is converted or exported. Where only
+some layers change, what lies before them is taken from an earlier run.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ import torch
 from torch.fx import Node
 from torch.utils import _pytree as pytree
 
+from tvm_eff.frontend.half import rounded
+from tvm_eff.quantize import operators
 from tvm_eff.quantize.observed import Observed, needed_observers, observer_of
+from tvm_eff.quantize.precision import Precisions, layers_in
 
 Values = Mapping[Node, Any]
 """The values of all nodes in one run."""
 
 
 class Simulator:
-    """Runs a prepared network with some of its layers in integers.
+    """Runs a prepared network with some of its layers in integers or in float16.
 
     Parameters
     ----------
@@ -37,7 +40,7 @@ class Simulator:
         self._rounded = _Rounding()
 
     def run(
-        self, inputs: Sequence[np.ndarray], layers: Set[str], before: Values | None = None
+        self, inputs: Sequence[np.ndarray], layers: Precisions, before: Values | None = None
     ) -> Values:
         """Return the value of every node.
 
@@ -46,14 +49,14 @@ class Simulator:
         inputs
             The network's inputs.
         layers
-            The names of the layers that integers compute.
+            What layers are computed in.
         before
             What a run in float32 computed for these inputs.
         """
-        key = frozenset(layers)
+        key = layers_in("int8", layers)
         if key not in self._needed:
             self._needed[key] = needed_observers(self._graph, key)
-        run = _Run(self, self._needed[key], before)
+        run = _Run(self, self._needed[key], layers_in("float16", layers), before)
         with torch.no_grad():
             run.run(*[torch.from_numpy(np.ascontiguousarray(each)) for each in inputs])
         return run.env
@@ -62,6 +65,24 @@ class Simulator:
         """Return the outputs of a run, in order."""
         (last,) = [node for node in self._graph.graph.nodes if node.op == "output"]
         return [each.detach().numpy() for each in pytree.tree_leaves(values[last])]
+
+    def largest(self, node: Node, values: Values) -> float:
+        """Return what nothing of a layer exceeds: its factors, and sums in whatever order.
+
+        Parameters
+        ----------
+        node
+            The layer.
+        values
+            Those of a run.
+        """
+        known = torch.fx.map_arg((node.args, node.kwargs), values.__getitem__)
+        args, kwargs = pytree.tree_map_only(torch.Tensor, torch.abs, known)
+        target: Any = node.target
+        with torch.no_grad():
+            sums = target(*args, **kwargs)
+        factors = [args[place] for place in operators.factors_of(node)]
+        return max(float(each.max()) for each in (sums, *factors))
 
     def rounded(self, node: Node, value: torch.Tensor) -> torch.Tensor:
         """Round a value to the steps that an observer has found for it."""
@@ -94,15 +115,19 @@ class _Rounding:
 
 
 class _Run(torch.fx.Interpreter):
-    def __init__(self, simulator: Simulator, needed: Set[Node], before: Values | None) -> None:
+    def __init__(
+        self, simulator: Simulator, needed: Set[Node], halves: Set[str], before: Values | None
+    ) -> None:
         super().__init__(simulator.graph, garbage_collect_values=False)
         # A call must not wrap what an operator raises in a listing of the graph.
         self.extra_traceback = False
         self._simulator, self._needed, self._before = simulator, needed, before
+        self._halves = halves
         self._changed: set[Node] = set()
 
     def run_node(self, n: Node) -> Any:
-        changes = n in self._needed or any(each in self._changed for each in n.all_input_nodes)
+        changes = n in self._needed or n.name in self._halves
+        changes = changes or any(each in self._changed for each in n.all_input_nodes)
         if changes:
             self._changed.add(n)
         elif self._before is not None and n.op != "placeholder":
@@ -111,6 +136,15 @@ class _Run(torch.fx.Interpreter):
             return super().run_node(n)
         value = self.fetch_args_kwargs_from_env(n)[0][0]
         return self._simulator.rounded(n, value) if n in self._needed else value
+
+    def fetch_args_kwargs_from_env(self, n: Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return what an operator reads: rounded, if it is a layer in float16."""
+        args, kwargs = super().fetch_args_kwargs_from_env(n)
+        if n.name not in self._halves:
+            return args, kwargs
+        places = operators.factors_of(n)
+        read = (rounded(each) if place in places else each for place, each in enumerate(args))
+        return tuple(read), kwargs
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         """Call an operator, which must not write into a value that another run reads."""

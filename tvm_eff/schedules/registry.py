@@ -22,7 +22,7 @@ from tvm_eff.schedules.cpu.dot_product_tile import DotProductTile
 from tvm_eff.schedules.cpu.elementwise import Elementwise
 from tvm_eff.schedules.cpu.fallback import Fallback
 from tvm_eff.schedules.cpu.first_layer import FirstLayer
-from tvm_eff.schedules.cpu.half_sums import computes_in_half
+from tvm_eff.schedules.cpu.half_sums import computes_in_half, is_of_half
 from tvm_eff.schedules.cpu.half_tile import HalfTile
 from tvm_eff.schedules.cpu.pointwise import PackedPointwise
 from tvm_eff.schedules.cpu.pooling import Pooling
@@ -150,8 +150,7 @@ def _parameter_bytes(func: PrimFunc) -> int:
 
 def alternatives(func: PrimFunc) -> list[Alternative]:
     """Return the equivalent functions that candidates of `func` may schedule instead."""
-    halves = any(str(param.dtype) == "float16" for param in func.params)
-    rules = REWRITING_HALVES if halves else REWRITING
+    rules = REWRITING_HALVES if is_of_half(func) else REWRITING
     return [alternative for rule in rules for alternative in rule.alternatives(func)]
 
 

@@ -66,7 +66,7 @@ def measure(
             library, KERNEL, inputs, task.outputs, measure=options, keep=True
         )
         pairs = zip(outputs, reference, strict=True)
-        return measurement, max(kernel_error(a, b) for a, b in pairs)
+        return measurement, max(kernel_error(a, b, tolerance) for a, b in pairs)
 
     measurement, error = attempt()
     if not error <= tolerance:

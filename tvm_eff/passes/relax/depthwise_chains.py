@@ -146,7 +146,9 @@ def _tensors(call: relax.Call) -> list[relax.Expr]:
 
 
 def _is_convolution(call: relax.Expr) -> bool:
-    return name_of(call) == "relax.nn.conv2d" and str(call.ty.dtype) == "float32"
+    if name_of(call) != "relax.nn.conv2d":
+        return False
+    return all(str(each.ty.dtype) == "float32" for each in (call, call.args[0]))
 
 
 def _is_depthwise(call: relax.Expr) -> bool:

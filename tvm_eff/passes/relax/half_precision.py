@@ -93,13 +93,13 @@ class _Converter:
     def _converted(self, var: relax.Var, value: relax.Expr) -> relax.Expr:
         """Emit the converted value of a binding, and return it."""
         if self.is_constant[var]:
-            return self.builder.emit(_mapped(value, self._stored_operand))
+            return self.builder.emit(mapped(value, self._stored_operand))
         if isinstance(value, relax.Tuple):
             self.tuples[var] = value
         if not isinstance(value, relax.Call):
-            return self.builder.emit(_mapped(value, self._half))
+            return self.builder.emit(mapped(value, self._half))
         if not any(_is(each, WIDE) for each in operands(value)):
-            return self.builder.emit(_mapped(value, self._stored_operand))
+            return self.builder.emit(mapped(value, self._stored_operand))
         kernel = self._kernel_of(value)
         if kernel is not None:
             self.kernel[var] = kernel
@@ -123,17 +123,17 @@ class _Converter:
         if name in ELEMENTWISE | DATA_MOVEMENT | MIN_MAX_REDUCTIONS:
             moved = is_prefix(call) or (name in VIEWS and var in self.returned)
             whole = follows is not None and moved
-            result = _mapped(call, self.exact.__getitem__ if whole else self._half)
+            result = mapped(call, self.exact.__getitem__ if whole else self._half)
             if name == "relax.nn.pad":
                 value = _in_range(np.asarray(call.attrs.pad_value))
                 result = rebuild_call(result, result.args, pad_value=float(value))
             return self.builder.emit(result)
         if not isinstance(call.ty, relax.TensorType):
-            return self.builder.emit(_mapped(call, self._wide))
+            return self.builder.emit(mapped(call, self._wide))
         if name in REDUCTIONS and self._fuses_producers(call.args[0]):
             del self.kernel[var]
             self.maybe_anchored.remove(var)
-            return self.builder.emit(_mapped(call, self.exact.__getitem__))
+            return self.builder.emit(mapped(call, self.exact.__getitem__))
         operand = self._half if name == "relax.call_tir" else self._stored_operand
         return self._kernel(call, operand, rounded=var not in self.returned)
 
@@ -157,12 +157,12 @@ class _Converter:
         def emit_call(inputs: Sequence[relax.Expr]) -> relax.Expr:
             made = dict(zip(leaves, inputs, strict=True))
             # Scalars are embedded in the kernel.
-            return _mapped(call, lambda each: made[each] if operands(each) else each)
+            return mapped(call, lambda each: made[each] if operands(each) else each)
 
         types = [each.ty for each in given]
         kernel = single_operator_kernel(self.kernels, types, emit_call, HALF if rounded else WIDE)
         if kernel is None:
-            return self.builder.emit(_mapped(call, self._wide))
+            return self.builder.emit(mapped(call, self._wide))
         dtype = HALF if rounded and _is(call, WIDE) else call.ty.dtype
         result = relax.TensorType(call.ty.shape, dtype)
         variable = self.builder.add_func(kernel, _kernel_name(call))
@@ -254,17 +254,17 @@ def operands(expr: relax.Expr) -> list[relax.Expr]:
     return operands(expr.tuple_value) if isinstance(expr, relax.TupleGetItem) else []
 
 
-def _mapped(expr: relax.Expr, operand: Map) -> relax.Expr:
-    """Return an expression with mapped operands."""
+def mapped(expr: relax.Expr, operand: Map) -> relax.Expr:
+    """Return an expression with mapped operands, which are its variables and constants."""
     if isinstance(expr, relax.Var | GenericConst):
         return operand(expr)
     if isinstance(expr, relax.Call):
-        args = [_mapped(arg, operand) for arg in expr.args]
+        args = [mapped(arg, operand) for arg in expr.args]
         return relax.Call(expr.op, args, expr.attrs, expr.ty_args)
     if isinstance(expr, relax.Tuple):
-        return relax.Tuple([_mapped(each, operand) for each in expr.fields])
+        return relax.Tuple([mapped(each, operand) for each in expr.fields])
     if isinstance(expr, relax.TupleGetItem):
-        return relax.TupleGetItem(_mapped(expr.tuple_value, operand), expr.index)
+        return relax.TupleGetItem(mapped(expr.tuple_value, operand), expr.index)
     return expr
 
 

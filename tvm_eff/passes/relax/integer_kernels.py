@@ -7,6 +7,7 @@ which is no zero and so is an operator of its own; an average converts integers 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import tvm
 from tvm import relax, te, tirx, topi
@@ -57,7 +58,7 @@ class _Reader(PyExprMutator):
         )
 
     def _average(self, call: relax.Call) -> relax.Expr:
-        cast = self._definition(call.args[0], "relax.astype")
+        cast = self._definition(call.args[0], "relax.astype", (*_BYTES, "float16"))
         if cast is None:
             return call
 
@@ -104,10 +105,12 @@ class _Reader(PyExprMutator):
 
         return self.builder_.call_te(to_bytes, rounded.args[0], primfunc_name_hint="to_bytes")
 
-    def _definition(self, expr: relax.Expr, name: str) -> relax.Call | None:
-        """The call of an operator on integers of 8 bits that defines a variable."""
+    def _definition(
+        self, expr: relax.Expr, name: str, dtypes: Sequence[str] = _BYTES
+    ) -> relax.Call | None:
+        """The call of an operator that defines a variable, if it reads one of some dtypes."""
         found = self._call_of(expr, name)
-        return found if found is not None and str(found.args[0].ty.dtype) in _BYTES else None
+        return found if found is not None and str(found.args[0].ty.dtype) in dtypes else None
 
     def _call_of(self, expr: relax.Expr, name: str) -> relax.Call | None:
         """The call of an operator that defines a variable."""

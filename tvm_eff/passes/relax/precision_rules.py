@@ -57,3 +57,11 @@ FLOAT32_FUNCTIONS = frozenset(
         *("nn.gelu", "nn.gelu_tanh", "nn.selu", "nn.silu", "nn.softplus"),
     )
 )
+
+# Where only some layers are in float16: what their values may be passed through as float16. The
+# first of these select values, the second ones limit them, and the third are rounded once there.
+SELECTIONS = VIEWS | frozenset(
+    f"relax.{name}" for name in ("concat", "nn.max_pool2d", "nn.pad", "strided_slice")
+)
+LIMITS = frozenset(("relax.clip", "relax.nn.relu"))
+PRODUCTS_AND_SUMS = frozenset(("relax.add", "relax.multiply"))

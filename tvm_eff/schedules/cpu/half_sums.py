@@ -38,10 +38,23 @@ DECISION = "half_sums"
 
 
 def computes_in_half(func: PrimFunc, target: Target) -> bool:
-    """Whether a kernel stores float16 and a processor computes in it."""
-    if target.gpu is not None or not any(str(each.dtype) == "float16" for each in func.params):
-        return False
-    return target.float16
+    """Whether a kernel computes on float16 and a processor has arithmetic for it."""
+    return target.gpu is None and is_of_half(func) and target.float16
+
+
+def is_of_half(func: PrimFunc) -> bool:
+    """Whether a kernel stores float16, and computes on it.
+
+    A contraction of bytes or of float32 may write what a layer in float16 reads: it has vectors of
+    its own factors.
+    """
+    dtypes = [str(each.dtype) for each in func.params]
+    works = analysis.contractions(func) if "float16" in dtypes else []
+    if not works:
+        return "float16" in dtypes
+    if {"int8", "uint8"}.intersection(dtypes):
+        return all(_multiplies_half(func, each) for each in works)
+    return "float16" in dtypes[:-1]
 
 
 def may_sum_in_half(func: PrimFunc, work: Contraction, target: Target) -> bool:
@@ -58,9 +71,14 @@ def may_sum_in_half(func: PrimFunc, work: Contraction, target: Target) -> bool:
         return False
     sch = analysis.inspect(func)
     block = sch.get(sch.get_sblock(work.block))
+    return _multiplies_half(func, work) and str(block.writes[0].source.dtype) == "float32"
+
+
+def _multiplies_half(func: PrimFunc, work: Contraction) -> bool:
+    sch = analysis.inspect(func)
+    block = sch.get(sch.get_sblock(work.block))
     factors = (block.reads[each].source for each in (work.input_read, work.weight_read))
-    halves = all(str(each.dtype) == "float16" for each in factors)
-    return halves and str(block.writes[0].source.dtype) == "float32"
+    return all(str(each.dtype) == "float16" for each in factors)
 
 
 def block_sizes(work: Contraction) -> tuple[int, int]:
