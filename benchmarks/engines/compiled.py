@@ -14,14 +14,16 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from engines.parent import end_with_parent
 from tvm_eff.cli import interrupt
 from tvm_eff.cli.run import leave
 from tvm_eff.errors import BuildError, Error
 
 _PATIENCE_S = 3.0
-"""How long a compilation may take to stop what it has started; what is killed leaves no process
-either, but files in the temporary folder, which the next one removes."""
+"""How long a compilation may take to stop what it has started; one that is killed leaves files in
+the temporary folder, which the next one removes."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,17 @@ def _end(process: SpawnProcess) -> None:
     """End a compilation that nobody waits for any more, and what it has started."""
     if process.pid is None:
         return
+    started: list[psutil.Process] = []
+    with suppress(psutil.NoSuchProcess):
+        started = psutil.Process(process.pid).children(recursive=True)
     process.terminate()
     process.join(_PATIENCE_S)
     process.kill()
     process.join()
+    for each in started:
+        # The server that builders are forked from imports TVM before it sees that it is alone.
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
 
 
 def _compile_and_tell(

@@ -192,7 +192,8 @@ def test_who_is_told_to_end_leaves_no_process(how: str, emulator: None, tmp_path
     started = _with_emulator(process)
     process.send_signal(getattr(signal, how))
     _, told = process.communicate(timeout=20)
-    _, left = psutil.wait_procs(started, timeout=20)
+    # A server of builders that is alone ends once it has imported TVM.
+    _, left = psutil.wait_procs(started, timeout=20 if how == "SIGTERM" else 90)
     assert left == []
     if how == "SIGTERM":
         assert process.returncode == 128 + signal.SIGTERM
