@@ -126,14 +126,14 @@ def _peer(
     if workload.dtype not in engine.dtypes:
         return Counted(failure=UNABLE[engine.name, workload.dtype])
     job = workload.job(engine, sorted(os.sched_getaffinity(0))[:1], None)
-    job = replace(job, activations=_activations(target))
+    job = replace(job, activations=activations(target))
     return count_peer(engine, job, workload.expected, board, options)
 
 
-def _activations(target: str) -> str:
+def activations(target: str) -> str:
     """Return the bytes with which ONNX Runtime, which leaves the choice, executes less."""
     # Where there is no sdot, MobileNet takes 170.6 million without a sign and 196.7 with one.
-    return "int8" if targets.load(target).dot_product > 1 else "uint8"
+    return "int8" if targets.load(target).has("dotprod") else "uint8"
 
 
 def _ours(workload: Workload, arguments: argparse.Namespace) -> Counted:

@@ -177,6 +177,10 @@ def test_an_engine_without_a_dtype_has_its_reason() -> None:
             assert UNABLE[engine.name, dtype]
 
 
+def test_bytes_have_a_sign_where_their_dot_products_do() -> None:
+    assert [arm.activations(target) for target in arm.TARGETS] == ["uint8", "int8"]
+
+
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
 def test_who_is_told_to_end_leaves_no_process(how: str, emulator: None, tmp_path: Path) -> None:
     temporary = tmp_path / "tmp"
