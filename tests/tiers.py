@@ -30,7 +30,7 @@ SLOW = (
     r"test_compile\.py::test_(?!nothing_is_measured|what_is_wrong|output)",
     "benchmarks/test_(arm|digits|emulated_script|fuzz|layers|operator_calls|peers|random_networks)",
     "benchmarks/test_tuning",
-    r"benchmarks/test_hotloops\.py::test_a_model_without_records",
+    r"benchmarks/test_hotloops\.py::test_(a_model_without_records|a_network|cycles_of_layers)",
     r"cli/test_cost_command\.py::test_(cost_as_tables|list_of_models)",
     "cli/test_(bisect_command|own_model|records_command|tune_command)",
     "codegen/test_libraries",

@@ -13,10 +13,9 @@ from tvm_eff import paths
 from tvm_eff.device import emulator_image
 from tvm_eff.errors import SetupError
 
-ARCH, CPU = "aarch64", "cortex-a72"
+ARCH = "aarch64"
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements-arm.txt"
 
-_ROOT = "root-arm64-python3.11-a72"
 _PYTHON = "usr/bin/python3.11"
 _PACKAGES = ("python3.11", "libstdc++6", "libgomp1", "zlib1g")
 # What pip asks of a wheel for the board: its Python is the root's, its C library 2.36.
@@ -27,16 +26,47 @@ _PLATFORMS = ("2_28", "2_27", "2_17")
 _CORE = """\
 processor\t: {core}
 BogoMIPS\t: 108.00
-Features\t: fp asimd evtstrm crc32 cpuid
+Features\t: {features}
 CPU implementer\t: 0x41
 CPU architecture: 8
-CPU variant\t: 0x0
-CPU part\t: 0xd08
-CPU revision\t: 3
+CPU variant\t: {variant}
+CPU part\t: {part}
+CPU revision\t: {revision}
 
 """
 _CORES = 4
-_BOARD = "Hardware\t: BCM2835\nModel\t\t: Raspberry Pi 4 Model B Rev 1.4\n"
+
+
+@dataclass(frozen=True)
+class _Processor:
+    """What Linux says of a board's processor."""
+
+    features: str
+    part: str
+    variant: str
+    revision: int
+    board: str
+
+
+_PROCESSORS = {
+    "cortex-a72": _Processor(
+        features="fp asimd evtstrm crc32 cpuid",
+        part="0xd08",
+        variant="0x0",
+        revision=3,
+        board="Hardware\t: BCM2835\nModel\t\t: Raspberry Pi 4 Model B Rev 1.4\n",
+    ),
+    "cortex-a76": _Processor(
+        features="fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm "
+        "lrcpc dcpop asimddp",
+        part="0xd0b",
+        variant="0x4",
+        revision=1,
+        board="Model\t\t: Raspberry Pi 5 Model B Rev 1.0\n",
+    ),
+}
+CPUS = tuple(_PROCESSORS)
+"""The processors that a board may have, by qemu's names."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +79,13 @@ class Board:
         The guest's root folder.
     packages
         The folders that Python imports from.
+    cpu
+        qemu's name of its processor.
     """
 
     root: Path
     packages: tuple[Path, ...]
+    cpu: str
 
     def python(self, folder: Path, plugin: str | None) -> Path:
         """Write an executable into `folder` that is the board's Python, and return it.
@@ -71,7 +104,7 @@ class Board:
         command = ["env", "-i", f"HOME={folder}", "PATH=/nonexistent", f"PYTHONPATH={imported}"]
         command += ["OMP_NUM_THREADS=1"]
         command += map(str, emulator_image.emulator_command(ARCH, self.root))
-        command += ["-cpu", CPU, *(["-plugin", plugin] if plugin is not None else [])]
+        command += ["-cpu", self.cpu, *(["-plugin", plugin] if plugin is not None else [])]
         # -S: without this machine's site-packages, which its guest would find too.
         command += [str(self.root / _PYTHON), "-S"]
         path = folder / "python"
@@ -80,13 +113,15 @@ class Board:
         return path
 
 
-def board(pip_python: Path, requirements: Path = REQUIREMENTS) -> Board:
+def board(pip_python: Path, cpu: str, requirements: Path = REQUIREMENTS) -> Board:
     """Return the emulated board, made if need be.
 
     Parameters
     ----------
     pip_python
         A Python that has pip, which fetches the wheels.
+    cpu
+        One of :data:`CPUS`.
     requirements
         The list of the wheels.
 
@@ -96,15 +131,19 @@ def board(pip_python: Path, requirements: Path = REQUIREMENTS) -> Board:
         A package cannot be fetched, or this machine cannot emulate.
     """
     root = emulator_image.guest_image(
-        _ROOT, _PACKAGES, ARCH, [_PYTHON, "proc/cpuinfo"], _describe_processor
+        f"root-arm64-python3.11-{cpu.removeprefix('cortex-')}",
+        _PACKAGES,
+        ARCH,
+        [_PYTHON, "proc/cpuinfo"],
+        lambda folder: _describe(_PROCESSORS[cpu], folder),
     )
-    return Board(root.path, (_wheels(pip_python, requirements),))
+    return Board(root.path, (_wheels(pip_python, requirements),), cpu)
 
 
-def _describe_processor(root: Path) -> None:
+def _describe(processor: _Processor, root: Path) -> None:
     (root / "proc").mkdir(exist_ok=True)
-    cores = "".join(_CORE.format(core=core) for core in range(_CORES))
-    (root / "proc/cpuinfo").write_text(cores + _BOARD)
+    cores = "".join(_CORE.format(core=core, **vars(processor)) for core in range(_CORES))
+    (root / "proc/cpuinfo").write_text(cores + processor.board)
     folder = root / "sys/devices/system/cpu"
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("possible", "present", "online"):

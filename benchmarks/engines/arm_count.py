@@ -20,7 +20,7 @@ from tvm_eff.errors import Error
 from tvm_eff.tensors import network_tolerance, relative_error
 
 TOLERANCES = {"float32": TOLERANCE, "float16": network_tolerance("float16"), "int8": 0.1}
-"""Largest errors, as fractions of the spread of PyTorch's float32 output, by our dtype."""
+"""Largest errors, as fractions of the spread of PyTorch's float32 output, by dtype."""
 
 _FEW, _MANY = 1, 3
 
@@ -96,7 +96,7 @@ def _count_peer(
             versions = {**converter.versions, **process.versions}
             output = folder / "output.npy"
             process.ask(output=str(output))
-            counted = _checked(np.load(output), expected, versions)
+            counted = _checked(np.load(output), expected, versions, TOLERANCES[job.dtype])
             if counted.failure is not None:
                 return counted
             return replace(counted, mix=_count(process, counter))
@@ -132,7 +132,7 @@ def _checked(
     output: np.ndarray,
     expected: np.ndarray,
     versions: Mapping[str, str],
-    tolerance: float = TOLERANCE,
+    tolerance: float,
 ) -> Counted:
     # Some engines drop or add dimensions of extent 1 behind a pooling.
     same = output.reshape(expected.shape) if output.size == expected.size else output

@@ -3,7 +3,8 @@
  * Argument: counter=PATH, a file of at least four 64-bit counts: all instructions,
  * vector multiply-adds, loads, stores. It is mapped shared, as by the counter of
  * runtime/qemu_plugin, which counts no kinds and is faster. A load or store of
- * several registers counts once.
+ * several registers counts once; what multiplies bytes or sums their products is a
+ * multiply-add.
  */
 #include <fcntl.h>
 #include <stddef.h>
@@ -36,9 +37,26 @@ enum kind { ALL, MULTIPLY_ADD, LOAD, STORE, KINDS };
 static uint64_t *executed;
 
 /* The encodings are those of the Arm Architecture Reference Manual, C4.1. */
+static const struct {
+  uint32_t mask, code;
+} multiply_adds[] = {
+    {0xbf20fc00, 0x0e20cc00}, /* FMLA, FMLS (vector) */
+    {0xbf60fc00, 0x0e400c00}, /* the same, half precision */
+    {0xbf80b400, 0x0f801000}, /* FMLA, FMLS (by element) */
+    {0xbfc0b400, 0x0f001000}, /* the same, half precision */
+    {0x9fe0fc00, 0x0e809400}, /* SDOT, UDOT (vector) */
+    {0x9fc0f400, 0x0f80e000}, /* SDOT, UDOT (by element) */
+    {0x9f20dc00, 0x0e208000}, /* SMLAL, SMLSL, UMLAL, UMLSL (vector) */
+    {0x9f20fc00, 0x0e20c000}, /* SMULL, UMULL (vector) */
+    {0x9f00b400, 0x0f002000}, /* SMLAL, SMLSL, UMLAL, UMLSL (by element) */
+    {0x9f00f400, 0x0f00a000}, /* SMULL, UMULL (by element) */
+    {0x9f3ffc00, 0x0e206800}, /* SADALP, UADALP */
+};
+
 static int is_multiply_add(uint32_t code) {
-  return (code & 0xbf20fc00) == 0x0e20cc00     /* FMLA, FMLS (vector) */
-         || (code & 0xbf80b400) == 0x0f801000; /* FMLA, FMLS (by element) */
+  for (size_t i = 0; i < sizeof multiply_adds / sizeof *multiply_adds; ++i)
+    if ((code & multiply_adds[i].mask) == multiply_adds[i].code) return 1;
+  return 0;
 }
 
 /* Loads, stores and prefetches of one register: LDR, LDUR, STR and so on. */

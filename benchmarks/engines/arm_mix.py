@@ -23,7 +23,7 @@ class Mix:
     instructions
         All of them.
     fmas
-        Vector multiply-adds.
+        Vector multiply-adds, and what multiplies integers of bytes or sums their products.
     loads
         Loads; one of several registers counts once.
     stores

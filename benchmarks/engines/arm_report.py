@@ -17,8 +17,8 @@ METHOD = (
     "one warm inference, one thread, batch 1; every output was compared with PyTorch's "
     "before it was counted. Of an engine, the difference between four and two inferences in one "
     "process, halved, array in and array out of Python; of tvm_eff, the second inference in "
-    "TVM's RPC server, its input in place. FMAs are vector instructions; a load or store of "
-    "several registers counts once."
+    "TVM's RPC server, its input in place. FMAs are vector instructions, those included that "
+    "multiply integers or sum their products; a load or store of several registers counts once."
 )
 
 

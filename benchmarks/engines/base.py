@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -71,6 +72,9 @@ class Job:
     dtype
         What it computes in; as ``int8`` the peers are quantized by their own tools, on the
         images in `calibration`.
+    activations
+        ``uint8`` or ``int8``: the bytes of activations, where an engine's tool leaves the choice.
+        VNNI multiplies bytes without a sign by bytes with one, Arm's sdot those with a sign.
     """
 
     module: str
@@ -81,6 +85,7 @@ class Job:
     bundle: Path | None
     cores: tuple[int, ...]
     dtype: str = "float32"
+    activations: str = "uint8" if platform.machine() == "x86_64" else "int8"
 
     @property
     def threads(self) -> int:
@@ -137,10 +142,12 @@ def make(path: Path, write: Callable[[Path], object]) -> None:
 
 
 _BOTH = ("float32", "int8")
+_HALF = ("float32", "float16")
+_ALL = ("float32", "int8", "float16")
 
 ENGINES = (
-    Engine("tvm_eff", "engines.tvm_eff_engine", ("tvm_eff", "apache-tvm"), ours=True, dtypes=_BOTH),
-    Engine("ONNX Runtime", "engines.onnxruntime_engine", ("onnxruntime",), dtypes=_BOTH),
+    Engine("tvm_eff", "engines.tvm_eff_engine", ("tvm_eff", "apache-tvm"), ours=True, dtypes=_ALL),
+    Engine("ONNX Runtime", "engines.onnxruntime_engine", ("onnxruntime",), dtypes=_ALL),
     Engine(
         "OpenVINO",
         "engines.openvino_engine",
@@ -158,13 +165,19 @@ ENGINES = (
     Engine(
         "torch eager", "engines.torch_eager_engine", ("torch",), ours=True, note="channels-last"
     ),
-    Engine("ncnn", "engines.ncnn_engine", ("ncnn", "pnnx"), note="one image after the other"),
+    Engine(
+        "ncnn",
+        "engines.ncnn_engine",
+        ("ncnn", "pnnx"),
+        note="one image after the other",
+        dtypes=_HALF,
+    ),
     Engine(
         "MNN",
         "engines.mnn_engine",
         ("MNN",),
-        note="precision high, which is float32 where nothing is quantized",
-        dtypes=_BOTH,
+        note="precision high, which is float32 where nothing is quantized; in float16 low",
+        dtypes=_ALL,
     ),
     Engine(
         "LiteRT",
@@ -174,4 +187,10 @@ ENGINES = (
         dtypes=_BOTH,
     ),
 )
-"""ncnn's tools for int8 are in no package, and torch.compile's is a backend of its own."""
+"""Which may be asked for what; torch.compile's int8 is a backend of its own."""
+
+UNABLE = {
+    ("ncnn", "int8"): "its quantizing tools, ncnn2table and ncnn2int8, are in no package",
+    ("LiteRT", "float16"): "its Interpreter has no option for XNNPACK's float16 arithmetic",
+}
+"""Why some engines are not asked for a dtype, by name and dtype."""

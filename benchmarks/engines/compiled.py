@@ -5,14 +5,25 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import traceback
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
-from tvm_eff.errors import BuildError
+import psutil
+
+from engines.parent import end_with_parent
+from tvm_eff.cli import interrupt
+from tvm_eff.cli.run import leave
+from tvm_eff.errors import BuildError, Error
+
+_PATIENCE_S = 3.0
+"""How long a compilation may take to stop what it has started; one that is killed leaves files in
+the temporary folder, which the next one removes."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +79,57 @@ def compile_apart(model: str, cores: Sequence[int] | None = None, **options: Any
         What the compilation raises, or its process dies.
     """
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        try:
-            return pool.submit(_compile, model, cores, options).result()
-        except BrokenProcessPool as error:
-            raise BuildError(f"the process that compiled {model} died") from error
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_compile_and_tell, args=(sender, model, cores, options))
+    try:
+        process.start()
+        sender.close()
+        found: Compiled | Error = receiver.recv()
+        process.join()
+    except EOFError as error:
+        raise BuildError(f"the process that compiled {model} died") from error
+    finally:
+        _end(process)
+        receiver.close()
+    if isinstance(found, Error):
+        raise found
+    return found
+
+
+def _end(process: SpawnProcess) -> None:
+    """End a compilation that nobody waits for any more, and what it has started."""
+    if process.pid is None:
+        return
+    started: list[psutil.Process] = []
+    with suppress(psutil.NoSuchProcess):
+        started = psutil.Process(process.pid).children(recursive=True)
+    process.terminate()
+    process.join(_PATIENCE_S)
+    process.kill()
+    process.join()
+    for each in started:
+        # The server that builders are forked from imports TVM before it sees that it is alone.
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+
+
+def _compile_and_tell(
+    sender: Connection, model: str, cores: Sequence[int] | None, options: dict[str, Any]
+) -> None:
+    end_with_parent()
+    interrupt.remember()
+    found: Compiled | Error
+    try:
+        found = _compile(model, cores, options)
+    except KeyboardInterrupt:
+        leave(interrupt.exit_code())
+    except Error as error:
+        found = error
+    except Exception as error:
+        traceback.print_exc()
+        found = BuildError(f"{type(error).__name__}: {error}")
+    with suppress(BrokenPipeError):
+        sender.send(found)
 
 
 def _compile(model: str, cores: Sequence[int] | None, options: dict[str, Any]) -> Compiled:

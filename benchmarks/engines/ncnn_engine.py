@@ -1,4 +1,4 @@
-"""ncnn, converted by pnnx, in float32."""
+"""ncnn, converted by pnnx, in float32 or in its float16 arithmetic."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def load(job: Job) -> Call:
     net.opt.num_threads = job.threads
     for name in dir(net.opt):
         if name.startswith("use_") and any(each in name for each in _REDUCED):
-            setattr(net.opt, name, False)
+            setattr(net.opt, name, job.dtype == "float16" and "fp16" in name)
     if net.load_param(str(_graph(job))) != 0 or net.load_model(str(_weights(job))) != 0:
         raise RuntimeError("ncnn cannot load what pnnx wrote")
     (taken,), (given,) = net.input_names(), net.output_names()

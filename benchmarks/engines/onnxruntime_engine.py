@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +18,8 @@ def convert(job: Job) -> None:
     onnx_model.convert(job)
     if job.dtype == "int8":
         make(_path(job), lambda part: _quantize(job, part))
+    if job.dtype == "float16":
+        make(_path(job), lambda part: _halve(job, part))
 
 
 def load(job: Job) -> Call:
@@ -38,7 +39,18 @@ def load(job: Job) -> Call:
 
 
 def _path(job: Job) -> Path:
-    return job.folder / "model-int8.onnx" if job.dtype == "int8" else onnx_model.path_of(job)
+    if job.dtype == "float32":
+        return onnx_model.path_of(job)
+    return job.folder / f"model-{job.dtype}.onnx"
+
+
+def _halve(job: Job, path: Path) -> None:
+    """Write the model in float16 with the tool that comes with it; input and output stay."""
+    import onnx
+    from onnxruntime.transformers import float16
+
+    model = onnx.load(onnx_model.path_of(job))
+    onnx.save(float16.convert_float_to_float16(model, keep_io_types=True), path)
 
 
 def _quantize(job: Job, path: Path) -> None:
@@ -56,17 +68,15 @@ def _quantize(job: Job, path: Path) -> None:
             found = next(self._images, None)
             return None if found is None else {onnx_model.INPUT: found}
 
+    kinds = {"uint8": quantization.QuantType.QUInt8, "int8": quantization.QuantType.QInt8}
     prepared = path.with_name("prepared-" + path.name)
     quantization.quant_pre_process(str(onnx_model.path_of(job)), str(prepared))
-    # VNNI multiplies bytes without a sign by bytes with one, ARM those with a sign.
-    on_x86 = platform.machine() == "x86_64"
-    activations = quantization.QuantType.QUInt8 if on_x86 else quantization.QuantType.QInt8
     quantization.quantize_static(
         str(prepared),
         str(path),
         Reader(),
         quant_format=quantization.QuantFormat.QDQ,
         per_channel=True,
-        activation_type=activations,
+        activation_type=kinds[job.activations],
         weight_type=quantization.QuantType.QInt8,
     )

@@ -7,12 +7,10 @@ and answers questions, a line of JSON each, until its input ends.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import json
 import os
 import re
-import signal
 import sys
 import time
 from importlib import metadata
@@ -23,16 +21,14 @@ import numpy as np
 
 from engines import usage
 from engines.base import Call, Job
-
-_PR_SET_PDEATHSIG = 1
+from engines.parent import end_with_parent
 
 
 def main() -> None:
     """Do what the first line of the input asks for, and answer what follows."""
     answers = _private_stdout()
-    if sys.platform == "linux":
-        # A stopped process would outlive a parent that was killed.
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # A stopped process would outlive a parent that was killed.
+    end_with_parent()
     action, job = sys.argv[1], Job.from_json(sys.stdin.readline())
     # Before the engine is imported: its threads inherit it.
     os.sched_setaffinity(0, job.cores)

@@ -35,6 +35,14 @@ class Kernel:
     assembly: str | None
 
 
+def tasks_of(program: models.Program, target: Target, dtype: str) -> list[tune.Task]:
+    """Return the kernels of a network in a dtype, most operations first."""
+    if dtype == "int8":
+        program = quantize.quantize(program, None, None, "int8").program
+    core = frontend.decompose(program)
+    return tune.extract(passes.lower(frontend.import_program(program, core), target, dtype).mod)
+
+
 def kernels(model: str, target: Target, logs: Path, dtype: str = "float32") -> Iterator[Kernel]:
     """Build each distinct kernel of a network with the schedule that won, the most work first.
 
@@ -57,12 +65,7 @@ def kernels(model: str, target: Target, logs: Path, dtype: str = "float32") -> I
     assert target.emulator is not None, "its code is read, and its records are instructions"
     board = EmulatedDevice(target.emulator.arch, target.emulator.cpu)
     records = tune.RecordStore.of(logs, target, board)
-    program = models.trace(models.load(model))
-    if dtype == "int8":
-        program = quantize.quantize(program, None, None, "int8").program
-    core = frontend.decompose(program)
-    lowered = passes.lower(frontend.import_program(program, core), target, dtype)
-    tasks = tune.extract(lowered.mod)
+    tasks = tasks_of(models.trace(models.load(model)), target, dtype)
     winners = [records.best(task.workload) for task in tasks]
     if not any(winners):
         raise RecordError(

@@ -9,10 +9,16 @@ from results_file import Result
 
 from loops.aarch64 import Loop, hot_loops
 from loops.kernels import Kernel
-from loops.mca import analyze
+from loops.layers import LayerLoop
+from loops.mca import Cycles, analyze
 
 DENSITY = 1.35
 """The most instructions a vector multiply-add that are wanted of an innermost loop."""
+
+MODELS = (
+    "LLVM has Cortex-A57's model serve the A72; the Neoverse N1's stands for the A76, whose core "
+    "it is"
+)
 
 Row = dict[str, Any]
 """A kernel as the JSON file has it; its first loop has the most multiply-adds."""
@@ -24,11 +30,10 @@ def row_of(kernel: Kernel, triple: str, cpu: str) -> Row:
     if kernel.assembly is None:
         return {**row, "failure": "no record", "loops": []}
     loops = hot_loops(kernel.assembly)
-    return {**row, "loops": [_figures(loop, triple, cpu) for loop in loops]}
+    return {**row, "loops": [_figures(loop, analyze(loop.body, triple, cpu)) for loop in loops]}
 
 
-def _figures(loop: Loop, triple: str, cpu: str) -> dict[str, Any]:
-    cycles = analyze(loop.body, triple, cpu)
+def _figures(loop: Loop, cycles: Cycles) -> dict[str, Any]:
     found = {
         "label": loop.label,
         "instructions": len(loop.body),
@@ -49,6 +54,36 @@ def _figures(loop: Loop, triple: str, cpu: str) -> dict[str, Any]:
     return {**found, "assembly": list(loop.body)} if misses else found
 
 
+def layer_row_of(found: LayerLoop) -> Row:
+    """Return a layer's innermost loop as the JSON file has it."""
+    about = {"layer": found.layer, "target": found.target, "cpu": found.cpu, "dtype": found.dtype}
+    figures = _figures(found.loop, found.cycles)
+    return {**about, "candidate": found.candidate, **figures}
+
+
+def layers_markdown(result: Result) -> str:
+    """Return the rows of layers as a table, a column for each processor and dtype."""
+    rows: list[Row] = result.data["layers"]
+    cycles = {(row["layer"], row["cpu"], row["dtype"]): row["cycles_per_product"] for row in rows}
+    columns = list(dict.fromkeys((row["cpu"], row["dtype"]) for row in rows))
+    lines = [
+        "# Hot loops of layers",
+        "",
+        result.provenance,
+        "",
+        f"Cycles a multiply-add by {result.data['mca']}; {MODELS}, loads hitting the first cache. "
+        "Of each layer the innermost loop with the most multiply-adds, of the first candidates "
+        "that compute them all the one with the fewest cycles.",
+        "",
+        "| layer | " + " | ".join(f"{cpu}, {dtype}" for cpu, dtype in columns) + " |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
+    for layer in dict.fromkeys(row["layer"] for row in rows):
+        cells = [f"{cycles[layer, cpu, dtype]:.3f}" for cpu, dtype in columns]
+        lines.append("| " + " | ".join([layer, *cells]) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def markdown(result: Result) -> str:
     """Return the rows that have multiply-adds as a page of Markdown, and which miss the goal."""
     data = result.data
@@ -59,8 +94,7 @@ def markdown(result: Result) -> str:
         result.provenance,
         "",
         f"Innermost loops with vector multiply-adds; cycles by {data['mca']}, "
-        f"for {data['cpu']} (LLVM has Cortex-A57's model serve the A72; the Neoverse N1's stands "
-        "for the A76, whose core it is), loads hitting the first cache. Of each kernel the loop "
+        f"for {data['cpu']} ({MODELS}), loads hitting the first cache. Of each kernel the loop "
         "with the most multiply-adds; smaller tiles, at "
         "borders, have loops of their own, and where a tile is unrolled as a whole, its loop has "
         "the stores of its outputs. An FMA of bytes is an instruction that multiplies or sums "

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from contextlib import closing
+import time
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from result_files import result_of
 
@@ -22,11 +25,11 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import arm  # noqa: E402
-from engines.arm_board import ARCH, CPU, REQUIREMENTS, Board, board  # noqa: E402
+from engines.arm_board import ARCH, CPUS, REQUIREMENTS, Board, board  # noqa: E402
 from engines.arm_count import TOLERANCES, Counted, Options, count_peer  # noqa: E402
 from engines.arm_mix import Mix, MixCounter  # noqa: E402
 from engines.arm_report import markdown, row_of  # noqa: E402
-from engines.base import Engine, Job  # noqa: E402
+from engines.base import ENGINES, UNABLE, Engine, Job  # noqa: E402
 
 X = np.linspace(-1, 1, 12, dtype="float32").reshape(1, 3, 2, 2)
 HERE = Path(__file__).parent
@@ -36,7 +39,7 @@ def test_wheels_that_cannot_be_fetched_are_told(tmp_path: Path, emulator: None) 
     requirements = tmp_path / "requirements.txt"
     requirements.write_text("numpy==0.0.0.1\n")
     with pytest.raises(SetupError, match=r"(?s)wheels of requirements\.txt.*numpy==0\.0\.0\.1"):
-        board(Path(sys.executable), requirements)
+        board(Path(sys.executable), CPUS[0], requirements)
 
 
 def test_wheels_are_of_the_versions_that_convert_the_models() -> None:
@@ -45,13 +48,15 @@ def test_wheels_are_of_the_versions_that_convert_the_models() -> None:
     assert set(wheels) <= set(converters)
 
 
-@pytest.fixture(scope="module")
-def python_board(emulator: None, tmp_path_factory: pytest.TempPathFactory) -> Board:
+@pytest.fixture(scope="module", params=CPUS)
+def python_board(
+    request: pytest.FixtureRequest, emulator: None, tmp_path_factory: pytest.TempPathFactory
+) -> Board:
     """Return a board whose Python has numpy and our fake engines."""
     requirements = tmp_path_factory.mktemp("board") / "requirements.txt"
     requirements.write_text("numpy==2.4.6\n")
     try:
-        made = board(Path(sys.executable), requirements)
+        made = board(Path(sys.executable), request.param, requirements)
     except SetupError as error:
         if os.environ.get("CI") == "true":
             raise
@@ -115,25 +120,29 @@ def test_the_board_says_what_it_is_and_sees_none_of_our_variables(
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     machine, processor, variables = json.loads(done.stdout)
     assert machine == "aarch64"
-    assert processor.count("0xd08") == 4
+    part, can_dot = {"cortex-a72": ("0xd08", False), "cortex-a76": ("0xd0b", True)}[
+        python_board.cpu
+    ]
+    assert processor.count(part) == 4
+    assert ("asimddp" in processor) == can_dot
     assert set(variables) <= {"HOME", "PATH", "PYTHONPATH", "OMP_NUM_THREADS", "PWD", "LC_CTYPE"}
 
 
 def test_kinds_of_instructions_are_told_apart(emulator: None, tmp_path: Path) -> None:
     program = tmp_path / "mix"
-    flags = ["-O1", "-target", "aarch64-linux-gnu.2.31"]
+    flags = ["-O1", "-target", "aarch64-linux-gnu.2.31", "-mcpu=cortex_a76"]
     toolchain.run(["cc", *flags, HERE / "mix.c", "-o", program])
 
     def executed(runs: int) -> Mix:
         with closing(MixCounter(tmp_path / "counter")) as counter:
-            options = ["-cpu", CPU, "-plugin", counter.plugin_option()]
+            options = ["-cpu", "cortex-a76", "-plugin", counter.plugin_option()]
             emulator_command = emulator_image.emulator_command(ARCH)
             subprocess.run([*emulator_command, *options, program, str(runs)], check=True)
             return counter.mix_at_rest()
 
     mix = executed(30_000) - executed(20_000)
-    assert (mix.fmas, mix.loads, mix.stores) == (50_000, 50_000, 30_000)
-    assert 17 * 10_000 < mix.instructions <= 20 * 10_000
+    assert (mix.fmas, mix.loads, mix.stores) == (150_000, 50_000, 30_000)
+    assert 30 * 10_000 < mix.instructions <= 33 * 10_000
 
 
 def counted(instructions: int) -> Counted:
@@ -155,14 +164,57 @@ def test_a_failure_is_in_the_report_with_its_reason() -> None:
     assert "| net | b | it / died |" in text
 
 
-@pytest.mark.parametrize("options", [["--dtype", "int8"], ["--target", "rasp5"]])
-def test_what_peers_do_not_run_is_refused(
-    options: list[str], capsys: pytest.CaptureFixture[str]
+def test_a_processor_without_arithmetic_in_float16_is_refused(
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert arm.main([*options, "--engines", "ncnn", "LiteRT"]) == 2
-    error = " ".join(capsys.readouterr().err.split())
-    assert "LiteRT, ncnn run in float32 on the cortex-a72 only" in error
-    assert "give --engines tvm_eff" in error
+    assert arm.main(["--dtype", "float16", "--target", "rasp4"]) == 2
+    assert "without arithmetic in float16" in capsys.readouterr().err
+
+
+def test_an_engine_without_a_dtype_has_its_reason() -> None:
+    for engine in (each for each in ENGINES if each.name in arm.NAMES):
+        for dtype in TOLERANCES.keys() - set(engine.dtypes) - {"float32"}:
+            assert UNABLE[engine.name, dtype]
+
+
+def test_bytes_have_a_sign_where_their_dot_products_do() -> None:
+    assert [arm.activations(target) for target in arm.TARGETS] == ["uint8", "int8"]
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
+def test_who_is_told_to_end_leaves_no_process(how: str, emulator: None, tmp_path: Path) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    words = ["--engines", "tvm_eff", "--models", "flattened_cifar", "--trials", "2"]
+    folders = ["--logs", str(tmp_path / "logs"), "--output", str(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "benchmarks" / "arm.py"), *words, *folders],
+        env=os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    started = _with_emulator(process)
+    process.send_signal(getattr(signal, how))
+    _, told = process.communicate(timeout=20)
+    # A server of builders that is alone ends once it has imported TVM.
+    _, left = psutil.wait_procs(started, timeout=20 if how == "SIGTERM" else 90)
+    assert left == []
+    if how == "SIGTERM":
+        assert process.returncode == 128 + signal.SIGTERM
+        assert told.endswith("interrupted; run the same command again to go on\n")
+        assert "Traceback" not in told
+        assert list(temporary.glob("arm-*")) == []
+
+
+def _with_emulator(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Return all that a process has started, once kernels run in the emulator."""
+    while process.poll() is None:
+        started = psutil.Process(process.pid).children(recursive=True)
+        with suppress(psutil.NoSuchProcess):
+            if any("qemu" in " ".join(each.cmdline()) for each in started):
+                return started
+        time.sleep(0.2)
+    raise AssertionError("it ended by itself")
 
 
 def test_every_dtype_has_its_tolerance() -> None:

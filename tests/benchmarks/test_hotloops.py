@@ -11,6 +11,7 @@ from kernels import tasks_of
 from result_files import result_of
 from torch import nn
 
+import tvm_eff
 from tvm_eff import schedules, targets
 from tvm_eff.codegen import compile_kernel, toolchain
 from tvm_eff.errors import BuildError, SetupError
@@ -23,6 +24,7 @@ import results_file  # noqa: E402
 from loops import mca  # noqa: E402
 from loops.aarch64 import Loop, hot_loops  # noqa: E402
 from loops.kernels import Kernel  # noqa: E402
+from loops.layers import Layer  # noqa: E402
 from loops.report import markdown, row_of  # noqa: E402
 
 TRIPLE, CPU = "aarch64-linux-gnu", "cortex-a72"
@@ -43,6 +45,20 @@ def test_a_model_without_records_is_told_how_to_get_them(
     assert not output.exists()
     wanted = "scripts/tune.py --target rasp4 --model flattened_cifar --dtype float32"
     assert wanted in capsys.readouterr().err
+
+
+def test_a_processor_without_arithmetic_in_float16_is_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert hotloops.main(["--target", "rasp4", "--dtype", "float16"]) == 2
+    assert "without arithmetic in float16" in capsys.readouterr().err
+
+
+def test_layers_of_a_target_with_other_loops_are_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert hotloops.main(["--layers", "rasp4", "rasp3-armv7"]) == 2
+    assert "target rasp3-armv7" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -208,3 +224,41 @@ def test_figures_are_written_only_where_that_is_asked_for(
     ]
     assert found.command == "python benchmarks/hotloops.py --json loops.json"
     assert "No record, so not looked at: new." in capsys.readouterr().out
+
+
+def test_cycles_of_layers_are_less_the_fewer_bits_they_have(
+    analyzer: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = Layer("1x1", nn.Conv2d(64, 64, 1), (1, 64, 14, 14))
+    monkeypatch.setattr(hotloops, "layers", lambda: (layer,))
+    assert hotloops.main(["--layers", "rasp3", "rasp5"]) == 0
+    *_, head, _, line = capsys.readouterr().out.strip().splitlines()
+    columns, cycles = (
+        [each.strip() for each in text.strip("|").split("|")] for text in (head, line)
+    )
+    found = dict(zip(columns[1:], map(float, cycles[1:]), strict=True))
+    assert found["cortex-a53, int8"] < 0.8 * found["cortex-a53, float32"]
+    assert found["cortex-a76, float16"] < 0.6 * found["cortex-a76, float32"]
+    assert found["cortex-a76, int8"] < 0.4 * found["cortex-a76, float32"]
+
+
+def test_a_network_s_loops_are_read_in_bytes(
+    emulator: None, analyzer: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target, model, logs = "rasp3", "flattened_cifar", tmp_path / "logs"
+    tvm_eff.compile(
+        model,
+        target=target,
+        dtype="int8",
+        trials=1,
+        proof=False,
+        logs=logs,
+        output=tmp_path / "dist",
+    )
+    written = tmp_path / "loops.json"
+    words = ["--target", target, "--dtype", "int8", "--model", model, "--logs", str(logs)]
+    assert hotloops.main([*words, "--json", str(written)]) == 0
+    found = results_file.read(written).data
+    assert (found["cpu"], found["dtype"]) == ("cortex-a53", "int8")
+    loops = [row["loops"][0] for row in found["rows"] if row["loops"]]
+    assert any(loop["products"] > 5 * loop["fmas"] for loop in loops), "pairs of bytes"
