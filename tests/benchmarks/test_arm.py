@@ -182,9 +182,9 @@ def test_bytes_have_a_sign_where_their_dot_products_do() -> None:
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
-def test_who_is_told_to_end_leaves_no_process(how: str, emulator: None, tmp_path: Path) -> None:
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
+def test_who_is_told_to_end_leaves_no_process(
+    how: str, emulator: None, tmp_path: Path, temporary: Path
+) -> None:
     words = ["--engines", "tvm_eff", "--models", "flattened_cifar", "--trials", "2"]
     folders = ["--logs", str(tmp_path / "logs"), "--output", str(tmp_path)]
     process = subprocess.Popen(
