@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
 import tvm_ffi
+from half_kernels import RASP5, Case, require_right, run, then
 from kernels import HOST, Bench
 from torch import nn
 
 from tvm_eff import frontend, passes, schedules, targets, tune
-from tvm_eff.codegen import build_kernel, compile_kernel
+from tvm_eff.codegen import compile_kernel
 from tvm_eff.device import EmulatedDevice
 from tvm_eff.schedules import Candidate, analysis
 from tvm_eff.targets import Target
-from tvm_eff.tensors import kernel_tolerance
 from tvm_eff.tune import Task
 from tvm_eff.tune.builder import Builder
-
-RASP5 = targets.load("rasp5")
-ALLOWED = kernel_tolerance(["float16"])
-
-Case = tuple[nn.Module, tuple[int, ...]]
-
-
-def then(*layers: nn.Module) -> nn.Module:
-    """Append what keeps a layer's result in float16: a network's outputs are float32."""
-    return nn.Sequential(*layers, nn.MaxPool2d(1, 2)).eval()
-
 
 RIGHT: dict[str, Case] = {
     "tail_of_a_row": (then(nn.Conv2d(16, 24, 3, padding=1), nn.ReLU()), (1, 16, 13, 13)),
@@ -77,24 +66,10 @@ def assembly(task: Task, candidate: Candidate) -> str:
     return str(module.inspect_source("asm"))
 
 
-def run(bench: Bench, task: Task, candidate: Candidate, inputs: Sequence[np.ndarray]) -> np.ndarray:
-    library = bench.folder / "one.so"
-    build_kernel(schedules.apply(task.func, candidate, RASP5), RASP5, library)
-    packed = schedules.pack_inputs(schedules.packings(task.func, candidate), inputs)
-    (output,), _ = bench.device.call(library, "main", packed, task.outputs)
-    return output
-
-
 @pytest.mark.parametrize("name", RIGHT)
 def test_right_on_the_board(name: str, bench: Bench) -> None:
     task = kernel(RIGHT[name])
-    errors = bench.errors(task, tried(task), RASP5)
-    told = dict(zip(tried(task), errors, strict=True))
-    # A candidate that rounds too much is refused by the tuner: there is one that does not.
-    assert min(errors) <= ALLOWED, told
-    assert max(errors) <= 2 * ALLOWED, told
-    # Sums that were not of float16 would be the same numbers.
-    assert max(errors) > 0, told
+    require_right(bench, task, tried(task))
 
 
 @pytest.mark.parametrize(

@@ -10,26 +10,22 @@ import pytest
 import torch
 import tvm
 import tvm_ffi
+from half_kernels import RASP5, Case, require_right, run, then
 from kernels import HOST, Bench
 from torch import nn
 
 from tvm_eff import frontend, passes, schedules, targets, tune
-from tvm_eff.codegen import build_kernel, compile_kernel
+from tvm_eff.codegen import compile_kernel
 from tvm_eff.device import EmulatedDevice
 from tvm_eff.schedules import Candidate, analysis
 from tvm_eff.schedules.winograd.match import match
 from tvm_eff.schedules.winograd.rewrite import weight_function
 from tvm_eff.schedules.winograd.transforms import transform_weight
 from tvm_eff.targets import Target
-from tvm_eff.tensors import kernel_tolerance
 from tvm_eff.tune import Task
 from tvm_eff.tune.builder import Builder
 
-RASP5 = targets.load("rasp5")
 RULE = "winograd_half"
-ALLOWED = kernel_tolerance(["float16"])
-
-Case = tuple[nn.Module, tuple[int, ...]]
 
 
 class Side(nn.Module):
@@ -52,11 +48,6 @@ class Residual(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return nn.functional.relu6(self.layer(x) + x)
-
-
-def then(*layers: nn.Module) -> nn.Module:
-    """Append what keeps a layer's result in float16: a network's outputs are float32."""
-    return nn.Sequential(*layers, nn.MaxPool2d(1, 2)).eval()
 
 
 NOT_OFFERED: dict[str, Case] = {
@@ -109,14 +100,6 @@ def tried(task: Task) -> list[Candidate]:
     return list(found.values())
 
 
-def run(bench: Bench, task: Task, candidate: Candidate, inputs: list[np.ndarray]) -> np.ndarray:
-    library = bench.folder / "one.so"
-    build_kernel(schedules.apply(task.func, candidate, RASP5), RASP5, library)
-    packed = schedules.pack_inputs(schedules.packings(task.func, candidate), inputs)
-    (output,), _ = bench.device.call(library, "main", packed, task.outputs)
-    return output
-
-
 @pytest.mark.parametrize("name", NOT_OFFERED)
 def test_where_it_does_not_apply(name: str) -> None:
     task = kernel(NOT_OFFERED[name])
@@ -135,13 +118,7 @@ def test_not_offered_where_nothing_computes_in_float16(target: Target) -> None:
 @pytest.mark.parametrize("name", RIGHT)
 def test_right_on_the_board(name: str, bench: Bench) -> None:
     task = kernel(RIGHT[name])
-    errors = bench.errors(task, tried(task), RASP5)
-    told = dict(zip(tried(task), errors, strict=True))
-    # A candidate that rounds too much is refused by the tuner: there is one that does not.
-    assert min(errors) <= ALLOWED, told
-    assert max(errors) <= 2 * ALLOWED, told
-    # Sums that were not of float16 would be the same numbers.
-    assert max(errors) > 0, told
+    require_right(bench, task, tried(task))
 
 
 @pytest.mark.parametrize("name", ["one_block", "float16_totals", "float32_totals"])

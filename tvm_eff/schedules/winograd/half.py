@@ -64,11 +64,7 @@ class WinogradHalf(Winograd):
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule ``main``, the result of :meth:`rewrite`, in row blocks."""
-        steps.pack_weight(sch, candidate)
-        last = steps.inline_result(sch)
-        part, vectors = steps.split_result(sch, last, candidate, target)
-        steps.compute_columns(sch, vectors)
-        product, written = steps.write_products(sch, candidate)
+        part, product, written = steps.schedule_result(sch, candidate, target)
         terms = int(sch.get(sch.get_loops(product)[-1]).extent)
         total, *sums = half_products.sum_in_blocks(sch, product, candidate)
         if terms <= half_sums.MOST_TERMS:

@@ -116,11 +116,7 @@ class Winograd:
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule ``main``, the result of :meth:`rewrite`, in row blocks."""
-        steps.pack_weight(sch, candidate)
-        last = steps.inline_result(sch)
-        part, vectors = steps.split_result(sch, last, candidate, target)
-        steps.compute_columns(sch, vectors)
-        product, written = steps.write_products(sch, candidate)
+        part, product, written = steps.schedule_result(sch, candidate, target)
         for each in (written, product):
             sch.compute_at(each, part, preserve_unit_loops=True)
         # Before the products are tiled: TVM would then compute regions of whole tiles.

@@ -15,7 +15,21 @@ from tvm_eff.schedules.winograd.division import WHOLE
 from tvm_eff.targets import Target
 
 
-def pack_weight(sch: Schedule, candidate: Candidate) -> None:
+def schedule_result(sch: Schedule, candidate: Candidate, target: Target) -> tuple[Any, Any, Any]:
+    """Pack the weight, tile what writes the result, and cache the writes of the products.
+
+    Returns
+    -------
+    tuple
+        The parallel loop, the contraction block, and its cache write.
+    """
+    _pack_weight(sch, candidate)
+    part, vectors = _split_result(sch, _inline_result(sch), candidate, target)
+    _compute_columns(sch, vectors)
+    return part, *_write_products(sch, candidate)
+
+
+def _pack_weight(sch: Schedule, candidate: Candidate) -> None:
     """Make the products read their weight from a packed copy."""
     product = sch.get_sblock(algorithm.PRODUCT)
     block, order = candidate["columns"], (1, 2, 3)
@@ -25,7 +39,7 @@ def pack_weight(sch: Schedule, candidate: Candidate) -> None:
     sch.annotate(copy, "meta_schedule.layout_rewrite_preproc", True)
 
 
-def inline_result(sch: Schedule) -> Any:
+def _inline_result(sch: Schedule) -> Any:
     """Inline the output transform and the epilogue into the block that writes the result."""
     sch.compute_inline(sch.get_sblock(algorithm.OUTPUT))
     result = sch.get_sblock(algorithm.RESULT)
@@ -36,7 +50,9 @@ def inline_result(sch: Schedule) -> Any:
     return last
 
 
-def split_result(sch: Schedule, last: Any, candidate: Candidate, target: Target) -> tuple[Any, Any]:
+def _split_result(
+    sch: Schedule, last: Any, candidate: Candidate, target: Target
+) -> tuple[Any, Any]:
     """Tile the loops of the block that writes the result.
 
     Returns
@@ -67,14 +83,14 @@ def split_result(sch: Schedule, last: Any, candidate: Candidate, target: Target)
     return part, vectors
 
 
-def compute_columns(sch: Schedule, vectors: Any) -> None:
+def _compute_columns(sch: Schedule, vectors: Any) -> None:
     """Transform columns of products at the loop over vectors of channels."""
     block = sch.get_sblock(algorithm.COLUMNS)
     sch.compute_at(block, vectors, preserve_unit_loops=True)
     _unroll_vectors(sch, fusion.loops_below(sch, block, vectors))
 
 
-def write_products(sch: Schedule, candidate: Candidate) -> tuple[Any, Any]:
+def _write_products(sch: Schedule, candidate: Candidate) -> tuple[Any, Any]:
     """Cache the writes of the products, in row blocks if there are any.
 
     Returns
