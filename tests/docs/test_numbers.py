@@ -11,13 +11,19 @@ import pytest
 
 from tvm_eff import targets
 from tvm_eff.passes.relax import depthwise_chains
-from tvm_eff.schedules.cpu import contraction, convolution, depthwise_in_place, first_layer
+from tvm_eff.schedules.cpu import (
+    contraction,
+    convolution,
+    depthwise_in_place,
+    first_layer,
+    half_sums,
+)
 from tvm_eff.schedules.cpu.convolution import Tile, tiles
-from tvm_eff.schedules.cpu.half_sums import MOST_TERMS
 from tvm_eff.schedules.cpu.pointwise import register_tiles
 from tvm_eff.schedules.gpu import threads, tile
 from tvm_eff.schedules.strassen import row_blocks, rule
 from tvm_eff.schedules.winograd import half
+from tvm_eff.schedules.winograd.half_products import MOST_CHANNELS
 from tvm_eff.schedules.winograd.match import FILTERS_IN_HALF, MAX_PRODUCT_RATIO
 from tvm_eff.schedules.winograd.rewrite import SHORT_DEPTH
 from tvm_eff.schedules.winograd.transforms import PAIRS, filters
@@ -35,7 +41,8 @@ SENTENCES = {
         f"{contraction.SPARE_REGISTERS[8]} for 8",
         f"in blocks of {half.BLOCK} input channels (`depth`), "
         f"and of {half.SAFE_BLOCK} in the second",
-        f"float16 up to {MOST_TERMS} channels",
+        f"float16 up to {MOST_CHANNELS} channels",
+        f"Up to {half_sums.MOST_TERMS:,} products the totals are of float16",
         f"up to {SHORT_DEPTH} channels their columns in float16",
         f"up to {first_layer.MAX_DEPTH} input channels",
         f"up to {first_layer.MAX_UNROLLED} multiply-adds",

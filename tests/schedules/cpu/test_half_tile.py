@@ -25,7 +25,8 @@ RIGHT: dict[str, Case] = {
     "tail_of_a_row": (then(nn.Conv2d(16, 24, 3, padding=1), nn.ReLU()), (1, 16, 13, 13)),
     "blocks_of_some_of_the_kernel": (then(nn.Conv2d(48, 16, 3, bias=False)), (1, 48, 7, 9)),
     "float16_totals": (then(nn.Conv2d(96, 24, 1), nn.ReLU6()), (1, 96, 5, 7)),
-    "float32_totals": (then(nn.Conv2d(320, 16, 1), nn.ReLU6()), (1, 320, 5, 7)),
+    "float16_totals_of_many": (then(nn.Conv2d(1024, 16, 1), nn.ReLU6()), (1, 1024, 5, 7)),
+    "float32_totals": (then(nn.Conv2d(1088, 16, 1), nn.ReLU6()), (1, 1088, 5, 7)),
     "odd_channels": (then(nn.Conv2d(5, 10, 3, stride=2)), (1, 5, 15, 15)),
     "groups": (then(nn.Conv2d(32, 16, 3, groups=2)), (1, 32, 7, 7)),
     "dilation": (then(nn.Conv2d(8, 8, 3, dilation=2), nn.Sigmoid()), (1, 8, 9, 9)),
@@ -76,6 +77,7 @@ def test_right_on_the_board(name: str, bench: Bench) -> None:
     ("name", "rule"),
     [
         ("tail_of_a_row", "half_tile"),
+        ("float16_totals_of_many", "half_tile"),
         ("float32_totals", "half_tile"),
         ("depthwise", "depthwise_in_place"),
         ("first_layer", "first_layer"),
@@ -88,13 +90,14 @@ def test_all_products_are_of_eight_lanes(name: str, rule: str) -> None:
     assert not re.search(r"\bfml[as]\s+v\d+\.4s", text)
 
 
-def test_a_long_sum_does_not_stop(bench: Bench) -> None:
-    # In float16 2,048 + 1 is 2,048.
-    task = kernel((then(nn.Conv2d(4096, 8, 1)), (1, 4096, 2, 2)))
+@pytest.mark.parametrize("channels", [1024, 4096])
+def test_a_long_sum_does_not_stop(channels: int, bench: Bench) -> None:
+    # In float16 2,048 + 1 is 2,048. One is the bias.
+    task = kernel((then(nn.Conv2d(channels, 8, 1)), (1, channels, 2, 2)))
     inputs = [np.ones(spec.shape, spec.dtype) for spec in task.inputs]
     for candidate in tried(task):
         found = run(bench, task, candidate, inputs)
-        np.testing.assert_array_equal(found, np.full(found.shape, 4096, "float16"))
+        np.testing.assert_array_equal(found, np.full(found.shape, channels + 1, "float16"))
 
 
 def test_what_overflows_is_infinite(bench: Bench) -> None:

@@ -75,6 +75,7 @@ class HalfTile:
     """The rule for dense and standard convolution where the processor computes in float16."""
 
     name = "half_tile"
+    version = 2
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
         """Return the tiles that fit the registers in each loop order, lowest cost first."""

@@ -67,7 +67,7 @@ class WinogradHalf(Winograd):
         part, product, written = steps.schedule_result(sch, candidate, target)
         terms = int(sch.get(sch.get_loops(product)[-1]).extent)
         total, *sums = half_products.sum_in_blocks(sch, product, candidate)
-        if terms <= half_sums.MOST_TERMS:
+        if terms <= half_products.MOST_CHANNELS:
             for each in [total, written] if sums else [written]:
                 half_sums.narrow(sch, each)
         for each in (written, total, *sums):

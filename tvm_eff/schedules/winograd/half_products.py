@@ -32,6 +32,10 @@ from tvm_eff.schedules.winograd import rewrite as algorithm
 from tvm_eff.schedules.winograd.match import Convolution
 from tvm_eff.targets import Target
 
+MOST_CHANNELS = 128
+"""Channels of one total in float16; more are added up in float32. As blocks are short, there would
+be more of them than channels in one, and a total would add more to the error than they do."""
+
 _LOOP = 3
 """Instructions that count and branch, for each block."""
 
@@ -54,7 +58,7 @@ def register_tiles(
     if block == work.depth:
         whole = tiles(positions, channels, block, target)
         return [(t, tile_cost(t, positions, target)) for t in whole if t.rows <= MOST_ROWS]
-    registers = 1 if work.depth <= half_sums.MOST_TERMS else 2
+    registers = 1 if work.depth <= MOST_CHANNELS else 2
     fitting = (
         _Blocks(tile, block, registers, target)
         for tile in fitting_tiles(positions, channels, work.depth, target)
