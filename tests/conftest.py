@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import tempfile
@@ -24,6 +25,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if hasattr(config, "workerinput"):
         # A module is one worker's: a slow one that begins last would keep it alone.
         items.sort(key=lambda each: each.get_closest_marker("fast") is not None)
+
+
+def pytest_sessionstart() -> None:
+    """Look up PyTorch's operators once.
+
+    It does so three times for each network, a tenth of what tests of networks take, and none is
+    added meanwhile.
+    """
+    from torch._export import utils
+
+    utils._materialize_cpp_cia_ops = functools.cache(utils._materialize_cpp_cia_ops)
 
 
 @pytest.fixture(autouse=True)
