@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from tiers import SERIAL, SLOW, is_named
+from tiers import SLOW, TIMED, WAITING, is_named
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -36,7 +36,7 @@ def is_fast() -> dict[str, bool]:
     return {test: fast == "True" for _, fast, test in lines}
 
 
-@pytest.mark.parametrize("pattern", sorted({*SLOW, *SERIAL}))
+@pytest.mark.parametrize("pattern", sorted({*SLOW, *TIMED, *WAITING}))
 def test_pattern_names_something(pattern: str, is_fast: dict[str, bool]) -> None:
     assert any(is_named(test, [pattern]) for test in is_fast)
 

@@ -1,9 +1,10 @@
 """Which tests are for every change (``fast``), and which need the machine for themselves.
 
 ``python -m pytest -n 2 -m fast`` takes 100 seconds and enters every room of the package.
-``serial`` are the tests that measure time, or wait for something for so long only that other
-work would make them fail. The others may run beside each other: ``python -m pytest -n 2 --dist
-loadscope -m "not serial"``, then ``python -m pytest -m serial``.
+``serial`` are the tests that measure time (``timed`` as well), or wait for something for so long
+only that much other work would make them fail. The others may run beside each other: ``python -m
+pytest -n 2 --dist loadscope -m "not serial"``, then ``python -m pytest -m serial``, of which ``timed``
+and ``not timed`` may run side by side: the latter mostly wait.
 
 A test is fast unless it is named here: it takes more than two seconds of a processor, or it is
 one of many of a kind of which some are enough for every change.
@@ -73,22 +74,25 @@ SLOW = (
     "tune/records/test_generation",
 )
 
-SERIAL = (
+TIMED = (
     # The emulated board counts instructions, which others do not change.
     r"test_api\.py::test_(?!rasp4)",
-    "test_setup_env",
     "benchmarks/test_peers",
     # The socket of its processes is in a folder of ours, whose name xdist makes too long.
     r"benchmarks/test_tuning\.py::test_our_tuner_delivers",
     "cli/test_front_command",
     "device/opencl/test_timer",
+)
+
+WAITING = (
     "device/test_every_device.*(twice_the_work|take_turns|hang_is_cut_off)",
     "device/test_rpc",
-    # Another user tries every port that is new, and other tests' servers may have no key.
+    # Another user tries every port that is new, and other tests' servers may have no key: those
+    # that are timed have one.
     "device/test_strangers.*through_a_session",
     # Where xdist runs tests, Ctrl-C is seen only once the call has ended.
     r"device/test_spawned_server\.py::test_close_while_the_code_hangs",
-    "tune/test_session",
+    r"tune/test_session\.py::test_(?!traps)",
 )
 
 
@@ -98,12 +102,14 @@ def is_named(test: str, patterns: Iterable[str]) -> bool:
 
 
 def mark(items: Iterable[pytest.Item]) -> None:
-    """Mark tests as ``fast`` and as ``serial``."""
+    """Mark tests as ``fast``, and as ``serial`` and ``timed``."""
     for item in items:
         file = item.path.relative_to(item.config.rootpath).as_posix()
         test = file + item.nodeid.partition(".py")[2]
         fixtures = set(getattr(item, "fixturenames", ()))
         if not is_named(test, SLOW) and SLOW_FIXTURES.isdisjoint(fixtures):
             item.add_marker(pytest.mark.fast)
-        if is_named(test, SERIAL):
+        if is_named(test, TIMED):
+            item.add_marker(pytest.mark.timed)
+        if is_named(test, TIMED + WAITING):
             item.add_marker(pytest.mark.serial)
