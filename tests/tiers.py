@@ -3,8 +3,8 @@
 ``python -m pytest -n 2 -m fast`` takes 100 seconds and enters every room of the package.
 ``serial`` are the tests that measure time (``timed`` as well), or wait for something for so long
 only that much other work would make them fail. The others may run beside each other: ``python -m
-pytest -n 2 --dist loadscope -m "not serial"``, then ``python -m pytest -m serial``, of which ``timed``
-and ``not timed`` may run side by side: the latter mostly wait.
+pytest -n 2 --dist loadscope -m "not serial"``, then ``python -m pytest -m serial``, of which
+``timed`` and ``not timed`` may run side by side: the latter mostly wait.
 
 A test is fast unless it is named here: it takes more than two seconds of a processor, or it is
 one of many of a kind of which some are enough for every change.
