@@ -84,7 +84,10 @@ def test_a_convolution_by_winograds_algorithm(tmp_path: Path, emulator: None) ->
     assert bundle.report is not None
     assert bundle.report.failed == 0
     assert "winograd_bytes" in {each.rule for each in bundle.manifest.kernels.values()}
-    assert {each.algorithm for each in bundle.manifest.weights} == {"", "winograd_bytes"}
+    (weight,) = (each for each in bundle.manifest.weights if each.algorithm)
+    # 36 values of 16 bits for nine bytes.
+    assert (weight.algorithm, weight.bytes) == ("winograd_bytes", 8 * weight.model_bytes)
+    assert weight.model_bytes == 32 * 16 * 9
     # The same weights, transformed by the library.
     loaded = build(measure=False, output=tmp_path / "load", pack_weights="load")
     for each in (bundle, loaded):
