@@ -17,7 +17,7 @@ from tvm_eff.schedules.cpu.half_sums import MOST_TERMS
 from tvm_eff.schedules.cpu.pointwise import register_tiles
 from tvm_eff.schedules.gpu import threads, tile
 from tvm_eff.schedules.strassen import row_blocks, rule
-from tvm_eff.schedules.winograd import half
+from tvm_eff.schedules.winograd import half, integers
 from tvm_eff.schedules.winograd.match import FILTERS_IN_HALF, MAX_PRODUCT_RATIO
 from tvm_eff.schedules.winograd.rewrite import SHORT_DEPTH
 from tvm_eff.schedules.winograd.transforms import PAIRS, filters
@@ -36,6 +36,9 @@ SENTENCES = {
         f"in blocks of {half.BLOCK} input channels (`depth`), "
         f"and of {half.SAFE_BLOCK} in the second",
         f"float16 up to {MOST_TERMS} channels",
+        f"**Up to {integers.MOST_CHANNELS} input channels.**",
+        f"are multiplied by {', '.join(map(str, integers.SCALES[:-1]))} and {integers.SCALES[-1]}:",
+        f"in the end by {integers.DIVISOR}.",
         f"up to {SHORT_DEPTH} channels their columns in float16",
         f"up to {first_layer.MAX_DEPTH} input channels",
         f"up to {first_layer.MAX_UNROLLED} multiply-adds",
