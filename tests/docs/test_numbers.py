@@ -36,7 +36,8 @@ SENTENCES = {
         f"in blocks of {half.BLOCK} input channels (`depth`), "
         f"and of {half.SAFE_BLOCK} in the second",
         f"float16 up to {MOST_TERMS} channels",
-        f"**Up to {integers.MOST_CHANNELS} input channels.**",
+        f"**Sums of up to {integers.MOST_CHANNELS} input channels.**",
+        f"up to {integers.MOST_IN_PARTS} in all",
         f"are multiplied by {', '.join(map(str, integers.SCALES[:-1]))} and {integers.SCALES[-1]}:",
         f"in the end by {integers.DIVISOR}.",
         f"up to {SHORT_DEPTH} channels their columns in float16",

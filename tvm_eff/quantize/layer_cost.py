@@ -16,7 +16,7 @@ from tvm_eff.frontend.nodes import arguments_of
 from tvm_eff.quantize import operators
 from tvm_eff.quantize.precision import Precision
 from tvm_eff.quantize.simulate import Values
-from tvm_eff.schedules.winograd.integers import MOST_CHANNELS
+from tvm_eff.schedules.winograd.integers import parts_of
 from tvm_eff.targets import Target
 
 OF_A_BYTE = 0.5
@@ -134,7 +134,7 @@ def _is_for_winograd(node: Node, weight: torch.Tensor, precision: Precision) -> 
         return False
     if min(weight.shape[:2]) < _LEAST_CHANNELS:
         return False
-    if precision == "int8" and weight.shape[1] > MOST_CHANNELS:
+    if precision == "int8" and parts_of(int(weight.shape[1])) is None:
         return False
     given = arguments_of(node)
     plain = all(set(given[name]) == {1} for name in ("stride", "dilation"))

@@ -65,7 +65,8 @@ NOT_OFFERED: dict[str, Case] = {
     "stride": (lambda: nn.Conv2d(16, 16, 3, stride=2), (1, 16, 9, 9)),
     "dilation": (lambda: nn.Conv2d(16, 16, 3, dilation=2), (1, 16, 9, 9)),
     "groups": (lambda: nn.Conv2d(32, 16, 3, groups=2), (1, 32, 9, 9)),
-    "sums_of_more_than_32_bits": (lambda: nn.Conv2d(68, 16, 3), (1, 68, 9, 9)),
+    "sums_of_more_than_32_bits": (lambda: nn.Conv2d(512, 16, 3), (1, 512, 5, 5)),
+    "no_equal_parts": (lambda: nn.Conv2d(76, 16, 3), (1, 76, 9, 9)),
     "no_whole_input_vector": (lambda: nn.Conv2d(6, 16, 3), (1, 6, 9, 9)),
     "no_whole_output_vector": (lambda: nn.Conv2d(16, 12, 3), (1, 16, 9, 9)),
 }
@@ -73,6 +74,7 @@ NOT_OFFERED: dict[str, Case] = {
 EXACT: dict[str, Case] = {
     "padded": (lambda: nn.Conv2d(16, 24, 3, padding=1), (1, 16, 13, 13)),
     "most_channels": (lambda: nn.Conv2d(64, 16, 3), (1, 64, 8, 11)),
+    "in_parts": (lambda: nn.Conv2d(384, 8, 3), (1, 384, 8, 11)),
     "less_than_a_tile": (lambda: nn.Conv2d(64, 32, 3, bias=False), (1, 64, 5, 4)),
     "batch": (lambda: nn.Conv2d(12, 32, 3, padding=(0, 1)), (2, 12, 7, 10)),
     "image": (lambda: nn.Conv2d(4, 8, 3, padding=1), (1, 4, 9, 9)),
@@ -167,9 +169,10 @@ def test_exact(board: tuple[Target, Device], name: str, tmp_path: Path) -> None:
         require_exact(task, candidate, device, library, kernel_inputs(task.inputs))
 
 
-def test_largest_sums_do_not_wrap(board: tuple[Target, Device], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["most_channels", "in_parts"])
+def test_largest_sums_do_not_wrap(board: tuple[Target, Device], name: str, tmp_path: Path) -> None:
     target, device = board
-    task = kernel(EXACT["most_channels"], target)
+    task = kernel(EXACT[name], target)
     # Numbers of float32: no limit of a byte hides a sum that is wrong.
     assert [spec.dtype for spec in task.outputs] == ["float32"]
     candidate = tried(task, target)[0]
@@ -238,6 +241,9 @@ def test_nothing_exceeds_its_bits_and_no_division_has_a_rest() -> None:
     column = max(int(np.abs(each.coefficients).sum()) for each in columns)
     most = max(max(seen) * product, column * max(seen)) * 128 * 127
     assert most * integers.MOST_CHANNELS < 2**31 <= most * (integers.MOST_CHANNELS + 1)
+    # Parts are added when both axes are transformed.
+    most = 9 * integers.DIVISOR * 128 * 127
+    assert most * integers.MOST_IN_PARTS < 2**31 <= most * (integers.MOST_IN_PARTS + 1)
     # Transformed inputs and weights are of 16 bits.
     for matrix_of, largest in ((np.array(rows), 128), (matrix, 128)):
         assert np.abs(matrix_of).sum(1).max() ** 2 * largest < 2**15
@@ -247,6 +253,14 @@ def test_a_padding_that_is_not_zero() -> None:
     work = match(kernel(EXACT["bytes"], targets.load("rasp4")).func, "int8")
     assert work is not None
     assert (work.padding, work.padding_value) == ((1, 1), -128)
+
+
+@pytest.mark.parametrize(
+    ("depth", "parts"),
+    [(64, 1), (68, None), (72, 2), (96, 2), (384, 6), (404, None), (408, None), (6, None)],
+)
+def test_parts(depth: int, parts: int | None) -> None:
+    assert integers.parts_of(depth) == parts
 
 
 @pytest.mark.parametrize("name", BOARDS)

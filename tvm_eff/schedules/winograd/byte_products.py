@@ -12,6 +12,7 @@ import math
 from tvm_eff.schedules.cpu.contraction import multiplies_by_lane, steps
 from tvm_eff.schedules.cpu.convolution import Tile, keeps_reduction_loop
 from tvm_eff.schedules.rule import divisors
+from tvm_eff.schedules.winograd.integers import parts_of
 from tvm_eff.schedules.winograd.match import Convolution
 from tvm_eff.targets import Target
 
@@ -32,15 +33,18 @@ _TILE = 8  # instructions, of addresses for each tile
 
 def register_tiles(work: Convolution, positions: int, target: Target) -> list[tuple[Tile, float]]:
     """Return the tiles to try, each with its estimated instructions a multiply-add of a vector."""
+    parts = parts_of(work.depth)
+    assert parts is not None, "the workload was matched"
+    depth = work.depth // parts
     shapes = [
         tile
         for columns in divisors(int(work.result.shape[3]), _MOST_COLUMNS)
         if columns % LANES == 0
         for rows in range(1, min(positions, _MOST_ROWS) + 1)
-        for unroll in _unrolls(work.depth, target)
-        if _fits(tile := Tile(rows, columns, LANES, unroll), work.depth, target)
+        for unroll in _unrolls(depth, target)
+        if _fits(tile := Tile(rows, columns, LANES, unroll), depth, target)
     ]
-    costs = {tile: _cost(tile, positions, work.depth, target) for tile in shapes}
+    costs = {tile: _cost(tile, positions, depth, target) for tile in shapes}
     best: dict[tuple[int, int], tuple[Tile, float]] = {}
     for tile in sorted(shapes, key=costs.__getitem__):
         best.setdefault((tile.rows, tile.columns), (tile, costs[tile]))

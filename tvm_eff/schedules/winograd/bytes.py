@@ -31,9 +31,6 @@ from tvm_eff.targets import Target
 _BYTES = 16
 """Of a vector."""
 
-_CHANNELS = 4
-"""Input channels come in so many, which are the shortest vector that is loaded."""
-
 
 @dataclass(frozen=True)
 class TransformedBytes(Packing):
@@ -103,7 +100,6 @@ class WinogradBytes:
 
 def _match(func: PrimFunc) -> Convolution | None:
     work = match(func, BYTES)
-    if work is None or work.depth > integers.MOST_CHANNELS:
+    if work is None or integers.parts_of(work.depth) is None:
         return None
-    whole = work.depth % _CHANNELS == 0 and int(work.result.shape[3]) % byte_products.LANES == 0
-    return work if whole else None
+    return work if int(work.result.shape[3]) % byte_products.LANES == 0 else None

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from tvm_eff.schedules.rule import divisors
 from tvm_eff.schedules.winograd.transforms import Filter
 
 FILTERING = Filter(4, 3)
@@ -27,7 +28,7 @@ DIVISOR = 36
 """What a result is multiplied by, once both axes are transformed."""
 
 MOST_CHANNELS = 65
-"""Input channels of which no value that is computed exceeds 32 bits.
+"""Input channels whose products are summed before they are transformed back.
 
 Activations are within -128 to 127, weights within -127 to 127. Along one axis, a product is at most
 42 of theirs in sum, a sum or difference that :func:`output_rows` computes of them 48, and a
@@ -35,11 +36,39 @@ transformed column 18, as their coefficients add up to. So nothing exceeds 48 x 
 each channel, and of 65 channels that is 2,130,104,320.
 """
 
+MOST_IN_PARTS = 407
+"""Input channels in all, where they are summed in parts that are added once they are transformed.
+
+That is 36 times a result, 36 x 9 x 128 x 127 for each channel, and of 407 of them 2,143,646,208.
+"""
+
+_STEP, _LEAST_OF_PART = 4, 16
+
 Value = TypeVar("Value", bound=Any)
 Elements = Callable[[int], Value]
 """Returns an element of a row or column of a tile."""
 
 _WEIGHTS = np.array([[3, 0, 0], [-1, -1, -1], [-1, 1, -1], [1, 2, 4], [1, -2, 4], [0, 0, 3]])
+
+
+def parts_of(depth: int) -> int | None:
+    """Return into how many equal parts input channels are divided, whose sums are of 32 bits.
+
+    Parameters
+    ----------
+    depth
+        Input channels.
+
+    Returns
+    -------
+    int or None
+        None where sums would exceed 32 bits, or parts would be too short.
+    """
+    if depth > MOST_IN_PARTS:
+        return None
+    found = (n for n in divisors(depth, depth // _STEP) if depth // n % _STEP == 0)
+    parts = next((n for n in found if depth // n <= MOST_CHANNELS), None)
+    return None if parts is None or (parts > 1 and depth // parts < _LEAST_OF_PART) else parts
 
 
 def weight_matrix() -> np.ndarray:

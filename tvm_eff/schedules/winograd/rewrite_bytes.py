@@ -18,6 +18,7 @@ from tvm_eff.schedules.winograd.integers import (
     FILTERING,
     input_rows,
     output_rows,
+    parts_of,
     weight_matrix,
 )
 from tvm_eff.schedules.winograd.match import Convolution
@@ -65,27 +66,32 @@ def _stages(work: Convolution) -> list[te.Tensor]:
         (channels, _SIZE, _SIZE, work.depth), "int16", name="transformed_weight"
     )
     transformed = _transformed_input(work, source, (batch, down, across))
-    depth = te.reduce_axis((0, work.depth), name="depth")
-    product = te.compute(
-        (_SIZE, _SIZE, batch * down * across, channels),
-        lambda i, j, p, f: te.sum(
-            transformed[i, j, p, depth].astype("int32") * weight[f, i, j, depth].astype("int32"),
-            axis=depth,
-        ),
-        name=algorithm.PRODUCT,
-    )
+    parts = parts_of(work.depth)
+    assert parts is not None, "the workload was matched when the candidate was made"
+    within = work.depth // parts
+    depth = te.reduce_axis((0, within), name="depth")
+
+    def product_at(g: Any, i: Any, j: Any, p: Any, f: Any) -> Any:
+        q = g * within + depth
+        factors = transformed[i, j, p, q].astype("int32"), weight[f, i, j, q].astype("int32")
+        return te.sum(factors[0] * factors[1], axis=depth)
+
+    tiles = batch * down * across
+    product = te.compute((parts, _SIZE, _SIZE, tiles, channels), product_at, name=algorithm.PRODUCT)
     back = output_rows()
 
-    def columns_at(r: Any, j: Any, n: Any, y: Any, x: Any, f: Any) -> Any:
+    def columns_at(g: Any, r: Any, j: Any, n: Any, y: Any, x: Any, f: Any) -> Any:
         p = (n * down + y) * across + x
-        return choose(r, [g(lambda i: product[i, j, p, f]) for g in back])
+        return choose(r, [row(lambda i: product[g, i, j, p, f]) for row in back])
 
-    columns = te.compute(
-        (_TILE, _SIZE, batch, down, across, channels), columns_at, name=algorithm.COLUMNS
-    )
+    shape: tuple[int, ...] = (parts, _TILE, _SIZE, batch, down, across, channels)
+    columns = te.compute(shape, columns_at, name=algorithm.COLUMNS)
 
     def output_at(n: Any, y: Any, x: Any, r: Any, s: Any, f: Any) -> Any:
-        return choose(s, [g(lambda j: columns[r, j, n, y, x, f]) for g in back])
+        def part(g: int) -> Any:
+            return choose(s, [row(lambda j: columns[g, r, j, n, y, x, f]) for row in back])
+
+        return sum(map(part, range(1, parts)), part(0))
 
     shape = (batch, down, across, _TILE, _TILE, channels)
     output = te.compute(shape, output_at, name=algorithm.OUTPUT)

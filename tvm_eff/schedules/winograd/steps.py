@@ -139,7 +139,7 @@ def _write_products(sch: Schedule, candidate: Candidate) -> tuple[Any, Any]:
 def _tiles_across(sch: Schedule) -> int:
     """Output tiles per row."""
     columns = sch.get(sch.get_sblock(algorithm.COLUMNS)).writes[0].source
-    return int(columns.shape[4])
+    return int(columns.shape[-2])
 
 
 def transform_input(
