@@ -22,7 +22,7 @@ from tvm_eff.schedules.cpu.convolution import Tile, tiles
 from tvm_eff.schedules.cpu.pointwise import register_tiles
 from tvm_eff.schedules.gpu import threads, tile
 from tvm_eff.schedules.strassen import row_blocks, rule
-from tvm_eff.schedules.winograd import half
+from tvm_eff.schedules.winograd import half, integers
 from tvm_eff.schedules.winograd.half_products import MOST_CHANNELS
 from tvm_eff.schedules.winograd.match import FILTERS_IN_HALF, MAX_PRODUCT_RATIO
 from tvm_eff.schedules.winograd.rewrite import SHORT_DEPTH
@@ -43,6 +43,10 @@ SENTENCES = {
         f"and of {half.SAFE_BLOCK} in the second",
         f"float16 up to {MOST_CHANNELS} channels",
         f"Up to {half_sums.MOST_TERMS:,} products the totals are of float16",
+        f"**Sums of up to {integers.MOST_CHANNELS} input channels.**",
+        f"up to {integers.MOST_IN_PARTS} in all",
+        f"are multiplied by {', '.join(map(str, integers.SCALES[:-1]))} and {integers.SCALES[-1]}:",
+        f"in the end by {integers.DIVISOR}.",
         f"up to {SHORT_DEPTH} channels their columns in float16",
         f"up to {first_layer.MAX_DEPTH} input channels",
         f"up to {first_layer.MAX_UNROLLED} multiply-adds",

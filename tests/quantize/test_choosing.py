@@ -203,3 +203,20 @@ def test_ties_between_layers_are_no_fault() -> None:
 @pytest.mark.parametrize(("name", "rate"), [("rasp5", 4.0), ("rasp4", 2.0), ("rasp3-armv7", 2.0)])
 def test_what_a_processor_charges(name: str, rate: float) -> None:
     assert quantize.cost_model(targets.load(name)).rate == rate
+
+
+def test_winograd_s_algorithm_is_counted_without_dot_products() -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(8, 32, 1), nn.Conv2d(32, 76, 3), nn.Conv2d(76, 16, 3)]
+    program = traced(nn.Sequential(*layers), (1, 8, 12, 12))
+    drawn = np.random.default_rng(0).normal(size=(1, 8, 12, 12))
+    samples = [Sample("one", (drawn.astype("float32"),))]
+    model = quantize.cost_model(targets.load("rasp4"))
+    _, choice = quantize.quantize_where_allowed(
+        program, iter(samples), "data", "int8", 1e9, None, model
+    )
+    # Sums of 76 channels would exceed 32 bits, and pairs of bytes are no better than float32.
+    assert [each.precision for each in choice.layers] == ["int8", "int8", "float32"]
+    pairs, by_winograd, _ = (each.cost_after / each.cost_before for each in choice.layers)
+    assert pairs < 0.5
+    assert 0.85 < by_winograd < 0.95

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,32 @@ def test_this_machine(tmp_path: Path, data: Path, runtime: Runtime) -> None:
         x = torch.randn(SHAPE)
         wanted = model(x).numpy()
     assert np.abs(bundle.run(x.numpy()) - wanted).max() < 0.1 * np.ptp(wanted)
+
+
+def test_a_convolution_by_winograds_algorithm(tmp_path: Path, emulator: None) -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(8, 16, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU()]
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(3200, 4)).eval()
+    build = partial(
+        tvm_eff.compile,
+        *(model, torch.randn(SHAPE)),
+        target="rasp4",
+        dtype="int8",
+        logs=tmp_path / "logs",
+    )
+    bundle = build(trials=2, output=tmp_path / "build")
+    assert bundle.report is not None
+    assert bundle.report.failed == 0
+    assert "winograd_bytes" in {each.rule for each in bundle.manifest.kernels.values()}
+    (weight,) = (each for each in bundle.manifest.weights if each.algorithm)
+    # 36 values of 16 bits for nine bytes.
+    assert (weight.algorithm, weight.bytes) == ("winograd_bytes", 8 * weight.model_bytes)
+    assert weight.model_bytes == 32 * 16 * 9
+    # The same weights, transformed by the library.
+    loaded = build(measure=False, output=tmp_path / "load", pack_weights="load")
+    for each in (bundle, loaded):
+        assert each.manifest.validation.largest_error == 0
+    assert loaded.library.stat().st_size < bundle.library.stat().st_size
 
 
 def test_emulated_board(tmp_path: Path, emulator: None, caplog: pytest.LogCaptureFixture) -> None:

@@ -38,19 +38,20 @@ def weight_table(network: RelaxNetwork, scheduled: tvm.IRModule) -> tuple[Weight
         if not (constant or argument in packed) or any(argument.same_as(each) for each in seen):
             continue
         seen.append(argument)
-        shape = tuple(int(each) for each in argument.ty.shape.values)
-        size = math.prod(shape) * np.dtype(str(argument.ty.dtype)).itemsize
+        shape = _shape(argument.ty)
         names = () if constant else packed[argument]
         kernel = _base(called, lowered)
-        transformed = called != kernel and math.prod(shape) != _size(network.mod[kernel], place)
+        before = network.mod[kernel].params[place] if called != kernel else argument.ty
+        transformed = math.prod(shape) != math.prod(_shape(before))
         found.append(
             WeightInfo(
                 parameters=names,
                 kernel=kernel,
                 shape=shape,
                 dtype=str(argument.ty.dtype),
-                bytes=size,
-                model_bytes=sum(left.pop(name, 0) for name in names) if names else size,
+                bytes=_bytes(argument.ty),
+                # A quantized weight is of no parameter.
+                model_bytes=sum(left.pop(name, 0) for name in names) if names else _bytes(before),
                 algorithm=_algorithm(called, kernel) if transformed else "",
             )
         )
@@ -77,8 +78,13 @@ def _arguments(main: relax.Function) -> Iterator[tuple[str, int, Any]]:
                 yield str(call.args[0].name_hint), place, argument
 
 
-def _size(kernel: tvm.tirx.PrimFunc, place: int) -> int:
-    return math.prod(int(each) for each in kernel.params[place].shape)
+def _shape(tensor: Any) -> tuple[int, ...]:
+    """The shape of a buffer or of a type of Relax."""
+    return tuple(int(each) for each in getattr(tensor.shape, "values", tensor.shape))
+
+
+def _bytes(tensor: Any) -> int:
+    return math.prod(_shape(tensor)) * np.dtype(str(tensor.dtype)).itemsize
 
 
 def _base(called: str, lowered: Collection[str]) -> str:

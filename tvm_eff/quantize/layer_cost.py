@@ -6,7 +6,8 @@ byte that is read or written costs :data:`OF_A_BYTE`, so that a layer without pr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch.fx import Node
@@ -15,6 +16,7 @@ from tvm_eff.frontend.nodes import arguments_of
 from tvm_eff.quantize import operators
 from tvm_eff.quantize.precision import Precision
 from tvm_eff.quantize.simulate import Values
+from tvm_eff.schedules.winograd.integers import parts_of
 from tvm_eff.targets import Target
 
 OF_A_BYTE = 0.5
@@ -32,11 +34,13 @@ _HALF_RATE = 2.0
 Kernels take 0.48 to 0.57 of float32's instructions (docs/low-precision.md).
 """
 
-_WINOGRAD_RATES: dict[Precision, float] = {"float32": 2.25, "float16": 3.0}
+_WITH_HALF: dict[Precision, float] = {"float32": 2.25, "float16": 3.0}
+_WITHOUT_DOT_PRODUCTS: dict[Precision, float] = {"float32": 2.25, "int8": 2.4}
 """Multiply-adds of a 3x3 convolution by Winograd's algorithm, for one in float32 without it.
 
 On the Cortex-A76 one of 64 to 256 channels takes 0.131 instructions in float32 and 0.096 in
-float16, and 0.302 in float32 without it (docs/low-precision.md).
+float16, and 0.302 in float32 without it; on the A72 0.131 in float32 and 0.124 in int8
+(docs/low-precision.md).
 """
 
 _LEAST_CHANNELS = 16
@@ -55,10 +59,13 @@ class CostModel:
         How many multiply-adds in int8 cost as much as one in float32.
     half_rate
         How many in float16; None where the processor does not compute in it.
+    winograd
+        How many of a 3x3 convolution by Winograd's algorithm, in the precisions that have it.
     """
 
     rate: float
     half_rate: float | None = None
+    winograd: Mapping[Precision, float] = field(default_factory=dict)
 
     def cost(self, node: Node, values: Values, precision: Precision) -> float:
         """Return what a layer costs, in multiply-adds of float32.
@@ -81,11 +88,10 @@ class CostModel:
         return products / self._rate_of(node, values[weight], precision) + OF_A_BYTE * moved
 
     def _rate_of(self, node: Node, weight: torch.Tensor, precision: Precision) -> float:
+        if precision in self.winograd and _is_for_winograd(node, weight, precision):
+            return self.winograd[precision]
         if precision == "int8":
             return min(self.rate, _DEPTHWISE_RATE) if _is_depthwise(weight) else self.rate
-        # Where float16 is offered, it has to be better than what float32 really takes.
-        if self.half_rate is not None and _is_for_winograd(node, weight):
-            return _WINOGRAD_RATES[precision]
         if precision == "float32":
             return 1.0
         assert self.half_rate is not None, "it is not offered"
@@ -97,12 +103,20 @@ def cost_model(target: Target) -> CostModel:
 
     Instructions that add dot products of four bytes do four times the work of one in float32; NEON
     without them twice, in pairs of bytes; and x86 1.2 times, in pairs of 16 bits. float16 is
-    offered where the processor computes in it.
+    offered where the processor computes in it. Where float16, or int8 without dot products, has to
+    be better than what float32 really takes, Winograd's algorithm counts.
     """
-    half = _HALF_RATE if target.gpu is None and target.float16 else None
+    if target.gpu is None and target.float16:
+        half, winograd = _HALF_RATE, _WITH_HALF
+    else:
+        half, winograd = None, {}
     if any(map(target.has, _FOUR_BYTES)):
-        return CostModel(4.0, half)
-    return CostModel(1.2 if target.architecture.name == "x86_64" else 2.0, half)
+        return CostModel(4.0, half, winograd)
+    if target.architecture.name == "x86_64":
+        return CostModel(1.2, half, winograd)
+    if target.architecture.name == "aarch64" and half is None:
+        winograd = _WITHOUT_DOT_PRODUCTS
+    return CostModel(2.0, half, winograd)
 
 
 def _is_data(node: Node, read: Node) -> bool:
@@ -114,11 +128,13 @@ def _is_depthwise(weight: torch.Tensor) -> bool:
     return weight.dim() == 4 and weight.shape[1] == 1 and weight.shape[2:].numel() > 1
 
 
-def _is_for_winograd(node: Node, weight: torch.Tensor) -> bool:
+def _is_for_winograd(node: Node, weight: torch.Tensor, precision: Precision) -> bool:
     """Whether it is a plain 3x3 convolution of some channels, to some."""
     if weight.dim() != 4 or tuple(weight.shape[2:]) != (3, 3):
         return False
     if min(weight.shape[:2]) < _LEAST_CHANNELS:
+        return False
+    if precision == "int8" and parts_of(int(weight.shape[1])) is None:
         return False
     given = arguments_of(node)
     plain = all(set(given[name]) == {1} for name in ("stride", "dilation"))

@@ -131,11 +131,17 @@ def is_identity_copy(block: Any) -> bool:
 
 def is_padding(block: Any) -> bool:
     """Whether `block` pads its input with zeros."""
+    return padding_value(block) == 0
+
+
+def padding_value(block: Any) -> float | None:
+    """Return the number that `block` pads its input with; None if it does not."""
     value = block.body.value if isinstance(block.body, tirx.BufferStore) else None
     if not isinstance(value, tvm.ir.Call) or not str(value.op.name).endswith("if_then_else"):
-        return False
+        return None
     _, load, other = value.args
-    return isinstance(load, tvm.ir.TensorLoad) and float(getattr(other, "value", 1)) == 0
+    known = isinstance(load, tvm.ir.TensorLoad) and isinstance(other, tirx.IntImm | tirx.FloatImm)
+    return other.value if known else None
 
 
 def reductions(sch: Schedule) -> list[Any]:

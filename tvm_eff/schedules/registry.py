@@ -31,15 +31,16 @@ from tvm_eff.schedules.packing import Packing
 from tvm_eff.schedules.rule import Alternative, Candidate, Rule
 from tvm_eff.schedules.strassen.row_blocks import StrassenRowBlocks
 from tvm_eff.schedules.strassen.rule import Strassen
+from tvm_eff.schedules.winograd.bytes import WinogradBytes
 from tvm_eff.schedules.winograd.half import WinogradHalf
 from tvm_eff.schedules.winograd.rule import Winograd
 from tvm_eff.targets import Target
 
 STRASSEN, STRASSEN_ROW_BLOCKS, WINOGRAD = Strassen(), StrassenRowBlocks(), Winograd()
-WINOGRAD_HALF = WinogradHalf()
+WINOGRAD_HALF, WINOGRAD_BYTES = WinogradHalf(), WinogradBytes()
 METASCHEDULE = MetaSchedule()
 
-REWRITING = (STRASSEN, STRASSEN_ROW_BLOCKS, WINOGRAD)
+REWRITING = (STRASSEN, STRASSEN_ROW_BLOCKS, WINOGRAD, WINOGRAD_BYTES)
 """Rules that schedule an equivalent function, which takes a transformed weight."""
 
 REWRITING_HALVES = (WINOGRAD_HALF,)
@@ -66,6 +67,7 @@ EXTRA_RULES: tuple[Rule, ...] = (
     STRASSEN,
     STRASSEN_ROW_BLOCKS,
     WINOGRAD,
+    WINOGRAD_BYTES,
     METASCHEDULE,
 )
 """Rules whose candidates are added to those of the first matching rule."""

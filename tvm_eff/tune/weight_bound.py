@@ -20,12 +20,12 @@ from tvm_eff.tune.records.store import Record, RecordStore
 from tvm_eff.tune.session import TaskResult, first_that_applies
 from tvm_eff.tune.task import Task
 
-_GAINS = {"winograd": 2.3, "winograd_half": 1.7}
+_GAINS = {"winograd": 2.3, "winograd_half": 1.7, "winograd_bytes": 2.0}
 _GAIN = 1.1
 """How many times faster than others a kernel is taken to be by Winograd's algorithm, and by
 Strassen's, where no others were measured: SqueezeNet 1.1 on an emulated Cortex-A72, 2.3 for 3x3
-convolutions with 64 -> 256 and 2.2 with 48 -> 192 channels, 1.1 for its classifier; on an emulated
-Cortex-A76 in float16 1.7 for the former and 1.8 for the latter."""
+convolutions with 64 -> 256 and 2.2 with 48 -> 192 channels, 1.1 for its classifier, and in int8 2.1
+and 2.0; on an emulated Cortex-A76 in float16 1.7 for the former and 1.8 for the latter."""
 
 
 @dataclass(frozen=True)

@@ -79,9 +79,9 @@ def depthwise(channels: int, kernel: tuple[int, int]) -> nn.Conv2d:
 class Bytes(nn.Module):
     """A convolution of bytes, as a quantized program has it."""
 
-    def __init__(self, depth: int, groups: int = 1) -> None:
+    def __init__(self, depth: int, groups: int = 1, activations: torch.dtype = torch.uint8) -> None:
         super().__init__()
-        self.groups = groups
+        self.groups, self.activations = groups, activations
         weight = torch.arange(32 * depth * 9) % 255 - 127
         self.register_buffer("weight", weight.to(torch.int8).reshape(32, depth, 3, 3))
         self.register_buffer("scales", torch.full((32,), 2.0**-8))
@@ -89,7 +89,8 @@ class Bytes(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         operators = torch.ops.quantized_decomposed
-        data = (0.25, 0, 0, 255, torch.uint8)
+        limits = torch.iinfo(self.activations)
+        data = (0.25, 0, limits.min, limits.max, self.activations)
         held = operators.quantize_per_tensor(x, *data)
         channels = (self.weight, self.scales, self.zeros, 0, -127, 127, torch.int8)
         weight = operators.dequantize_per_channel(*channels)
@@ -114,6 +115,7 @@ NETWORKS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "softmax": (nn.Softmax(1), (4, 40)),
     "bytes": (Bytes(16), (1, 16, 8, 8)),
     "bytes, depthwise": (Bytes(1, groups=32), (1, 32, 8, 8)),
+    "bytes with a sign": (Bytes(16, activations=torch.int8), (1, 16, 8, 8)),
 }
 """For each rule there is a kernel that it schedules on some target."""
 

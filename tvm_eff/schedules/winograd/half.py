@@ -73,7 +73,7 @@ class WinogradHalf(Winograd):
         for each in (written, total, *sums):
             sch.compute_at(each, part, preserve_unit_loops=True)
         # Before the products are tiled: TVM would then compute regions of whole tiles.
-        steps.transform_input(sch, part if candidate["tile_rows"] else None, target)
+        steps.transform_input(sch, part if candidate["tile_rows"] else None, target.hardware.lanes)
         if sums:
             blocks = (total, sums[0], written)
             half_products.multiply_blocks(sch, blocks, part, candidate, target)

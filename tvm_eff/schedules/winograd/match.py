@@ -13,7 +13,10 @@ from tvm.tirx import PrimFunc
 
 from tvm_eff.schedules import analysis
 from tvm_eff.schedules.analysis import Contraction, contraction
+from tvm_eff.schedules.winograd.integers import FILTERING
 from tvm_eff.schedules.winograd.transforms import Filter, filters
+
+BYTES = "int8"
 
 MAX_STRIDE = 2
 
@@ -44,9 +47,11 @@ class Convolution:
     stride
         In both directions.
     padding
-        Zeros above and to the left.
+        Values above and to the left.
     padding_block
         The name of the block that pads, if there is one.
+    padding_value
+        What it pads with: bytes with their zero point.
     """
 
     block: str
@@ -57,6 +62,7 @@ class Convolution:
     stride: int
     padding: tuple[int, int]
     padding_block: str | None
+    padding_value: float = 0
 
     @property
     def depth(self) -> int:
@@ -65,7 +71,7 @@ class Convolution:
 
     @property
     def dtype(self) -> str:
-        """What input and weight are stored as; sums are float32."""
+        """What input and weight are stored as; sums are float32, of bytes int32."""
         return str(self.source.dtype)
 
     @property
@@ -86,7 +92,7 @@ def match(func: PrimFunc, dtype: str = "float32") -> Convolution | None:
     func
         A fused PrimFunc.
     dtype
-        What its input and its weight are stored as. Its sums are float32.
+        What its input and its weight are stored as. Its sums are float32; of bytes int32.
     """
     work = contraction(func)
     if work is None or work.depthwise or work.groups != 1 or work.weight_parameter is None:
@@ -102,7 +108,8 @@ def match(func: PrimFunc, dtype: str = "float32") -> Convolution | None:
     sch = analysis.inspect(func)
     main = sch.get_sblock(work.block)
     block = sch.get(main)
-    if str(block.writes[0].source.dtype) != "float32" or not _multiplies(block, dtype):
+    sums = "int32" if dtype == BYTES else "float32"
+    if str(block.writes[0].source.dtype) != sums or not _multiplies(block, dtype):
         return None
     source = block.reads[work.input_read].source
     stride = _stride(block, source, work)
@@ -110,15 +117,23 @@ def match(func: PrimFunc, dtype: str = "float32") -> Convolution | None:
         return None
     producers = sch.get_producers(main)
     if not producers:
-        before: tuple[Any, tuple[int, int], str | None] | None = (source, (0, 0), None)
+        before: _Padding | None = _Padding(source)
     else:
         before = _padding(sch, producers) if len(producers) == 1 else None
-    if before is None or not _is_parameter(before[0], func, dtype):
+    if before is None or not _is_parameter(before.source, func, dtype):
         return None
-    source, padding, padding_block = before
-    result = block.writes[0].source
+    if before.value and dtype != BYTES:
+        return None
     return Convolution(
-        work.block, source, result, work.weight_parameter, kernel, stride, padding, padding_block
+        block=work.block,
+        source=before.source,
+        result=block.writes[0].source,
+        weight_parameter=work.weight_parameter,
+        kernel=kernel,
+        stride=stride,
+        padding=before.sizes,
+        padding_block=before.block,
+        padding_value=before.value,
     )
 
 
@@ -136,13 +151,15 @@ def _factors(block: Any) -> tuple[Any, ...]:
 
 
 def _load(factor: Any) -> Any | None:
-    """The load of a factor, which may be of float16 and then cast to float32."""
-    if isinstance(factor, tirx.Cast) and str(factor.value.ty.dtype) == "float16":
+    """The load of a factor, which may be of float16 or of bytes and then cast to a sum's dtype."""
+    if isinstance(factor, tirx.Cast) and str(factor.value.ty.dtype) in ("float16", BYTES):
         factor = factor.value
     return factor if isinstance(factor, tvm.ir.TensorLoad) else None
 
 
 def _filters(kernel: int, stride: int, dtype: str) -> list[Filter]:
+    if dtype == BYTES:
+        return [FILTERING] if (kernel, stride) == (FILTERING.kernel_size, 1) else []
     if stride > MAX_STRIDE:
         return []
     direct = kernel**2
@@ -154,15 +171,27 @@ def _filters(kernel: int, stride: int, dtype: str) -> list[Filter]:
     return [f for f in found if dtype != "float16" or f in FILTERS_IN_HALF]
 
 
-def _padding(sch: Any, producers: Sequence[Any]) -> tuple[Any, tuple[int, int], str] | None:
-    """The source buffer, the padding at the front and the name of a padding block."""
+@dataclass(frozen=True)
+class _Padding:
+    """What is in front of a convolution: its source, and how and with what that is padded."""
+
+    source: Any
+    sizes: tuple[int, int] = (0, 0)
+    block: str | None = None
+    value: float = 0
+
+
+def _padding(sch: Any, producers: Sequence[Any]) -> _Padding | None:
+    """The padding by a block; None if it is anything else."""
     block = sch.get(producers[0])
+    value: float | None
     if analysis.is_identity_copy(block):
-        load = block.body.value
-    elif analysis.is_padding(block):
-        load = block.body.value.args[1]
+        load, value = block.body.value, 0
     else:
-        return None
+        value = analysis.padding_value(block)
+        if value is None:
+            return None
+        load = block.body.value.args[1]
     offsets = _indices_at(load.indices, block, ())
     if offsets[0] or offsets[3] or max(offsets[1:3]) > 0:
         return None
@@ -172,7 +201,7 @@ def _padding(sch: Any, producers: Sequence[Any]) -> tuple[Any, tuple[int, int], 
             int(d == axis) for d in range(4)
         ]:
             return None
-    return load.source, (-offsets[1], -offsets[2]), str(block.name_hint)
+    return _Padding(load.source, (-offsets[1], -offsets[2]), str(block.name_hint), value)
 
 
 def _is_parameter(source: Any, func: PrimFunc, dtype: str) -> bool:

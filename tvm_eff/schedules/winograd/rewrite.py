@@ -170,13 +170,13 @@ def weight_function(work: Convolution, tile: int) -> PrimFunc:
         return tirx.if_then_else(inside, element, tirx.const(0, "float32"))
 
     def row(o: Any, i: Any, x: Any, q: Any) -> Any:
-        return _choose(i, [_sum(matrix[k], lambda y: part(o, y, x, q)) for k in range(size)])
+        return choose(i, [_sum(matrix[k], lambda y: part(o, y, x, q)) for k in range(size)])
 
     rows = te.compute((outer, size, kernel_size, work.depth), row, name="winograd_weight_rows")
 
     def both(o: Any, i: Any, j: Any, q: Any) -> Any:
         sums = [_sum(matrix[k], lambda x: rows[o, i, x, q]) for k in range(size)]
-        return _choose(j, sums).astype(dtype)
+        return choose(j, sums).astype(dtype)
 
     result = te.compute((outer, size, size, work.depth), both, name="winograd_weight")
     return te.create_prim_func([weight, result]).without_attr("global_symbol")
@@ -201,7 +201,7 @@ def _stages(work: Convolution, tile: int) -> list[te.Tensor]:
     tiles = batch * down * across
     source = te.placeholder([int(n) for n in work.source.shape], dtype, name="source")
     weight = te.placeholder((channels, size, size, work.depth), dtype, name="transformed_weight")
-    padded = _padded(
+    padded = padded_source(
         work,
         source,
         (down * tile + filtering.kernel_size - 1, across * tile + filtering.kernel_size - 1),
@@ -215,13 +215,13 @@ def _stages(work: Convolution, tile: int) -> list[te.Tensor]:
                 return padded[n, row, column, q]
             return padded[n, row, column, q // row_depth, q % row_depth]
 
-        return _choose(i, [f(element) for f in combine])
+        return choose(i, [f(element) for f in combine])
 
     rows = te.compute((size, size, batch, down, across, work.depth), rows_at, name=ROWS)
 
     def input_at(i: Any, j: Any, p: Any, q: Any) -> Any:
         n, y, x = p // (down * across), p // across % down, p % across
-        return _choose(j, [f(lambda k: rows[i, k, n, y, x, q]) for f in combine])
+        return choose(j, [f(lambda k: rows[i, k, n, y, x, q]) for f in combine])
 
     transformed = te.compute((size, size, tiles, work.depth), input_at, name=INPUT)
     depth = te.reduce_axis((0, work.depth), name="depth")
@@ -236,12 +236,12 @@ def _stages(work: Convolution, tile: int) -> list[te.Tensor]:
 
     def columns_at(r: Any, j: Any, n: Any, y: Any, x: Any, f: Any) -> Any:
         p = (n * down + y) * across + x
-        return _choose(r, [g(lambda i: product[i, j, p, f].astype(sums)) for g in back])
+        return choose(r, [g(lambda i: product[i, j, p, f].astype(sums)) for g in back])
 
     columns = te.compute((tile, size, batch, down, across, channels), columns_at, name=COLUMNS)
 
     def output_at(n: Any, y: Any, x: Any, r: Any, s: Any, f: Any) -> Any:
-        return _choose(s, [g(lambda j: _wide(columns[r, j, n, y, x, f])) for g in back])
+        return choose(s, [g(lambda j: _wide(columns[r, j, n, y, x, f])) for g in back])
 
     output = te.compute((batch, down, across, tile, tile, channels), output_at, name=OUTPUT)
     result = te.compute(
@@ -252,8 +252,8 @@ def _stages(work: Convolution, tile: int) -> list[te.Tensor]:
     return [source, weight, result]
 
 
-def _padded(work: Convolution, source: te.Tensor, rows_columns: tuple[int, int]) -> te.Tensor:
-    """The source padded with zeros: [batch, row, column, channel].
+def padded_source(work: Convolution, source: te.Tensor, rows_columns: tuple[int, int]) -> te.Tensor:
+    """Return the padded source: [batch, row, column, channel].
 
     With a stride: [batch, row, column, row in stride, column in stride x channel].
     """
@@ -262,8 +262,8 @@ def _padded(work: Convolution, source: te.Tensor, rows_columns: tuple[int, int])
 
     def at(n: Any, y: Any, x: Any, c: Any) -> Any:
         inside = tirx.all(y >= top, y < top + height, x >= left, x < left + width)
-        zero = tirx.const(0, str(work.source.dtype))
-        return tirx.if_then_else(inside, source[n, y - top, x - left, c], zero)
+        border = tirx.const(work.padding_value, str(work.source.dtype))
+        return tirx.if_then_else(inside, source[n, y - top, x - left, c], border)
 
     if stride == 1:
         return te.compute((batch, *rows_columns, inner), at, name=PADDED)
@@ -283,8 +283,8 @@ def _wide(value: Any) -> Any:
     return value.astype("float32")
 
 
-def _choose(index: Any, values: Sequence[Any]) -> Any:
-    """Select ``values[index]``, which folds to one of them once the loop is unrolled."""
+def choose(index: Any, values: Sequence[Any]) -> Any:
+    """Return ``values[index]``, selected, which folds to one of them once the loop is unrolled."""
     chosen = values[-1]
     for number in reversed(range(len(values) - 1)):
         chosen = tirx.Select(index == number, values[number], chosen)

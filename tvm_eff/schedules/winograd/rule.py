@@ -120,7 +120,7 @@ class Winograd:
         for each in (written, product):
             sch.compute_at(each, part, preserve_unit_loops=True)
         # Before the products are tiled: TVM would then compute regions of whole tiles.
-        steps.transform_input(sch, part if candidate["tile_rows"] else None, target)
+        steps.transform_input(sch, part if candidate["tile_rows"] else None, target.hardware.lanes)
         multiply(sch, product, written, part, candidate, target)
 
 

@@ -12,11 +12,26 @@ from tvm_eff.schedules.packing import Packing
 from tvm_eff.schedules.rule import Candidate, sample, split_vector
 from tvm_eff.schedules.winograd import rewrite as algorithm
 from tvm_eff.schedules.winograd.division import WHOLE
+from tvm_eff.schedules.winograd.exact_division import LANES
+from tvm_eff.schedules.winograd.rewrite_bytes import QUOTIENT
 from tvm_eff.targets import Target
 
 
-def schedule_result(sch: Schedule, candidate: Candidate, target: Target) -> tuple[Any, Any, Any]:
+def schedule_result(
+    sch: Schedule, candidate: Candidate, target: Target, division: str | None = None
+) -> tuple[Any, Any, Any]:
     """Pack the weight, tile what writes the result, and cache the writes of the products.
+
+    Parameters
+    ----------
+    sch
+        The schedule.
+    candidate
+        The decisions.
+    target
+        The target as the kernel sees it.
+    division
+        The tensor intrinsic that divides results, if they are to be divided.
 
     Returns
     -------
@@ -24,7 +39,11 @@ def schedule_result(sch: Schedule, candidate: Candidate, target: Target) -> tupl
         The parallel loop, the contraction block, and its cache write.
     """
     _pack_weight(sch, candidate)
-    part, vectors = _split_result(sch, _inline_result(sch), candidate, target)
+    if division is None:
+        sch.compute_inline(sch.get_sblock(algorithm.OUTPUT))
+    part, vectors, rows = _split_result(sch, _inline_result(sch), candidate, target)
+    if division is not None:
+        _divide(sch, rows, division)
     _compute_columns(sch, vectors)
     return part, *_write_products(sch, candidate)
 
@@ -40,8 +59,7 @@ def _pack_weight(sch: Schedule, candidate: Candidate) -> None:
 
 
 def _inline_result(sch: Schedule) -> Any:
-    """Inline the output transform and the epilogue into the block that writes the result."""
-    sch.compute_inline(sch.get_sblock(algorithm.OUTPUT))
+    """Inline the epilogue into the block that writes the result."""
     result = sch.get_sblock(algorithm.RESULT)
     last = fusion.inline_epilogue(sch, result)
     if last is None:
@@ -52,13 +70,13 @@ def _inline_result(sch: Schedule) -> Any:
 
 def _split_result(
     sch: Schedule, last: Any, candidate: Candidate, target: Target
-) -> tuple[Any, Any]:
+) -> tuple[Any, Any, Any]:
     """Tile the loops of the block that writes the result.
 
     Returns
     -------
     tuple
-        The parallel loop, and the one over vectors of channels in a tile.
+        The parallel loop, the one over vectors of channels in a tile, and the one over its rows.
     """
     batch, y, x, f = sch.get_loops(last)
     tile = sample(sch, [2, 4], candidate["tile"])
@@ -80,7 +98,20 @@ def _split_result(
     for loop in (y_inner, x_inner):
         sch.unroll(loop)
     sch.vectorize(f_lanes)
-    return part, vectors
+    return part, vectors, y_inner
+
+
+def _divide(sch: Schedule, rows: Any, division: str) -> None:
+    """Transform rows of an output tile and divide them, one after the other."""
+    quotient, output = sch.get_sblock(QUOTIENT), sch.get_sblock(algorithm.OUTPUT)
+    for each in (quotient, output):
+        sch.compute_at(each, rows, preserve_unit_loops=True)
+    *outer, channels = fusion.loops_below(sch, quotient, rows)
+    vectors, lanes = sch.split(channels, [None, LANES])
+    for loop in (*outer, vectors):
+        sch.unroll(loop)
+    sch.tensorize(lanes, division)
+    _unroll_vectors(sch, fusion.loops_below(sch, output, rows))
 
 
 def _compute_columns(sch: Schedule, vectors: Any) -> None:
@@ -108,11 +139,26 @@ def _write_products(sch: Schedule, candidate: Candidate) -> tuple[Any, Any]:
 def _tiles_across(sch: Schedule) -> int:
     """Output tiles per row."""
     columns = sch.get(sch.get_sblock(algorithm.COLUMNS)).writes[0].source
-    return int(columns.shape[4])
+    return int(columns.shape[-2])
 
 
-def transform_input(sch: Schedule, row_block: Any | None, target: Target) -> None:
-    """Transform the input at the loop over row blocks, or all of it first if there is none."""
+def transform_input(
+    sch: Schedule, row_block: Any | None, lanes: int, copied: int | None = None
+) -> None:
+    """Transform the input at the loop over row blocks, or all of it first if there is none.
+
+    Parameters
+    ----------
+    sch
+        The schedule.
+    row_block
+        The loop over row blocks (LoopRV).
+    lanes
+        Elements of a vector, transformed.
+    copied
+        Elements of a vector as they are, if these are others.
+    """
+    copied = copied or lanes
     block, rows = sch.get_sblock(algorithm.INPUT), sch.get_sblock(algorithm.ROWS)
     padded = sch.get_sblock(algorithm.PADDED)
     if row_block is None:
@@ -120,19 +166,18 @@ def transform_input(sch: Schedule, row_block: Any | None, target: Target) -> Non
     else:
         sch.compute_at(block, row_block, preserve_unit_loops=True)
         i, j, p, c = fusion.loops_below(sch, block, row_block)
-    lanes = split_vector(int(sch.get(c).extent), target.hardware.lanes)
-    vectors, c_lanes = sch.split(c, [None, lanes])
+    vectors, c_lanes = sch.split(c, [None, split_vector(int(sch.get(c).extent), lanes)])
     sch.reorder(p, vectors, i, j, c_lanes)
     sch.compute_at(rows, vectors, preserve_unit_loops=True)
     _unroll_vectors(sch, [i, j, c_lanes])
     _unroll_vectors(sch, fusion.loops_below(sch, rows, vectors))
     if row_block is None:
         sch.parallel(p)
-        fusion.schedule_elementwise(sch, padded, target.hardware.lanes)
+        fusion.schedule_elementwise(sch, padded, copied)
     else:
         sch.compute_at(padded, row_block, preserve_unit_loops=True)
         _, _, x, *_, c = fusion.loops_below(sch, padded, row_block)
-        length = split_vector(int(sch.get(c).extent), target.hardware.lanes)
+        length = split_vector(int(sch.get(c).extent), copied)
         _, c_lanes = sch.split(c, [None, length])
         sch.vectorize(c_lanes)
         sch.annotate(x, "pragma_loop_partition_hint", 1)
