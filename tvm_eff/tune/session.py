@@ -313,11 +313,11 @@ def _chosen(
     task: Task,
     plan: Sequence[Candidate],
     best: Record | None,
+    is_measured: bool,
     target: Target,
-    options: TuneOptions,
 ) -> Candidate:
     """Return the best candidate, or unmeasured the most promising one that can be applied."""
-    if best is not None and options.measure:
+    if best is not None and is_measured:
         return best.candidate
     known = [] if best is None else [best.candidate]
     # After the unscheduled kernel, the plan begins with what is most promising.
@@ -351,12 +351,13 @@ def _result(
             f"no candidate of the kernel {task.name} works on {records.folder.parent.name}: "
             + "; ".join(sorted(reasons))
         )
+    is_prior = best is not None and records.is_prior(best)
     return TaskResult(
         task=task,
-        candidate=_chosen(task, plan, best, target, options),
+        candidate=_chosen(task, plan, best, options.measure and not is_prior, target),
         best=best,
         before=before,
-        is_prior=best is not None and records.is_prior(best),
+        is_prior=is_prior,
         measured=len(found),
         failed=sum(r.failure is not None for r in found),
     )

@@ -271,6 +271,23 @@ def test_values_of_another_version_of_the_rule_are_priors(
     assert opened(tmp_path).find(TASK.workload, PLAN[1]) is None
 
 
+def test_priors_are_better_than_a_kernel_without_a_schedule(
+    filled: RecordStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled.add(measured(TASK, UNSCHEDULED, 1.0))
+    rule = next(each for each in schedules.registry.RULES if each.name == PLAN[1].rule)
+    monkeypatch.setattr(type(rule), "version", 2, raising=False)
+    store = opened(tmp_path)
+    assert store.find(TASK.workload, UNSCHEDULED) is not None
+    best = store.best(TASK.workload)
+    assert best is not None and best.candidate == PLAN[1]
+    assert store.is_prior(best)
+    # Schedules that failed here are no reason to take one that worked elsewhere.
+    store.add(measured(TASK, PLAN[2], failure="it crashed"))
+    best = store.best(TASK.workload)
+    assert best is not None and best.candidate == UNSCHEDULED
+
+
 def test_records_of_a_rule_that_is_gone_are_priors(tmp_path: Path) -> None:
     gone = Candidate("gone", (("rows", 3),))
     store = add(opened(tmp_path), measured(TASK, gone, 1e-3), measured(TASK, PLAN[0], 2e-3))

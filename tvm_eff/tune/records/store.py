@@ -31,7 +31,7 @@ from tvm.s_tir import meta_schedule as ms
 from tvm_eff import schedules
 from tvm_eff.device import Device, MachineIdentity, Unit
 from tvm_eff.errors import RecordError
-from tvm_eff.schedules import Candidate
+from tvm_eff.schedules import UNSCHEDULED, Candidate
 from tvm_eff.targets import Target
 from tvm_eff.tune.records import database, json_lines, measurements
 from tvm_eff.tune.records.database import RECORDS, WORKLOADS, Winner
@@ -117,13 +117,17 @@ class RecordStore:
     def best(self, workload: str) -> Record | None:
         """Return the fastest candidate that computes the right result, or None.
 
-        Where this machine has measured nothing that works, it is the most promising prior:
-        see :meth:`is_prior`.
+        Where this machine has measured nothing that works, or the kernel without a schedule alone,
+        whose code the version of no rule changes, it is the most promising prior: see
+        :meth:`is_prior`.
         """
-        own = _usable(self._own.get(workload, {}).values())
-        if own:
-            return min(own, key=lambda record: record.value)
-        return next(iter(self.priors(workload)), None)
+        own = self._own.get(workload, {})
+        best = min(_usable(own.values()), key=lambda record: record.value, default=None)
+        if best is not None and set(own) != {UNSCHEDULED}:
+            return best
+        priors = self.priors(workload)
+        scheduled = next((each for each in priors if each.candidate != UNSCHEDULED), None)
+        return scheduled or best or next(iter(priors), None)
 
     def is_prior(self, record: Record) -> bool:
         """Whether a record is of another machine, or of other code."""
