@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from result_files import result_of
 from torch import nn
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -14,7 +15,6 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import results_file  # noqa: E402
 import rules  # noqa: E402
 from loops.layers import Layer  # noqa: E402
-from result_files import result_of  # noqa: E402
 
 SMALL = Layer("3x3 of 16", nn.Conv2d(16, 16, 3, padding=1), (1, 16, 12, 12))
 

@@ -135,8 +135,10 @@ def extremes(inputs: list[np.ndarray]) -> Iterator[list[np.ndarray]]:
 
 
 def _input_rows() -> list[Callable[[list[np.ndarray]], np.ndarray]]:
-    rows = integers.input_rows(lambda value: value)
-    return [lambda units, row=row: row(units.__getitem__) for row in rows]  # type: ignore[misc]
+    def of_units(row: Callable[..., np.ndarray]) -> Callable[[list[np.ndarray]], np.ndarray]:
+        return lambda units: row(units.__getitem__)
+
+    return [of_units(row) for row in integers.input_rows(lambda value: value)]
 
 
 def _signed(signs: np.ndarray, like: np.ndarray) -> np.ndarray:
