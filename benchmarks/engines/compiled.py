@@ -49,6 +49,8 @@ class Compiled:
         How many were measured now.
     seconds
         How long it took.
+    priors
+        Of how many kernels the values are another machine's or other code's.
     """
 
     bundle: Path
@@ -59,6 +61,7 @@ class Compiled:
     error: float
     candidates: int
     seconds: float
+    priors: int
 
 
 def compile_apart(model: str, cores: Sequence[int] | None = None, **options: Any) -> Compiled:
@@ -151,4 +154,5 @@ def _compile(model: str, cores: Sequence[int] | None, options: dict[str, Any]) -
         error=bundle.error,
         candidates=report.measured,
         seconds=round(report.seconds, 1),
+        priors=len(report.priors),
     )

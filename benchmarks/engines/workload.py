@@ -19,6 +19,7 @@ from tvm_eff.errors import Error
 
 _SEED = 7
 _CALIBRATION_IMAGES = 16
+_AGAIN = "what was measured is kept, so run it again, on a quiet machine"
 
 
 @dataclass(frozen=True)
@@ -176,4 +177,6 @@ def tune(
         # Whatever it is, it is one engine's failure, and hours of the others' rows are not lost.
         kind = "" if isinstance(error, Error) else f"{type(error).__name__}: "
         return Tuned(None, f"{kind}{error}"[:300])
+    if options.measure and found.priors:
+        return Tuned(None, f"{found.priors} of its kernels still have priors: {_AGAIN}")
     return Tuned(found.bundle, None, len(cores), found.candidates, found.seconds)

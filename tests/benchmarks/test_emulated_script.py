@@ -41,6 +41,7 @@ def compiled(candidates: int = 3, **figures: Any) -> Compiled:
         "kernels_before": 800e6,
         "error": 1e-7,
         "seconds": 60.0,
+        "priors": 0,
     }
     return Compiled(**(known | figures), candidates=candidates)
 

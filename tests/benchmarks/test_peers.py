@@ -21,6 +21,7 @@ import peers  # isort: skip
 import results_file  # isort: skip
 from engines import quiet, report, workload
 from engines.base import Engine, Job
+from engines.compiled import Compiled
 from engines.process import EngineProcess
 from engines.quiet import Limits, Quietness
 from engines.results import Row, row_of
@@ -325,6 +326,19 @@ def test_a_network_that_cannot_be_compiled_is_a_failure_of_our_library_alone(
     made = workload.Workload("squeezenet9", (1, 3, 2, 2), 1, X, tmp_path)
     found = workload.tune(made, tmp_path / "logs", (0,), workload.TuneOptions(trials=1))
     assert found.bundle is None and "squeezenet9" in str(found.failure)
+
+
+@pytest.mark.parametrize("measure", [True, False])
+def test_a_library_by_priors_is_no_figure_unless_it_was_asked_for(
+    measure: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is if the time for measuring them again is over."""
+    made = workload.Workload("flattened_cifar", X.shape, 10**6, X, tmp_path)
+    told = Compiled(tmp_path, "here", "seconds", 1.0, 2.0, 0.0, candidates=3, seconds=9.0, priors=2)
+    monkeypatch.setattr(workload, "compile_apart", lambda *_, **options: told)
+    found = workload.tune(made, None, (0,), workload.TuneOptions(measure=measure))
+    assert (found.bundle is None) == measure
+    assert ("2 of its kernels still have priors" in str(found.failure)) == measure
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from tvm_eff.deploy.accuracy import Case
 from tvm_eff.deploy.validate import case_of, compare
 from tvm_eff.errors import ValidationError
 from tvm_eff.models import Network, trace
-from tvm_eff.tensors import TOLERANCE, TensorSpec
+from tvm_eff.tensors import TOLERANCE, TensorSpec, relative_error, validation_inputs
 
 
 def boxes_and_scores(layout: str) -> np.ndarray:
@@ -179,6 +179,40 @@ class Bits(nn.Module):
 def test_a_network_without_double_precision() -> None:
     program = trace(Network("net", Bits(), (TensorSpec((2, 4), "float32"),)))
     assert program.run_in_double_precision([np.ones((2, 4), "float32")]) is None
+
+
+class Cells(nn.Module):
+    """A recurrent layer's last outputs: PyTorch's own operator, or one written out."""
+
+    def __init__(self, written_out: bool) -> None:
+        super().__init__()
+        self.layer, self.written_out = nn.LSTM(4, 6, batch_first=True), written_out
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.written_out:
+            return self.layer(x)[0][:, -1]
+        input_weight, state_weight, input_bias, state_bias = self.layer.all_weights[0]
+        state, cell = torch.zeros(len(x), 6), torch.zeros(len(x), 6)
+        for step in x.unbind(1):
+            seen = nn.functional.linear(step, input_weight, input_bias)
+            kept = nn.functional.linear(state, state_weight, state_bias)
+            enter, forget, new, leave = (seen + kept).chunk(4, 1)
+            cell = forget.sigmoid() * cell + enter.sigmoid() * new.tanh()
+            state = leave.sigmoid() * cell.tanh()
+        return state
+
+
+def test_rounding_within_a_recurrent_layer() -> None:
+    """Its cells cancel: what is left is their rounding, whichever way PyTorch's own fell."""
+    spec = TensorSpec((1, 5, 4), "float32")
+    inputs = validation_inputs([spec], 2)
+    for written_out in (False, True):
+        torch.manual_seed(83)
+        program = trace(Network("net", Cells(written_out).eval(), (spec,)))
+        expected = program.run(inputs)
+        (exact,) = program.run_in_double_precision(inputs) or []
+        (moved,) = program.moved_by_chance(inputs, expected)
+        assert moved > max(5e-4, relative_error(expected[0], exact))
 
 
 def test_a_comparison_that_falls_the_other_way_excuses_nothing() -> None:

@@ -129,3 +129,28 @@ def test_operator(name: str, device: Device, tmp_path: Path) -> None:
     for found, wanted in zip(actual, expected, strict=True):
         assert found.dtype == wanted.dtype
         assert relative_error(found, wanted) <= TOLERANCE
+
+
+def every_function(x: torch.Tensor) -> list[torch.Tensor]:
+    """Of values of every magnitude: those of a closed gate are tiny, and a norm enlarges them."""
+    most, unit = x.abs(), x.clamp(-0.95, 0.95)
+    return [
+        *(x.tanh(), x.sinh(), x.cosh(), x.asinh(), x.atan(), x.sin(), x.sigmoid(), x.erf()),
+        *(x.exp(), x.exp2(), x.expm1(), F.elu(x), F.silu(x), F.mish(x.clamp(min=-1))),
+        *(unit.atanh(), unit.asin(), unit.tan(), (most + 1.1).acosh()),
+        *(most.log(), most.log2(), most.log10(), most.log1p(), most.sqrt()),
+    ]
+
+
+def test_each_value_is_near_by_its_own_magnitude(device: Device, tmp_path: Path) -> None:
+    magnitudes = torch.cat([1.7 * 10.0 ** torch.arange(-30.0, 0), torch.linspace(0.3, 40, 35)])
+    x = torch.cat([magnitudes, -magnitudes])
+    target, spec = targets.load("host"), TensorSpec(tuple(x.shape), "float32")
+    program = trace(Network("functions", Applied(every_function), (spec,)))
+    path = tmp_path / "model.so"
+    lowered = passes.lower(frontend.import_program(program), target)
+    build_library(lowered, None, target, path)
+    actual, _ = device.run(path, [x.numpy()])
+    exact = [each.numpy() for each in every_function(x.double())]
+    for place, (found, wanted) in enumerate(zip(actual, exact, strict=True)):
+        assert (abs(found - wanted) <= 2e-6 * abs(wanted) + 1e-38).all(), place

@@ -40,17 +40,23 @@ def _times(factor: float, x: relax.Expr) -> relax.Expr:
     return relax.op.multiply(x, _constant(factor, x))
 
 
+def _polynomial(x: relax.Expr, terms: tuple[float, ...], like: relax.Expr) -> relax.Expr:
+    """``terms[0] + terms[1] * x + ...``, in the dtype of `like`."""
+    value = _constant(terms[-1], like)
+    for term in reversed(terms[:-1]):
+        value = relax.op.add(relax.op.multiply(value, x), _constant(term, like))
+    return value
+
+
 def _with_small(
     far: Callable[[relax.Expr], relax.Expr], terms: tuple[float, ...]
 ) -> Callable[[relax.Expr], relax.Expr]:
     """Compute ``x * (terms[0] + terms[1] * x + ...)`` where `x` is small."""
 
     def operator(x: relax.Expr) -> relax.Expr:
-        near = _constant(terms[-1], x)
-        for term in reversed(terms[:-1]):
-            near = relax.op.add(relax.op.multiply(near, x), _constant(term, x))
+        near = relax.op.multiply(_polynomial(x, terms, x), x)
         small = relax.op.less(relax.op.abs(x), _constant(_SMALL, x))
-        return relax.op.where(small, relax.op.multiply(near, x), far(x))
+        return relax.op.where(small, near, far(x))
 
     return operator
 
@@ -60,6 +66,55 @@ _expm1 = _with_small(
 )
 _log1p = _with_small(
     lambda x: relax.op.log(relax.op.add(x, _constant(1, x))), (1, -1 / 2, 1 / 3, -1 / 4, 1 / 5)
+)
+
+
+def _odd(
+    far: Callable[[relax.Expr], relax.Expr], limit: float, terms: tuple[float, ...]
+) -> Callable[[relax.Expr], relax.Expr]:
+    """Compute ``x + x**3 * (terms[0] + terms[1] * x**2 + ...)`` where ``abs(x) < limit``."""
+
+    def operator(x: relax.Expr) -> relax.Expr:
+        square = relax.op.multiply(x, x)
+        cubed = relax.op.multiply(relax.op.multiply(x, square), _polynomial(square, terms, x))
+        small = relax.op.less(relax.op.abs(x), _constant(limit, x))
+        return relax.op.where(small, relax.op.add(x, cubed), far(x))
+
+    return operator
+
+
+def _exponentials(combine: Callable[..., relax.Expr]) -> Callable[[relax.Expr], relax.Expr]:
+    """``sinh(x)``, ``cosh(x)``: half of the difference, or the sum, of two exponentials.
+
+    Each is the square of a root, so that it does not overflow where half of it does not.
+    """
+
+    def operator(x: relax.Expr) -> relax.Expr:
+        half = _constant(0.5, x)
+        root = relax.op.exp(relax.op.multiply(half, x))
+        inverse = relax.op.divide(_constant(1, x), root)
+        return combine(*(relax.op.multiply(relax.op.multiply(half, r), r) for r in (root, inverse)))
+
+    return operator
+
+
+# The polynomials of tanhf, sinhf and atanhf in the Cephes library (Moshier, 1992). Of TVM's own
+# tanh and atanh, which subtract exponentials and add to 1, nothing is left where x is small. Its
+# sinh and cosh cannot be vectorized.
+_tanh = _odd(
+    relax.op.tanh,
+    0.625,
+    (-3.33332819422e-1, 1.33314422036e-1, -5.37397155531e-2, 2.06390887954e-2, -5.70498872745e-3),
+)
+_sinh = _odd(
+    _exponentials(relax.op.subtract),
+    1.0,
+    (1.66667160211e-1, 8.33028376239e-3, 2.03721912945e-4),
+)
+_atanh = _odd(
+    relax.op.atanh,
+    0.5,
+    (3.33337300303e-1, 1.99782164500e-1, 1.46691431730e-1, 8.24370301058e-2, 1.81740078349e-1),
 )
 
 
@@ -175,9 +230,9 @@ _FLOATING: dict[str, Callable[[relax.Expr], relax.Expr]] = {
     "asin": relax.op.asin,
     "asinh": relax.op.asinh,
     "atan": relax.op.atan,
-    "atanh": relax.op.atanh,
+    "atanh": _atanh,
     "cos": relax.op.cos,
-    "cosh": relax.op.cosh,
+    "cosh": _exponentials(relax.op.add),
     "erf": relax.op.erf,
     "exp": relax.op.exp,
     "exp2": _exp2,
@@ -190,10 +245,10 @@ _FLOATING: dict[str, Callable[[relax.Expr], relax.Expr]] = {
     "rsqrt": relax.op.rsqrt,
     "sigmoid": relax.op.sigmoid,
     "sin": relax.op.sin,
-    "sinh": relax.op.sinh,
+    "sinh": _sinh,
     "sqrt": relax.op.sqrt,
     "tan": relax.op.tan,
-    "tanh": relax.op.tanh,
+    "tanh": _tanh,
 }
 
 CONVERTERS: dict[str, Converter] = {

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch.export.graph_signature import ExportGraphSignature, InputKind, OutputKind
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 _ROUNDOFF = 2.0**-24
 _ROUNDINGS = 8
@@ -30,8 +32,9 @@ def run_in_double_precision(
     inputs
         Its inputs in order, in the dtypes it takes.
     noise
-        If given, each operator's result is off by a few roundings to float32, by chance, where
-        it would be rounded at all (Monte Carlo arithmetic: Parker, IEEE CiSE 2(4), 2000).
+        If given, the result of each operator, and of those it is made of, is off by a few
+        roundings to float32, by chance, where it would be rounded at all (Monte Carlo
+        arithmetic: Parker, IEEE CiSE 2(4), 2000).
     """
     given = iter(inputs)
     arguments = []
@@ -74,27 +77,58 @@ class _WideInterpreter(torch.fx.Interpreter):
         if n.target == torch.ops.aten.view.dtype:
             raise TypeError("bits of another dtype are other values")
         if n.op == "call_function" and self._noise is not None:
-            result = super().run_node(n)
-            pytree.tree_map_only(torch.Tensor, self._disturb, result)
-            return result
+            return self._run_by_chance(n, self._noise)
         if n.op != "get_attr":
             return super().run_node(n)
         return pytree.tree_map_only(torch.Tensor, _wide, super().run_node(n))
 
-    def _disturb(self, result: torch.Tensor) -> None:
-        """Round it by chance, in its memory: what looks at it is to see the same."""
-        if result.dtype != torch.float64 or any(step == 0 for step in result.stride()):
-            return
-        chance = torch.rand(result.shape, generator=self._noise, dtype=torch.float64) * 2 - 1
-        # What float32 holds exactly, such as whole numbers, is not rounded.
-        chance *= result != result.float()
-        result *= 1 + _ROUNDINGS * _ROUNDOFF * chance
+    def _run_by_chance(self, n: torch.fx.Node, noise: torch.Generator) -> Any:
+        if not isinstance(n.target, torch._ops.OpOverload):
+            # PyTorch runs a loop of graphs without what looks at its operators.
+            result = super().run_node(n)
+            pytree.tree_map_only(torch.Tensor, partial(_disturb, noise), result)
+            return result
+        with _RoundingByChance(noise):
+            return super().run_node(n)
 
     def fetch_args_kwargs_from_env(
         self, n: torch.fx.Node
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         args, kwargs = super().fetch_args_kwargs_from_env(n)
         return pytree.tree_map_only(torch.dtype, _wide_dtype, (args, kwargs))
+
+
+class _RoundingByChance(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Disturbs what each kernel computes, also those that an operator such as an LSTM calls."""
+
+    def __init__(self, noise: torch.Generator) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._noise = noise
+
+    def __torch_dispatch__(
+        self,
+        func: torch._ops.OpOverload,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        results = result if isinstance(result, tuple) else (result,)
+        for each, returned in zip(results, func._schema.returns, strict=False):
+            alias = returned.alias_info
+            if alias is None or alias.is_write:
+                pytree.tree_map_only(torch.Tensor, partial(_disturb, self._noise), each)
+        return result
+
+
+def _disturb(noise: torch.Generator, result: torch.Tensor) -> None:
+    """Round it by chance, in its memory: what looks at it is to see the same."""
+    if result.dtype != torch.float64 or any(step == 0 for step in result.stride()):
+        return
+    chance = torch.rand(result.shape, generator=noise, dtype=torch.float64) * 2 - 1
+    # What float32 holds exactly, such as whole numbers, is not rounded.
+    chance *= result != result.float()
+    result *= 1 + _ROUNDINGS * _ROUNDOFF * chance
 
 
 def _wide(tensor: torch.Tensor) -> torch.Tensor:

@@ -230,6 +230,7 @@ def test_same_name_other_stepping_is_a_prior(filled: RecordStore, tmp_path: Path
     best = store.best(TASK.workload)
     assert best is not None and best.candidate == PLAN[1]
     assert store.is_prior(best)
+    assert best in store.usable(TASK.workload)
     assert store.find(TASK.workload, PLAN[1]) is None
     assert store.explored(TASK.workload, PLAN) == set()
     assert store.known(TASK.workload, PLAN) == {PLAN[0], PLAN[1], PLAN[7]}
@@ -282,10 +283,12 @@ def test_priors_are_better_than_a_kernel_without_a_schedule(
     best = store.best(TASK.workload)
     assert best is not None and best.candidate == PLAN[1]
     assert store.is_prior(best)
+    assert best in store.usable(TASK.workload)
     # Schedules that failed here are no reason to take one that worked elsewhere.
     store.add(measured(TASK, PLAN[2], failure="it crashed"))
     best = store.best(TASK.workload)
     assert best is not None and best.candidate == UNSCHEDULED
+    assert store.usable(TASK.workload) == [best]
 
 
 def test_records_of_a_rule_that_is_gone_are_priors(tmp_path: Path) -> None:

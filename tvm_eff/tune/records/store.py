@@ -121,9 +121,8 @@ class RecordStore:
         whose code the version of no rule changes, it is the most promising prior: see
         :meth:`is_prior`.
         """
-        own = self._own.get(workload, {})
-        best = min(_usable(own.values()), key=lambda record: record.value, default=None)
-        if best is not None and set(own) != {UNSCHEDULED}:
+        best = min(self._measured(workload), key=lambda record: record.value, default=None)
+        if best is not None and self._has_schedules(workload):
             return best
         priors = self.priors(workload)
         scheduled = next((each for each in priors if each.candidate != UNSCHEDULED), None)
@@ -136,10 +135,22 @@ class RecordStore:
     def usable(self, workload: str) -> list[Record]:
         """Return candidates that work and whose values may be compared with one another.
 
-        They are this machine's, or those of the machine most like it that has any.
+        They are this machine's, or, as for :meth:`best`, those of the machine most like it that
+        has any.
         """
-        own = _usable(self._own.get(workload, {}).values())
-        return own or next(filter(None, map(_usable, self._ordered(workload))), [])
+        own = self._measured(workload)
+        if own and self._has_schedules(workload):
+            return own
+        others = (_usable(each) for each in self._ordered(workload))
+        return next(filter(None, others), own)
+
+    def _measured(self, workload: str) -> list[Record]:
+        """What works of this machine's."""
+        return _usable(self._own.get(workload, {}).values())
+
+    def _has_schedules(self, workload: str) -> bool:
+        """Whether this machine has measured more than the kernel without a schedule."""
+        return self._own.get(workload, {}).keys() != {UNSCHEDULED}
 
     def priors(self, workload: str) -> list[Record]:
         """Return what works elsewhere, or worked with other code, the most promising first.
