@@ -47,9 +47,19 @@ def pytest_sessionstart() -> None:
     utils._materialize_cpp_cia_ops = functools.cache(utils._materialize_cpp_cia_ops)
 
 
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    """Seed what a module makes when it is imported, as networks for all of its tests."""
+    if isinstance(collector, pytest.Module):
+        _seed()
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """A test that fails is to fail again."""
+    _seed()
+
+
+def _seed() -> None:
     import torch
 
     torch.manual_seed(0)
