@@ -37,6 +37,7 @@ from engines.arm_board import ARCH, Board
 from engines.arm_count import TOLERANCES, Counted, Options, count_ours, count_peer
 from engines.arm_report import markdown, row_of
 from engines.base import ENGINES, UNABLE, Engine
+from engines.peers_python import add_peers_python
 from engines.results import OURS, Row
 from engines.workload import TuneOptions, Workload, add_tune_options, prepare, tune
 
@@ -46,10 +47,7 @@ from tvm_eff.cli.arguments import one_of, positive
 from tvm_eff.cli.run import leave, run
 from tvm_eff.deploy import bundle
 from tvm_eff.device import EmulatedDevice
-from tvm_eff.errors import UsageError
 
-BENCHMARKS = Path(__file__).resolve().parent
-PEERS_PYTHON = BENCHMARKS / ".venv" / "bin" / "python"
 TARGETS = ("rasp4", "rasp5")
 NAMES = (OURS, "ONNX Runtime", "MNN", "ncnn", "LiteRT")
 
@@ -86,11 +84,6 @@ def _main(argv: list[str] | None) -> None:
 def _check(arguments: argparse.Namespace) -> None:
     """Find out before the first minute what the last would stumble on."""
     passes.require_dtype(targets.load(arguments.target), arguments.dtype)
-    if set(arguments.engines) - {OURS} and not arguments.peers_python.is_file():
-        raise UsageError(
-            f"--peers-python {arguments.peers_python}: there is no such file; "
-            f"see {Path(__file__).name} --help"
-        )
     for model in arguments.models:
         models.spec(model)
 
@@ -174,12 +167,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help="seconds to convert, load or answer",
     )
-    parser.add_argument(
-        "--peers-python",
-        type=Path,
-        default=PEERS_PYTHON if PEERS_PYTHON.exists() else Path(sys.executable),
-        help="the Python with benchmarks/requirements.txt (default: %(default)s)",
-    )
+    add_peers_python(parser)
     add_tune_options(parser)
     parser.add_argument("--output", type=Path, default=results_file.RESULTS)
     return parser

@@ -25,6 +25,7 @@ from typing import Any
 
 import results_file
 from engines.base import ENGINES, Engine, Job
+from engines.peers_python import add_peers_python
 from engines.process import EngineError, convert, python_of
 from engines.workload import TuneOptions, add_tune_options, prepare, tune
 
@@ -35,7 +36,6 @@ from tvm_eff.deploy.bundle import Bundle, read
 from tvm_eff.errors import UsageError
 
 BENCHMARKS = Path(__file__).resolve().parent
-PEERS_PYTHON = BENCHMARKS / ".venv" / "bin" / "python"
 FROM_C = "tvm_eff from C"
 _CONVERT_S = 900.0
 
@@ -65,12 +65,10 @@ def _main(argv: list[str] | None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=["squeezenet1_1", "mobilenet"])
     parser.add_argument("--rounds", type=positive, default=10, help="processes of each engine")
-    parser.add_argument("--peers-python", type=Path, default=PEERS_PYTHON)
+    add_peers_python(parser)
     parser.add_argument("--output", type=Path, default=results_file.RESULTS)
     add_tune_options(parser)
     arguments = parser.parse_args(argv)
-    if not arguments.peers_python.is_file():
-        raise UsageError(f"--peers-python {arguments.peers_python}: there is no such file")
     run_now = results_file.begin(__file__, argv, threads=1)
     rows = [_row(model, arguments) for model in arguments.models]
     path = arguments.output / "footprint.json"

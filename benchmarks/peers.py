@@ -35,6 +35,7 @@ import results_file
 from engines import report
 from engines.base import ENGINES, Engine, Job
 from engines.peak import Peak
+from engines.peers_python import add_peers_python
 from engines.results import OURS, OURS_IN_FLOAT32, Row, row_of
 from engines.turns import (
     QUANTIZED_TOLERANCE,
@@ -51,9 +52,6 @@ from tvm_eff import models
 from tvm_eff.cli.arguments import one_of, positive
 from tvm_eff.cli.run import INTERRUPTED, run
 from tvm_eff.errors import UsageError
-
-BENCHMARKS = Path(__file__).resolve().parent
-PEERS_PYTHON = BENCHMARKS / ".venv" / "bin" / "python"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -104,11 +102,6 @@ def _check(arguments: argparse.Namespace, cores: int) -> None:
     """Find out before the first hour what the last would stumble on."""
     if max(arguments.threads) > cores:
         raise UsageError(f"--threads {max(arguments.threads)}: only {cores} cores may be used here")
-    if not arguments.peers_python.is_file():
-        raise UsageError(
-            f"--peers-python {arguments.peers_python}: there is no such file; "
-            f"see {Path(__file__).name} --help"
-        )
     for each in ENGINES:
         if each.name in arguments.engines and arguments.dtype not in each.dtypes:
             raise UsageError(f"--engines {each.name}: it cannot be asked for {arguments.dtype}")
@@ -249,12 +242,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--timeout", type=float, default=600, metavar="S", help="seconds to convert, load or answer"
     )
-    parser.add_argument(
-        "--peers-python",
-        type=Path,
-        default=PEERS_PYTHON if PEERS_PYTHON.exists() else Path(sys.executable),
-        help="the Python with benchmarks/requirements.txt (default: %(default)s)",
-    )
+    add_peers_python(parser)
     parser.add_argument(
         "--attempts",
         type=positive,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import os
 import signal
@@ -17,11 +18,14 @@ import numpy as np
 import pytest
 from result_files import result_of
 
+import arm  # isort: skip
+import footprint  # isort: skip
 import peers  # isort: skip
 import results_file  # isort: skip
 from engines import quiet, report, workload
 from engines.base import Engine, Job
 from engines.compiled import Compiled
+from engines.peers_python import add_peers_python
 from engines.process import EngineProcess
 from engines.quiet import Limits, Quietness
 from engines.results import Row, row_of
@@ -354,6 +358,21 @@ def test_what_is_not_compared_in_int8(
     given = ["--dtype", "int8", "--models", "squeezenet", *words]
     assert peers.main([*given, "--peers-python", sys.executable]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_python_of_peers_is_the_same_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "python").symlink_to(sys.executable)
+    monkeypatch.chdir(tmp_path)
+    parser = argparse.ArgumentParser()
+    add_peers_python(parser)
+    assert parser.parse_args(["--peers-python", "python"]).peers_python == tmp_path / "python"
+    for script in (peers, arm, footprint):
+        with pytest.raises(SystemExit) as left:
+            script.main(["--peers-python", "missing/python"])
+        assert left.value.code == 2
+        assert "missing/python: there is no such file" in capsys.readouterr().err
 
 
 def test_our_float32_is_no_peer_of_our_int8() -> None:
