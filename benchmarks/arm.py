@@ -37,7 +37,7 @@ from engines.arm_board import ARCH, Board
 from engines.arm_count import TOLERANCES, Counted, Options, count_ours, count_peer
 from engines.arm_report import markdown, row_of
 from engines.base import ENGINES, UNABLE, Engine
-from engines.peers_python import add_peers_python
+from engines.peers_python import add_peers_python, require_peers_python
 from engines.results import OURS, Row
 from engines.workload import TuneOptions, Workload, add_tune_options, prepare, tune
 
@@ -84,6 +84,8 @@ def _main(argv: list[str] | None) -> None:
 def _check(arguments: argparse.Namespace) -> None:
     """Find out before the first minute what the last would stumble on."""
     passes.require_dtype(targets.load(arguments.target), arguments.dtype)
+    if set(arguments.engines) - {OURS}:
+        require_peers_python(arguments.peers_python)
     for model in arguments.models:
         models.spec(model)
 

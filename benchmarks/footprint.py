@@ -25,7 +25,7 @@ from typing import Any
 
 import results_file
 from engines.base import ENGINES, Engine, Job
-from engines.peers_python import add_peers_python
+from engines.peers_python import add_peers_python, require_peers_python
 from engines.process import EngineError, convert, python_of
 from engines.workload import TuneOptions, add_tune_options, prepare, tune
 
@@ -69,6 +69,7 @@ def _main(argv: list[str] | None) -> int:
     parser.add_argument("--output", type=Path, default=results_file.RESULTS)
     add_tune_options(parser)
     arguments = parser.parse_args(argv)
+    require_peers_python(arguments.peers_python)
     run_now = results_file.begin(__file__, argv, threads=1)
     rows = [_row(model, arguments) for model in arguments.models]
     path = arguments.output / "footprint.json"

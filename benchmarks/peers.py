@@ -35,7 +35,7 @@ import results_file
 from engines import report
 from engines.base import ENGINES, Engine, Job
 from engines.peak import Peak
-from engines.peers_python import add_peers_python
+from engines.peers_python import add_peers_python, require_peers_python
 from engines.results import OURS, OURS_IN_FLOAT32, Row, row_of
 from engines.turns import (
     QUANTIZED_TOLERANCE,
@@ -102,6 +102,7 @@ def _check(arguments: argparse.Namespace, cores: int) -> None:
     """Find out before the first hour what the last would stumble on."""
     if max(arguments.threads) > cores:
         raise UsageError(f"--threads {max(arguments.threads)}: only {cores} cores may be used here")
+    require_peers_python(arguments.peers_python)
     for each in ENGINES:
         if each.name in arguments.engines and arguments.dtype not in each.dtypes:
             raise UsageError(f"--engines {each.name}: it cannot be asked for {arguments.dtype}")
