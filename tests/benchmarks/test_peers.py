@@ -367,7 +367,7 @@ def test_the_python_of_peers_is_the_same_from_any_folder(
     monkeypatch.chdir(tmp_path)
     parser = argparse.ArgumentParser()
     add_peers_python(parser)
-    assert parser.parse_args(["--peers-python", "python"]).peers_python == tmp_path / "python"
+    assert parser.parse_args(["--peers-python", "./python"]).peers_python == tmp_path / "python"
     for script in (peers, arm, footprint):
         assert script.main(["--peers-python", "missing/python"]) == 2
         assert "missing/python: there is no such file" in capsys.readouterr().err
