@@ -202,8 +202,7 @@ def newest_pip(index: str, page: str) -> tuple[str, str]:
 def install(dev: bool) -> None:
     """Install the package and what it needs, in place."""
     say("installing tvm_eff and what it needs; about 1 GB to download the first time")
-    # Python compiles what is imported; of 1 GB of packages that is little.
-    command = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "--no-compile"]
+    command = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check"]
     extras = "dev" if dev else "opencl,quantize,study"
     command += ["--retries", "2", "--editable", f"{CHECKOUT}[{extras}]"]
     if platform.system() == "Linux":
