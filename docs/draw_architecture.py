@@ -26,6 +26,7 @@ PURPOSES = {
     "driver": "one compilation, step by step",
     "progress": "what a user sees meanwhile",
     "deploy": "library, bundle, validation, benchmark",
+    "worker_preload": "what builders import",
     "tune": "build, measure, check, record",
     "device": "this machine, emulated, RPC, OpenCL",
     "quantize": "calibration, exact reference",

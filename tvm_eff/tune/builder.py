@@ -114,7 +114,7 @@ def _context() -> Any:
     # So that the next session knows whose they are if this one is killed.
     current_process()._config["semprefix"] = semaphore_prefix(os.getpid())  # type: ignore[attr-defined]
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tvm_eff.tune.worker"])
+    context.set_forkserver_preload(["tvm_eff.worker_preload"])
     return context
 
 
