@@ -6,9 +6,10 @@ without. A user's script that they import may import it later.
 
 import sys
 
-if "torch" not in sys.modules:
-    sys.modules["torch"] = None  # type: ignore[assignment]
-    try:
-        import tvm_eff.tune.worker  # noqa: F401
-    finally:
+# Python's own way to have an import fail, unless somebody was there first.
+sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
+try:
+    import tvm_eff.tune.worker  # noqa: F401
+finally:
+    if not sys.modules["torch"]:
         del sys.modules["torch"]
