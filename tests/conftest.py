@@ -33,8 +33,22 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     tiers.mark(items)
     if hasattr(config, "workerinput"):
-        # A module is one worker's: a slow one that begins last would keep it alone.
-        items.sort(key=lambda each: each.get_closest_marker("fast") is not None)
+        _in_order(items)
+
+
+def _in_order(items: list[pytest.Item]) -> None:
+    """Sort tests that are run by several workers, of which each takes whole modules.
+
+    A slow one that begins last would keep its worker alone. The first that needs an emulated
+    board makes the parts, which takes minutes where nothing is cached; others would wait for it.
+    """
+    emulated = list(dict.fromkeys(item.path for item in items if "emulator" in _fixtures(item)))
+    waiting = set(emulated[1:])
+    items.sort(key=lambda each: (each.get_closest_marker("fast") is not None, each.path in waiting))
+
+
+def _fixtures(item: pytest.Item) -> list[str]:
+    return getattr(item, "fixturenames", [])
 
 
 def pytest_sessionstart() -> None:
