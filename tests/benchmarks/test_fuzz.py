@@ -12,7 +12,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import fuzz  # noqa: E402
 
-MUTATIONS = 400
+MUTATIONS = 100
 
 
 def test_mutations() -> None:

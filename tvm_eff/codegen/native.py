@@ -20,7 +20,7 @@ from tvm_eff.targets import Target
 
 _RUNTIME = ("model.c", "packed.c", "pool.c", "processor.c")
 _FLAGS = (
-    *("-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-fno-sanitize=undefined", "-DNDEBUG"),
+    *("-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-DNDEBUG"),
     # Its functions are this library's own.
     "-DTVM_FFI_DLL=",
 )

@@ -14,7 +14,7 @@ from tvm_eff.targets import Target
 # What a program has that opens a bundle, and what one that is linked with its network.
 _FOR_BUNDLES = ("bundle.c", "files.c", "sha256.c")
 _LINKED = ("linked.c",)
-_FLAGS = ("-std=c11", "-O2", "-DNDEBUG", "-fno-sanitize=undefined", "-s", "-Wl,--gc-sections")
+_FLAGS = ("-std=c11", "-O2", "-DNDEBUG", "-s", "-Wl,--gc-sections")
 
 
 def runs_on(target: Target) -> bool:

@@ -35,7 +35,7 @@ ARCHITECTURES = {
 Progress = Callable[[int, int], None]
 
 _FLAGS = (
-    *("-std=c++17", "-DNDEBUG", "-fno-sanitize=undefined"),
+    *("-std=c++17", "-DNDEBUG"),
     # Only what TVM marks as its interface is for the libraries that the server loads.
     *("-fvisibility=hidden", "-ffunction-sections", "-fdata-sections"),
     # 32-bit boards also have files whose numbers need 64 bits.
