@@ -25,7 +25,8 @@ static const struct feature {
     {"avx512f", 7, 0, EBX, 16, 0xe6},    {"avx512dq", 7, 0, EBX, 17, 0xe6},
     {"avx512cd", 7, 0, EBX, 28, 0xe6},   {"avx512bw", 7, 0, EBX, 30, 0xe6},
     {"avx512vl", 7, 0, EBX, 31, 0xe6},   {"avx512_vnni", 7, 0, ECX, 11, 0xe6},
-    {"avx512_bf16", 7, 1, EAX, 5, 0xe6},
+    {"avx512_bf16", 7, 1, EAX, 5, 0xe6}, {"avx_vnni", 7, 1, EAX, 4, 0x6},
+    {"amx_tile", 7, 0, EDX, 24, 0x60000}, {"amx_int8", 7, 0, EDX, 25, 0x60000},
 };
 
 static uint32_t saved_by_the_system(void) {

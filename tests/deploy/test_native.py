@@ -29,9 +29,9 @@ from tvm_eff.deploy.native.model import NativeModel
 from tvm_eff.deploy.native.plan import Plan
 from tvm_eff.deploy.native.planner import NotStraightError, plan
 from tvm_eff.device import Device, EmulatedDevice, LocalDevice
-from tvm_eff.errors import BundleError
+from tvm_eff.errors import BundleError, ExecutionError
 from tvm_eff.models import Network, Program, trace
-from tvm_eff.targets import Target
+from tvm_eff.targets import Target, architectures
 from tvm_eff.tensors import TensorSpec, random_inputs
 
 PROGRAM = Path(__file__).parent / "native" / "program.c"
@@ -171,6 +171,25 @@ def test_a_processor_that_lacks_a_feature(tmp_path: Path, monkeypatch: pytest.Mo
     made = make(nn.ReLU(), (IMAGE,), targets.load("host"), tmp_path)
     with pytest.raises(BundleError, match=r"net was built for host, and .* lacks avx4096"):
         made.model()
+
+
+def test_a_processor_that_lacks_a_feature_over_rpc(
+    device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TVM would tell another error, or crash, if the library raised none."""
+    monkeypatch.setattr(machine, "needed_features", lambda target: ["avx4096"])
+    made = make(nn.ReLU(), (IMAGE,), targets.load("host"), tmp_path)
+    for _ in range(2):
+        with pytest.raises(ExecutionError, match=r"built for host, and .* lacks avx4096"):
+            device.run(made.library, random_inputs([IMAGE]))
+
+
+@pytest.mark.parametrize("architecture", architectures.ARCHITECTURES)
+def test_the_library_knows_all_features_that_it_may_need(architecture: str) -> None:
+    """One that it does not know it takes for one that the processor lacks."""
+    source = paths.data_folder("runtime") / "native" / "processor.c"
+    known = set(re.findall(r'\{"(\w+)"', source.read_text()))
+    assert set(architectures.ARCHITECTURES[architecture].linux_features.values()) <= known
 
 
 def test_what_is_no_library(tmp_path: Path, fire: Made) -> None:
