@@ -79,6 +79,19 @@ def test_what_llvm_is_told_of_an_x86(
         assert (llvm in found["mattr"]) == (linux in shown)
 
 
+@pytest.mark.parametrize("granted", [True, False])
+def test_tiles_of_amx_are_used_where_the_system_grants_them(
+    monkeypatch: pytest.MonkeyPatch, granted: bool
+) -> None:
+    shown = AVX512 | {"avx512_vnni", "amx_tile", "amx_int8"}
+    pretend(monkeypatch, "Linux", "x86_64", f"flags\t\t: {' '.join(shown)}\n")
+    monkeypatch.setattr(detect, "_grants_tiles", lambda: granted)
+    found = detect.detect()["tvm"]["mattr"]
+    assert ("+amx-int8" in found, "+amx-tile" in found) == (granted, granted)
+    assert "+avx512vnni" in found
+    assert ("amx_int8" in detect.processor_features()) == granted
+
+
 @pytest.mark.parametrize(
     ("system", "machine", "part", "mcpu"),
     [

@@ -16,3 +16,6 @@ that rounds no more."""
 PREFETCH = "tvm_eff.prefetch"
 """On a loop over one block of packed weights: the number of blocks, the channels per block, and
 the number of passes over all blocks."""
+
+TILES = "tvm_eff.tiles"
+"""On a parallel loop whose iterations use tile registers: the bytes that configure these."""

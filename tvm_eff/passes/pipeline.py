@@ -63,6 +63,7 @@ from tvm_eff.passes.tir.half_arithmetic import compute_in_half
 from tvm_eff.passes.tir.pointer_alignment import relax_pointer_alignment
 from tvm_eff.passes.tir.predicate_removal import remove_predicates
 from tvm_eff.passes.tir.stack_allocation import allocate_on_stack
+from tvm_eff.passes.tir.tile_configuration import configure_tiles
 from tvm_eff.passes.tir.vectorized_rounding import vectorize_rounding
 from tvm_eff.passes.tir.weight_prefetch import prefetch_weights
 from tvm_eff.targets import Target
@@ -298,7 +299,7 @@ def lower_calls(mod: tvm.IRModule) -> tvm.IRModule:
 
 def prepare_tir(mod: tvm.IRModule) -> tvm.IRModule:
     """Return scheduled PrimFuncs ready for :func:`tir_pipeline`."""
-    return prefetch_weights(compute_in_half(mod))
+    return configure_tiles(prefetch_weights(compute_in_half(mod)))
 
 
 _dump: ContextVar[DumpIR | None] = ContextVar("dump", default=None)

@@ -12,6 +12,7 @@ from tvm.tirx import PrimFunc
 
 from tvm_eff.errors import SpaceError
 from tvm_eff.schedules import analysis, gpu
+from tvm_eff.schedules.cpu.amx_tile import AmxTile
 from tvm_eff.schedules.cpu.convolution import RegisterTile
 from tvm_eff.schedules.cpu.depthwise import Depthwise
 from tvm_eff.schedules.cpu.depthwise_bytes import DepthwiseBytes
@@ -64,6 +65,7 @@ EXTRA_RULES: tuple[Rule, ...] = (
     PackedPointwise(),
     DepthwiseInPlace(),
     FirstLayer(),
+    AmxTile(),
     STRASSEN,
     STRASSEN_ROW_BLOCKS,
     WINOGRAD,

@@ -242,6 +242,8 @@ _X86_64 = Architecture(
         "avx512vnni": "avx512_vnni",
         "avxvnni": "avx_vnni",
         "avx512bf16": "avx512_bf16",
+        "amx-tile": "amx_tile",
+        "amx-int8": "amx_int8",
     },
     vector_units=(
         VectorUnit(
@@ -250,7 +252,7 @@ _X86_64 = Architecture(
             registers=32,
             mcpu="x86-64-v4",
             features=(*_AVX2, *_AVX512),
-            extras=("avx512vnni", "avx512bf16"),
+            extras=("avx512vnni", "avx512bf16", "amx-tile", "amx-int8"),
             # LLVM tunes this mcpu for 256-bit vectors where the width is its own choice.
             tuning=("-prefer-256-bit",),
         ),
@@ -290,6 +292,8 @@ _MODALIAS_FEATURES: Mapping[str, Mapping[int, str]] = {
             12 * 32 + 5: "avx512_bf16",
             12 * 32 + 4: "avx_vnni",
             16 * 32 + 11: "avx512_vnni",
+            18 * 32 + 24: "amx_tile",
+            18 * 32 + 25: "amx_int8",
         },
     },
 }

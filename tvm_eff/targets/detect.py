@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 from collections.abc import Collection
@@ -11,6 +12,10 @@ from typing import Any
 from tvm_eff.errors import TargetError
 from tvm_eff.targets import architectures
 from tvm_eff.targets.architectures import Platform, VectorUnit
+
+_TILES = frozenset({"amx_tile", "amx_int8"})
+# Linux: arch_prctl(ARCH_GET_XCOMP_SUPP, ...) of x86-64, whose bit XFEATURE_XTILEDATA is for tiles.
+_ARCH_PRCTL, _SUPPORTED, _TILE_DATA = 158, 0x1021, 18
 
 
 def detect() -> dict[str, dict[str, Any]]:
@@ -43,7 +48,15 @@ def detect() -> dict[str, dict[str, Any]]:
 def processor_features() -> frozenset[str]:
     """Return what Linux says of the first processor; nothing where that is not known."""
     known = architectures.ARCHITECTURES.get(architectures.of_this_process())
-    return frozenset(_cpuinfo(known.cpuinfo_key).split()) if known else frozenset()
+    shown = frozenset(_cpuinfo(known.cpuinfo_key).split()) if known else frozenset()
+    return shown if shown.isdisjoint(_TILES) or _grants_tiles() else shown - _TILES
+
+
+def _grants_tiles() -> bool:
+    """Whether the system lets a process use the tile registers of AMX; a sandbox may not."""
+    granted = ctypes.c_uint64()
+    asked = ctypes.CDLL(None).syscall(_ARCH_PRCTL, _SUPPORTED, ctypes.byref(granted))
+    return asked == 0 and bool(granted.value >> _TILE_DATA & 1)
 
 
 def usable_cores() -> int:

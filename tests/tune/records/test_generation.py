@@ -43,13 +43,13 @@ HALF_RULES = {
 # Nothing of it is found out here, so that its code is the same on every machine.
 X86 = """
 name = "x86-64-v4"
-description = "Any x86-64 processor with AVX-512 VNNI"
+description = "Any x86-64 processor with AVX-512 VNNI and AMX"
 
 [tvm]
 kind = "llvm"
 mtriple = "x86_64-linux-gnu"
 mcpu = "x86-64-v4"
-mattr = ["+avx512vnni", "-prefer-256-bit"]
+mattr = ["+avx512vnni", "+amx-tile", "+amx-int8", "-prefer-256-bit"]
 
 [hardware]
 vector_bytes = 64

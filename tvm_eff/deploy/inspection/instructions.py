@@ -37,6 +37,8 @@ _LINUX_WORDS = {
     "AVX512_VNNI": "avx512_vnni",
     "AVX_VNNI": "avx_vnni",
     "AVX512_BF16": "avx512_bf16",
+    "AMX_TILE": "amx_tile",
+    "AMX_INT8": "amx_int8",
     "PCLMULQDQ": "pclmulqdq",
     "SHA": "sha_ni",
 }

@@ -34,7 +34,7 @@ class DotProductTile:
 
     def candidates(self, func: PrimFunc, target: Target) -> list[Candidate]:
         """Return the tiles that fit the registers in both loop orders, lowest cost first."""
-        matched = ((each, _match(func, each)) for each in dot_products.all_of_target(target))
+        matched = ((each, match(func, each)) for each in dot_products.all_of_target(target))
         product, work = next((pair for pair in matched if pair[1]), (None, None))
         if product is None or work is None:
             return []
@@ -63,7 +63,8 @@ class DotProductTile:
 
     def packings(self, func: PrimFunc, candidate: Candidate) -> list[Packing]:
         """Return the weight's layout."""
-        return _packings(contraction(func), candidate)
+        product = dot_products.of_candidate(candidate)
+        return packings_for(contraction(func), candidate["columns"], product)
 
     def apply(self, sch: Schedule, candidate: Candidate, target: Target) -> None:
         """Schedule ``main`` as one register tile inside parallel loops."""
@@ -73,7 +74,8 @@ class DotProductTile:
         main = sch.get_sblock(work.block)
         paddings = fusion.inline_copies(sch, main)
         last = fusion.inline_epilogue(sch, main)
-        for packing in _packings(work, candidate):
+        product = dot_products.of_candidate(candidate)
+        for packing in packings_for(work, candidate["columns"], product):
             copy = sch.cache_read(main, work.weight_read, "global")
             sch.transform_layout(main, ("read", work.weight_read), packing.index)
             sch.annotate(copy, "meta_schedule.layout_rewrite_preproc", True)
@@ -94,7 +96,8 @@ def _fits(tile: Tile, work: Contraction, product: DotProduct, target: Target) ->
     return used <= target.hardware.vector_registers
 
 
-def _match(func: PrimFunc, product: DotProduct) -> Contraction | None:
+def match(func: PrimFunc, product: DotProduct) -> Contraction | None:
+    """Return the contraction of a function that an instruction computes; None if it does not."""
     work = contraction(func)
     if work is None or work.depthwise or work.groups != 1 or work.weight_parameter is None:
         return None
@@ -117,15 +120,15 @@ def _orders(work: Contraction, target: Target) -> list[int]:
     return [CHANNELS_INNER, CHANNELS_OUTER]
 
 
-def _packings(work: Contraction | None, candidate: Candidate) -> list[Packing]:
+def packings_for(work: Contraction | None, columns: int, product: DotProduct) -> list[Packing]:
+    """Return the weight's layout for tiles of `columns` channels."""
     assert work is not None, "the workload was matched when the candidate was made"
     assert work.weight_parameter is not None, "its layout is free"
-    product = dot_products.of_candidate(candidate)
     packing = Packing(
         parameter=work.weight_parameter,
         channel=work.weight_axes.index(work.channel),
         order=tuple(work.weight_axes.index(axis) for axis in work.reduction),
-        block=candidate["columns"],
+        block=columns,
         inner=product.length,
         part=product.part,
         lanes=product.lanes if product.part < product.length else 1,
