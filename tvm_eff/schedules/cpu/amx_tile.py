@@ -33,8 +33,10 @@ _LEAST_ROWS = 4  # of fewer, a tile takes as long to load as to multiply
 _MOST_ALIKE = 3  # tiles of activations or of weights
 
 # Cycles of Sapphire Rapids, by Intel's 64 and IA-32 Architectures Optimization Reference Manual,
-# chapter "Intel AMX instructions": a product takes one for each row, a load one for two rows.
+# chapter "Intel AMX instructions": a product takes one for each row, and its sums can be used after
+# 52; a load takes one for two rows.
 _ROWS_LOADED = 2
+_LATENCY = 52
 
 
 class AmxTile:
@@ -118,11 +120,14 @@ def _along(work: Contraction, rows: int, positions: int) -> tuple[int, int]:
 
 
 def _cost(tiles: Tiles) -> tuple[float, float]:
-    """Estimate the cycles of a product's row, and of what is loaded for it meanwhile."""
+    """Estimate the cycles of a product's row, and of what is loaded for it meanwhile.
+
+    A step's products wait for those of the step before.
+    """
     products = tiles.sums * tiles.rows
     loaded = tiles.positions * tiles.rows + tiles.channels * tiles.depth // amx.PRODUCTS
-    loads = loaded / _ROWS_LOADED / products
-    return max(1.0, loads), loads
+    loads = loaded / _ROWS_LOADED
+    return max(products, loads, _LATENCY) / products, loads / products
 
 
 def _orders(work: Contraction, tiles: Tiles, target: Target) -> list[int]:
