@@ -30,6 +30,17 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("TVM_THREAD_POOL_SPIN_COUNT", "0")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out files without a serial test where these are all that is asked for.
+
+    To import all files takes ten seconds.
+    """
+    if not config.option.markexpr.startswith("serial") or collection_path.is_dir():
+        return None
+    file = collection_path.relative_to(config.rootpath).as_posix()
+    return None if tiers.may_be_serial(file) else True
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     tiers.mark(items)
     if hasattr(config, "workerinput"):

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from tiers import SLOW, TIMED, WAITING, is_named
+from tiers import SLOW, TIMED, WAITING, is_named, may_be_serial
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -39,6 +39,13 @@ def is_fast() -> dict[str, bool]:
 @pytest.mark.parametrize("pattern", sorted({*SLOW, *TIMED, *WAITING}))
 def test_pattern_names_something(pattern: str, is_fast: dict[str, bool]) -> None:
     assert any(is_named(test, [pattern]) for test in is_fast)
+
+
+def test_files_of_serial_tests_are_read(is_fast: dict[str, bool]) -> None:
+    serial = {test.partition("::")[0] for test in is_fast if is_named(test, TIMED + WAITING)}
+    read = {file for test in is_fast if may_be_serial(file := test.partition("::")[0])}
+    assert serial <= read
+    assert len(read) < 2 * len(serial)
 
 
 def test_fast_tests_enter_every_room(is_fast: dict[str, bool]) -> None:

@@ -101,6 +101,14 @@ def is_named(test: str, patterns: Iterable[str]) -> bool:
     return any(re.match(f"tests/{pattern}", test) for pattern in patterns)
 
 
+def may_be_serial(file: str) -> bool:
+    """Whether a file, ``tests/folder/test_file.py``, may have tests marked as ``serial``."""
+    return any(
+        re.match(f"tests/{pattern.partition('::')[0].partition('.*')[0]}", file)
+        for pattern in TIMED + WAITING
+    )
+
+
 def mark(items: Iterable[pytest.Item]) -> None:
     """Mark tests as ``fast``, and as ``serial`` and ``timed``."""
     for item in items:
