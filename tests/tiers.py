@@ -1,6 +1,6 @@
 """Which tests are for every change (``fast``), and which need the machine for themselves.
 
-``python -m pytest -n 2 -m fast`` takes 100 seconds and enters every room of the package.
+``python -m pytest -n 2 -m fast`` takes 85 seconds and enters every room of the package.
 ``serial`` are the tests that measure time (``timed`` as well), or wait for something for so long
 only that much other work would make them fail. The others may run beside each other: ``python -m
 pytest -n 2 --dist loadscope -m "not serial"``, then ``python -m pytest -m serial``, of which
