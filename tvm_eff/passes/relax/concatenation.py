@@ -22,6 +22,7 @@ from tvm.tirx import PrimFunc
 from tvm_eff.passes.attributes import ASSEMBLES_SLICES, WRITES_SLICE
 from tvm_eff.passes.relax import _known_values
 from tvm_eff.passes.relax._calls import name_of, shape_of
+from tvm_eff.passes.tir import script
 
 # tvm::relax::OpPatternKind. Only elementwise functions are fused into convolutions.
 ELEMENTWISE, OPAQUE = 0, 8
@@ -143,7 +144,7 @@ def _slice_write(
     # 64-bit, as the shapes of Relax.
     part, full = (", ".join(f"T.int64({n})" for n in each) for each in (shape, whole))
     text = f"""
-@T.prim_func(private=True, s_tir=True)
+@script.prim_func(private=True, s_tir=True)
 def place(part: T.Buffer(({part},), "{dtype}"), whole: T.Buffer(({full},), "{dtype}")):
     T.func_attr({{"{WRITES_SLICE}": True, "tirx.noalias": True}})
     for {", ".join(loops)} in T.grid({part}):
@@ -151,7 +152,7 @@ def place(part: T.Buffer(({part},), "{dtype}"), whole: T.Buffer(({full},), "{dty
             {", ".join(source)} = T.axis.remap("{"S" * len(shape)}", [{", ".join(loops)}])
             whole[{", ".join(target)}] = part[{", ".join(source)}]
 """
-    return from_source(text, {"T": T}).without_attr("global_symbol")
+    return from_source(text, {"T": T, "script": script}).without_attr("global_symbol")
 
 
 def _assembly(lengths: Sequence[int], whole: Sequence[int], axis: int, dtype: str) -> PrimFunc:

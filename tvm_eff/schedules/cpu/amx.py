@@ -19,7 +19,7 @@ from tvm.s_tir import TensorIntrin
 from tvm.script import tirx as T
 from tvm.tirx import PrimFunc
 
-from tvm_eff.schedules import script
+from tvm_eff.passes.tir import script
 
 LANES = 16
 """Sums in a row of a tile: output channels."""

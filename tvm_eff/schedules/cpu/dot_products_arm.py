@@ -10,7 +10,7 @@ from typing import Any
 from tvm.script import tirx as T
 from tvm.tirx import PrimFunc
 
-from tvm_eff.schedules import script
+from tvm_eff.passes.tir import script
 
 
 def sdot() -> tuple[PrimFunc, PrimFunc]:

@@ -11,7 +11,7 @@ from typing import Any
 from tvm.script import tirx as T
 from tvm.tirx import PrimFunc
 
-from tvm_eff.schedules import script
+from tvm_eff.passes.tir import script
 
 
 def _definition(lanes: int) -> PrimFunc:

@@ -15,7 +15,7 @@ from tvm.s_tir import TensorIntrin
 from tvm.script import tirx as T
 from tvm.tirx import PrimFunc
 
-from tvm_eff.schedules import script
+from tvm_eff.passes.tir import script
 from tvm_eff.schedules.winograd.integers import DIVISOR
 from tvm_eff.targets import Target
 

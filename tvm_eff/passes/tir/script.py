@@ -8,7 +8,7 @@ from typing import Any
 from tvm.script.parser._core import parse, utils
 
 
-def prim_func(*, s_tir: bool) -> Callable[[Callable[..., None]], Any]:
+def prim_func(*, s_tir: bool, private: bool = False) -> Callable[[Callable[..., None]], Any]:
     """Return the decorator that TVM's parser makes a PrimFunc with.
 
     TVM's own looks for names on the whole stack, and does so twice: the source of each frame's
@@ -19,6 +19,8 @@ def prim_func(*, s_tir: bool) -> Callable[[Callable[..., None]], Any]:
     ----------
     s_tir
         Whether it has blocks, to be scheduled. The parser reads this from the source.
+    private
+        Whether it has no global symbol. The parser reads this as well.
     """
 
     def parsed(function: Callable[..., None]) -> Any:
