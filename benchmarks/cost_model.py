@@ -11,7 +11,6 @@ The regret is what all calls of all kernels cost more than with the best candida
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from tvm_eff import frontend, models, passes, schedules, targets, tune
 from tvm_eff.device import Device, select
 from tvm_eff.progress import NoProgress
 from tvm_eff.schedules import Candidate
+from tvm_eff.scratch import scratch_folder
 from tvm_eff.targets import Target
 from tvm_eff.tune import RecordStore, Task
 from tvm_eff.tune.cost_model import CostModel
@@ -69,8 +69,8 @@ def _session(
     modelled: bool,
 ) -> RecordStore:
     """Return the records of a session that measures what `known` holds."""
-    with tempfile.TemporaryDirectory(prefix="tvm_eff-") as folder:
-        records = RecordStore.of(Path(folder), target, device)
+    with scratch_folder() as folder:
+        records = RecordStore.of(folder, target, device)
         model = CostModel(tasks, plan, records)
         scheduler = TaskScheduler(
             [PendingTask(t, plan[t.name], min(len(plan[t.name]), 1 + trials)) for t in tasks],

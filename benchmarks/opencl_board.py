@@ -16,7 +16,6 @@ import argparse
 import json
 import stat
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from tvm_eff.deploy.validate import validate
 from tvm_eff.device import MachineIdentity, emulator_image, native_server
 from tvm_eff.device.server_process import ServerProcess
 from tvm_eff.device.spawned_server import SpawnedServerDevice
+from tvm_eff.scratch import scratch_folder
 
 ARCH, CPU = "aarch64", "cortex-a72"
 TIMEOUT_S = 3600.0  # PoCL's compiler is emulated as well: some seconds a kernel
@@ -116,7 +116,7 @@ def _main(argv: list[str] | None) -> None:
     arguments = parser.parse_args(argv)
     run_now = results_file.begin(__file__, argv)
     bundles = [bundle.read(folder) for folder in arguments.bundle]
-    with tempfile.TemporaryDirectory(prefix="tvm_eff-") as work, Board(Path(work)) as board:
+    with scratch_folder() as work, Board(work) as board:
         rows = []
         for each in bundles:
             rows.append(check(each, board))

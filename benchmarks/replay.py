@@ -18,7 +18,6 @@ import hashlib
 import itertools
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from tvm_eff.device import Unit
 from tvm_eff.models.registry import names
 from tvm_eff.passes import RelaxNetwork
 from tvm_eff.schedules import Candidate
+from tvm_eff.scratch import scratch_folder
 from tvm_eff.targets import Target
 from tvm_eff.tune import RecordStore, Task
 from tvm_eff.tune.builder import Builder, Job
@@ -90,8 +90,8 @@ def _replay_target(
     imported: dict[str, RelaxNetwork], target: Target, dtype: str, builder: Builder
 ) -> Hashes:
     networks, jobs = {}, {}
-    with tempfile.TemporaryDirectory(prefix="tvm_eff-") as folder:
-        records = _records(target, Path(folder))
+    with scratch_folder() as folder:
+        records = _records(target, folder)
         for name, network in imported.items():
             lowered = passes.lower(network, target, dtype)
             tasks = tune.extract(lowered.mod)
@@ -154,8 +154,8 @@ def hash_kernel(job: KernelJob) -> Hashes:
     except Exception as error:
         # Whatever it is, it must be the same after the change.
         return {"error": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
-    with tempfile.TemporaryDirectory(prefix="tvm_eff-") as folder:
-        path = Path(folder) / "kernel.o"
+    with scratch_folder() as folder:
+        path = folder / "kernel.o"
         built.write_to_file(str(path), "o")
         code = path.read_bytes()
     return {
