@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
 def _show_progress(done: int, count: int) -> None:
     if sys.stderr.isatty():
         end = "\n" if done == count else ""
-        print(f"\rcompiled {done} of {count} files", end=end, file=sys.stderr, flush=True)
+        print(f"\rcompiled {done} of {count} parts", end=end, file=sys.stderr, flush=True)
 
 
 def _copy(built: Path, output: Path) -> None:

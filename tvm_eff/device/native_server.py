@@ -43,9 +43,6 @@ _FLAGS = (
     *("-DTVM_FFI_EXPORTS", "-DTVM_FFI_USE_LIBBACKTRACE=0", "-DTVM_FFI_BACKTRACE_ON_SEGFAULT=0"),
 )
 _OPTIMIZED, _AS_WRITTEN = "-O2", "-O0"
-# Enough to keep several cores busy, in the order in which they are compiled and linked: of an
-# inline function that several have, the linker takes the first.
-_JOINT_UNITS = {_OPTIMIZED: 3, _AS_WRITTEN: 2}
 _LINK_FLAGS = ("-rdynamic", "-s", "-Wl,--gc-sections", "-lm", "-ldl", "-lpthread")
 
 
@@ -128,7 +125,8 @@ def _digest(sources: _Sources, triple: str) -> str:
     """Return what tells two servers apart that would differ."""
     known = hashlib.sha256()
     versions = [metadata.version(name) for name in ("apache-tvm", "apache-tvm-ffi", "ziglang")]
-    known.update("\n".join([*versions, triple, *_JOINT_UNITS, *_FLAGS, *_LINK_FLAGS]).encode())
+    flags = [_OPTIMIZED, _AS_WRITTEN, *_FLAGS, *_LINK_FLAGS]
+    known.update("\n".join([*versions, triple, *flags]).encode())
     for path in sources.own_files():
         known.update(f"\n{path.relative_to(sources.own.parent)}\n".encode())
         known.update(path.read_bytes())
@@ -147,7 +145,7 @@ def build(arch: str, *, glibc: str = OLDEST_GLIBC, on_progress: Progress | None 
     glibc
         The oldest C library that it must run with.
     on_progress
-        Called with how many files are compiled and how many there are.
+        Called with how many parts are compiled and how many there are.
 
     Raises
     ------
@@ -184,12 +182,13 @@ def _compile(
 ) -> list[Path]:
     """Compile all files over all cores and return the objects."""
     flags = [*_FLAGS, *sources.include_flags()]
-    joint = [(unit, level) for level in units for unit in _together(units[level], level, folder)]
-    objects = [unit.with_suffix(".o") for unit, _ in joint]
+    # In the order of linking: of an inline function that both have, the linker takes the first.
+    joint = {level: _together(units[level], folder / f"unit{level}.cc") for level in units}
     executor = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
     try:
         jobs = [executor.submit(_link_nothing, command, folder)]
-        for (path, level), output in zip(joint, objects, strict=True):
+        for level, path in joint.items():
+            output = path.with_suffix(".o")
             compile_one: list[str | Path] = [*command, level, *flags, "-c", path, "-o", output]
             jobs.append(executor.submit(toolchain.run, compile_one))
         for done, job in enumerate(as_completed(jobs)):
@@ -198,16 +197,16 @@ def _compile(
                 on_progress(done, len(joint))
     finally:
         executor.shutdown(cancel_futures=True)
-    return objects
+    return [path.with_suffix(".o") for path in joint.values()]
 
 
-def _together(units: Sequence[Path], level: str, folder: Path) -> list[Path]:
-    """Write few files that include all: most of the time goes into the headers they share."""
-    count = _JOINT_UNITS[level]
-    joint = [folder / f"unit{level}-{number}.cc" for number in range(count)]
-    for number, path in enumerate(joint):
-        path.write_text("".join(f'#include "{unit}"\n' for unit in units[number::count]))
-    return joint
+def _together(units: Sequence[Path], path: Path) -> Path:
+    """Write a file that includes all: most of the time goes into the headers they share.
+
+    More than one of a level would not be ready before zig's C++ library, which takes longer.
+    """
+    path.write_text("".join(f'#include "{unit}"\n' for unit in units))
+    return path
 
 
 def _link_nothing(command: Sequence[str], folder: Path) -> None:
