@@ -13,6 +13,7 @@ import tvm_ffi
 from tvm import tirx
 
 from tvm_eff.passes.attributes import TILES
+from tvm_eff.passes.tir._loops import rebuilt
 
 # Linux lets a process use tiles that has asked for it, whose threads then have larger signal
 # frames: arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA). To ask again does nothing.
@@ -47,16 +48,7 @@ def _configured(loop: tirx.For) -> tirx.Stmt:
     body = tirx.stmt_seq(
         _call("llvm.x86.ldtilecfg", shapes), loop.body, _call("llvm.x86.tilerelease")
     )
-    configured = tirx.For(
-        loop.loop_var,
-        loop.min,
-        loop.extent,
-        loop.kind,
-        body,
-        loop.thread_binding,
-        annotations,
-        loop.step,
-    )
+    configured = rebuilt(loop, body, annotations)
     numbers = (tirx.const(each, "int64") for each in (_ARCH_PRCTL, _REQUEST, _TILE_DATA))
     asked = tirx.Evaluate(tirx.call_extern("int64", "syscall", *numbers))
     return tirx.stmt_seq(asked, configured)

@@ -19,6 +19,7 @@ from tvm.s_tir import SBlock, SBlockRealize
 
 from tvm_eff.errors import BuildError
 from tvm_eff.passes.attributes import PREFETCH
+from tvm_eff.passes.tir._loops import rebuilt
 from tvm_eff.targets import FLOAT32_BYTES
 
 LINE_BYTES = 64
@@ -92,16 +93,7 @@ def _insert_loop(loop: tirx.For, enclosing: tuple[tirx.For, ...]) -> tirx.Stmt:
         blocks, columns, passes = (int(n) for n in annotations.pop(PREFETCH))
         fetches = _fetches(_weights(loop.body, blocks, columns), blocks, passes, enclosing)
         body = tirx.stmt_seq(*fetches, body)
-    return tirx.For(
-        loop.loop_var,
-        loop.min,
-        loop.extent,
-        loop.kind,
-        body,
-        loop.thread_binding,
-        annotations,
-        loop.step,
-    )
+    return rebuilt(loop, body, annotations)
 
 
 def _weights(stmt: tirx.Stmt, blocks: int, columns: int) -> Any:

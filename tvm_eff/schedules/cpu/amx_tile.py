@@ -24,6 +24,7 @@ from tvm_eff.schedules import fusion
 from tvm_eff.schedules.analysis import Contraction, contraction
 from tvm_eff.schedules.cpu import amx, dot_product_tile, dot_products
 from tvm_eff.schedules.cpu.amx import LANES, Tiles
+from tvm_eff.schedules.cpu.contraction import inline_and_pack
 from tvm_eff.schedules.cpu.convolution import CHANNELS_INNER, CHANNELS_OUTER
 from tvm_eff.schedules.packing import Packing
 from tvm_eff.schedules.rule import Candidate, divisors, sample
@@ -75,15 +76,8 @@ class AmxTile:
         """Schedule ``main`` as tiles inside parallel loops."""
         work = contraction(sch.mod["main"])
         assert work is not None, "the workload was matched when the candidate was made"
-        main = sch.get_sblock(work.block)
-        paddings = fusion.inline_copies(sch, main)
-        last = fusion.inline_epilogue(sch, main)
-        for packing in self.packings(sch.mod["main"], candidate):
-            copy = sch.cache_read(main, work.weight_read, "global")
-            sch.transform_layout(main, ("read", work.weight_read), packing.index)
-            sch.annotate(copy, "meta_schedule.layout_rewrite_preproc", True)
-        if last is None:
-            last = sch.cache_write(main, 0, "global")
+        packings = self.packings(sch.mod["main"], candidate)
+        main, last, paddings = inline_and_pack(sch, work, packings)
         for padding in paddings:
             fusion.schedule_elementwise(sch, padding, target.hardware.lanes)
         _schedule(sch, main, last, work, candidate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -121,7 +122,9 @@ def packings_of(work: Contraction | None, columns: int) -> list[Packing]:
     return [packing]
 
 
-def inline_and_pack(sch: Schedule, work: Contraction, columns: int) -> tuple[Any, Any, list[Any]]:
+def inline_and_pack(
+    sch: Schedule, work: Contraction, packings: Sequence[Packing]
+) -> tuple[Any, Any, list[Any]]:
     """Inline the copies and the epilogue around a contraction, and pack its weight.
 
     Returns
@@ -134,15 +137,15 @@ def inline_and_pack(sch: Schedule, work: Contraction, columns: int) -> tuple[Any
     main = sch.get_sblock(work.block)
     paddings = fusion.inline_copies(sch, main)
     last = fusion.inline_epilogue(sch, main)
-    pack_weight(sch, main, work, columns)
+    pack_weight(sch, main, work, packings)
     if last is None:
         last = sch.cache_write(main, 0, "global")
     return main, last, paddings
 
 
-def pack_weight(sch: Schedule, main: Any, work: Contraction, columns: int) -> None:
-    """Make `main` read its weight from a packed copy."""
-    for packing in packings_of(work, columns):
+def pack_weight(sch: Schedule, main: Any, work: Contraction, packings: Sequence[Packing]) -> None:
+    """Make `main` read its weight from a packed copy, if its layout is free."""
+    for packing in packings:
         copy = sch.cache_read(main, work.weight_read, "global")
         sch.transform_layout(main, ("read", work.weight_read), packing.index)
         # As MetaSchedule's own layout rewrite does: the copy is folded into a constant.

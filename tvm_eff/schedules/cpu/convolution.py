@@ -119,7 +119,7 @@ class RegisterTile:
         work = contraction(sch.mod["main"])
         assert work is not None, "the workload was matched when the candidate was made"
         work = start_from_bias(sch, work, candidate)
-        main, last, paddings = inline_and_pack(sch, work, candidate["columns"])
+        main, last, paddings = inline_and_pack(sch, work, packings_of(work, candidate["columns"]))
         for padding in paddings:
             fusion.schedule_elementwise(sch, padding, target.hardware.lanes)
         schedule_tile(sch, main, last, work, candidate, target)

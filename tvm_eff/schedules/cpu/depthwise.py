@@ -73,7 +73,7 @@ class Depthwise:
         """Schedule ``main`` as register tiles along the output rows."""
         work = contraction(sch.mod["main"])
         assert work is not None, "the workload was matched when the candidate was made"
-        main, last, paddings = inline_and_pack(sch, work, candidate["columns"])
+        main, last, paddings = inline_and_pack(sch, work, packings_of(work, candidate["columns"]))
         sum_in_half(sch, main, candidate)
         loops = sch.get_loops(main)
         rows = sample(sch, [1, 2, 4, 8], candidate["rows"])

@@ -16,7 +16,7 @@ from tvm.tirx import PrimFunc
 from tvm_eff.schedules import analysis, fusion
 from tvm_eff.schedules.analysis import Contraction, contraction
 from tvm_eff.schedules.cpu import kernel_products
-from tvm_eff.schedules.cpu.contraction import row_chunks
+from tvm_eff.schedules.cpu.contraction import inline_and_pack, row_chunks
 from tvm_eff.schedules.cpu.depthwise import pad_inside
 from tvm_eff.schedules.cpu.kernel_products import KernelProducts
 from tvm_eff.schedules.packing import Packing
@@ -65,15 +65,7 @@ class DepthwiseBytes:
         work = contraction(sch.mod["main"])
         assert work is not None, "the workload was matched when the candidate was made"
         products = kernel_products.of_number(candidate["instruction"])
-        main = sch.get_sblock(work.block)
-        paddings = fusion.inline_copies(sch, main)
-        last = fusion.inline_epilogue(sch, main)
-        copy = sch.cache_read(main, work.weight_read, "global")
-        packing = _packing(work, candidate)
-        sch.transform_layout(main, ("read", work.weight_read), packing.index)
-        sch.annotate(copy, "meta_schedule.layout_rewrite_preproc", True)
-        if last is None:
-            last = sch.cache_write(main, 0, "global")
+        main, last, paddings = inline_and_pack(sch, work, [_packing(work, candidate)])
         _schedule_tile(sch, main, last, paddings, work, candidate, products)
 
 

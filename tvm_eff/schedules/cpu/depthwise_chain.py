@@ -81,7 +81,7 @@ class DepthwiseChain:
         lanes = candidate["lanes"]
         between = blocks_between(sch, first, second)
         assert between is not None, "the workload was matched when the candidate was made"
-        main, last, paddings = inline_and_pack(sch, second, lanes)
+        main, last, paddings = inline_and_pack(sch, second, packings_of(second, lanes))
         for padding in paddings:
             sch.compute_inline(padding)
         loops = sch.get_loops(main)
@@ -186,7 +186,7 @@ def _inline_and_pack_first(
     paddings = fusion.inline_copies(sch, main)
     for name in between[:-1]:
         sch.compute_inline(sch.get_sblock(name))
-    pack_weight(sch, main, work, columns)
+    pack_weight(sch, main, work, packings_of(work, columns))
     result = sch.get_sblock(between[-1]) if between else sch.cache_write(main, 0, "global")
     return main, result, paddings
 

@@ -116,7 +116,7 @@ class DepthwiseInPlace:
         work = contraction(sch.mod["main"])
         assert work is not None, "the workload was matched when the candidate was made"
         work = start_from_bias(sch, work, candidate)
-        main, last, paddings = inline_and_pack(sch, work, candidate["lanes"])
+        main, last, paddings = inline_and_pack(sch, work, packings_of(work, candidate["lanes"]))
         for padding in paddings:
             sch.compute_inline(padding)
         sum_in_half(sch, main, candidate)

@@ -78,7 +78,9 @@ class DepthwisePointwise:
         first, second = contractions(sch.mod["main"])
         between = blocks_between(sch, first, second)
         assert between is not None, "the workload was matched when the candidate was made"
-        main, last, paddings = inline_and_pack(sch, second, candidate["columns"])
+        main, last, paddings = inline_and_pack(
+            sch, second, packings_of(second, candidate["columns"])
+        )
         for padding in paddings:
             sch.compute_inline(padding)
         loops = sch.get_loops(main)

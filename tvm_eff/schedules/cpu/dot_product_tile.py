@@ -15,7 +15,7 @@ from tvm.tirx import PrimFunc
 from tvm_eff.schedules import fusion
 from tvm_eff.schedules.analysis import Contraction, contraction, inspect
 from tvm_eff.schedules.cpu import dot_product_shapes, dot_products
-from tvm_eff.schedules.cpu.contraction import bias_decision, start_from_bias
+from tvm_eff.schedules.cpu.contraction import bias_decision, inline_and_pack, start_from_bias
 from tvm_eff.schedules.cpu.convolution import CHANNELS_INNER, CHANNELS_OUTER, Tile, tiles
 from tvm_eff.schedules.cpu.dot_products import DotProduct
 from tvm_eff.schedules.packing import Packing
@@ -71,16 +71,9 @@ class DotProductTile:
         work = contraction(sch.mod["main"])
         assert work is not None, "the workload was matched when the candidate was made"
         work = start_from_bias(sch, work, candidate)
-        main = sch.get_sblock(work.block)
-        paddings = fusion.inline_copies(sch, main)
-        last = fusion.inline_epilogue(sch, main)
         product = dot_products.of_candidate(candidate)
-        for packing in packings_for(work, candidate["columns"], product):
-            copy = sch.cache_read(main, work.weight_read, "global")
-            sch.transform_layout(main, ("read", work.weight_read), packing.index)
-            sch.annotate(copy, "meta_schedule.layout_rewrite_preproc", True)
-        if last is None:
-            last = sch.cache_write(main, 0, "global")
+        packings = packings_for(work, candidate["columns"], product)
+        main, last, paddings = inline_and_pack(sch, work, packings)
         for padding in paddings:
             fusion.schedule_elementwise(sch, padding, target.hardware.lanes)
         _schedule_tile(sch, main, last, work, candidate)

@@ -82,7 +82,7 @@ class FirstLayer:
         work = contraction(sch.mod["main"])
         assert work is not None, "the workload was matched when the candidate was made"
         work = start_from_bias(sch, work, candidate)
-        main, last, paddings = inline_and_pack(sch, work, candidate["columns"])
+        main, last, paddings = inline_and_pack(sch, work, packings_of(work, candidate["columns"]))
         copy = None
         if multiplies_by_lane(target):
             copy = sch.cache_read(main, work.input_read, "global", consumer_blocks=[main])

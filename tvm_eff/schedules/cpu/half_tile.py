@@ -149,7 +149,7 @@ def _step(channels: int) -> int:
 
 def _sum_whole(sch: Schedule, work: Contraction, candidate: Candidate, target: Target) -> None:
     work = start_from_bias(sch, work, candidate)
-    main, last, paddings = inline_and_pack(sch, work, candidate["columns"])
+    main, last, paddings = inline_and_pack(sch, work, packings_of(work, candidate["columns"]))
     for padding in paddings:
         fusion.schedule_elementwise(sch, padding, target.hardware.lanes)
     half_sums.narrow(sch, main)
@@ -159,7 +159,7 @@ def _sum_whole(sch: Schedule, work: Contraction, candidate: Candidate, target: T
 def _sum_blocks(sch: Schedule, work: Contraction, candidate: Candidate, target: Target) -> None:
     main = sch.get_sblock(work.block)
     paddings = fusion.inline_copies(sch, main)
-    pack_weight(sch, main, work, candidate["columns"])
+    pack_weight(sch, main, work, packings_of(work, candidate["columns"]))
     sums = _factor(sch, main, work, candidate)
     total = sch.get_sblock(work.block)
     if candidate.as_dict().get(BIAS_FIRST):

@@ -71,7 +71,7 @@ class PackedPointwise:
         work = contraction(sch.mod["main"])
         assert work is not None, "the workload was matched when the candidate was made"
         work = start_from_bias(sch, work, candidate)
-        main, last, _ = inline_and_pack(sch, work, candidate["columns"])
+        main, last, _ = inline_and_pack(sch, work, packings_of(work, candidate["columns"]))
         packed = _flatten(sch, main, last, work, candidate["rows"])
         rows = sample(sch, [4, 8], candidate["rows"])
         columns = sample(sch, [target.hardware.lanes], candidate["columns"])

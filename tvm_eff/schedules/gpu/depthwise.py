@@ -80,7 +80,7 @@ class GpuDepthwise:
         """Schedule ``main`` as one tile of positions per work-item."""
         work = contraction(sch.mod["main"])
         assert work is not None, "the workload was matched when the candidate was made"
-        main, last, paddings = inline_and_pack(sch, work, candidate["lanes"])
+        main, last, paddings = inline_and_pack(sch, work, packings_of(work, candidate["lanes"]))
         copy = sch.cache_read(main, work.input_read, "local", consumer_blocks=[main])
         for padding in paddings:
             sch.compute_inline(padding)

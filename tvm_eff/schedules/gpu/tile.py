@@ -103,7 +103,7 @@ class GpuTile:
         """Schedule ``main`` as one register tile per work-item."""
         work = contraction(sch.mod["main"])
         assert work is not None, "the workload was matched when the candidate was made"
-        main, last, paddings = inline_and_pack(sch, work, candidate["columns"])
+        main, last, paddings = inline_and_pack(sch, work, packings_of(work, candidate["columns"]))
         if candidate["flat"]:
             copy = _flatten(sch, main, last, work)
         else:
