@@ -78,12 +78,17 @@ def replay(target_names: Sequence[str], model_names: Sequence[str]) -> Hashes:
     with Builder(timeout=300.0) as builder:
         for target_name in target_names:
             target = targets.load(target_name)
-            dtypes = passes.DTYPES if target.gpu is not None else passes.DTYPES[:1]
-            for dtype in dtypes:
+            for dtype in _dtypes(target):
                 key = target_name if dtype == "float32" else f"{target_name} {dtype}"
                 found[key] = _replay_target(imported, target, dtype, builder)
                 print(f"{key}: {_count({key: found[key]})} kernels", file=sys.stderr, flush=True)
     return found
+
+
+def _dtypes(target: Target) -> tuple[str, ...]:
+    """Return what a network of the zoo can be lowered to; one in int8 is quantized first."""
+    has_half = target.gpu is not None or target.float16
+    return ("float32", "float16") if has_half else ("float32",)
 
 
 def _replay_target(

@@ -29,7 +29,7 @@ SLOW = (
     "test_setup_env",
     "test_tiers",
     r"test_compile\.py::test_(?!nothing_is_measured|what_is_wrong|output)",
-    "benchmarks/test_(arm|digits|emulated_script|fuzz|layers|operator_calls|peers|random_networks|rules)",
+    "benchmarks/test_(arm|digits|emulated_script|fuzz|layers|operator_calls|peers|random_networks|replay|rules)",
     "benchmarks/test_tuning",
     r"benchmarks/test_hotloops\.py::test_(a_model_without_records|a_network|cycles_of_layers)",
     r"cli/test_cost_command\.py::test_(cost_as_tables|list_of_models)",
