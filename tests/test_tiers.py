@@ -8,50 +8,60 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from tiers import SLOW, TIMED, WAITING, is_named, may_be_serial
+from tiers import ONE_IN, SLOW, TIMED, WAITING, is_named, may_be_serial
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-# Prints each test as a line, and whether it is fast.
+# Prints each test as a line, after its markers of tiers.
 COLLECT = """
 import pytest
 
 class Printed:
     def pytest_collection_finish(self, session):
         for each in session.items:
-            print("::", each.get_closest_marker("fast") is not None, each.nodeid)
+            marks = {"exhaustive", "fast", "serial"} & {mark.name for mark in each.iter_markers()}
+            print("::", ",".join(sorted(marks)) or "-", each.nodeid)
 
 raise SystemExit(pytest.main(["--collect-only", "-p", "no:cacheprovider"], [Printed()]))
 """
 
 
 @pytest.fixture(scope="module")
-def is_fast() -> dict[str, bool]:
-    """Whether a test is fast, by each test's name."""
+def tiers_of() -> dict[str, set[str]]:
+    """The tiers that a test is in, by each test's name."""
     command = [sys.executable, "-c", COLLECT]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [line.split(" ", 2) for line in done.stdout.splitlines() if line.startswith(":: ")]
-    return {test: fast == "True" for _, fast, test in lines}
+    return {test: set(marks.split(",")) for _, marks, test in lines}
 
 
-@pytest.mark.parametrize("pattern", sorted({*SLOW, *TIMED, *WAITING}))
-def test_pattern_names_something(pattern: str, is_fast: dict[str, bool]) -> None:
-    assert any(is_named(test, [pattern]) for test in is_fast)
+@pytest.mark.parametrize("pattern", sorted({*ONE_IN, *SLOW, *TIMED, *WAITING}))
+def test_pattern_names_something(pattern: str, tiers_of: dict[str, set[str]]) -> None:
+    assert any(is_named(test, [pattern]) for test in tiers_of)
 
 
-def test_files_of_serial_tests_are_read(is_fast: dict[str, bool]) -> None:
-    serial = {test.partition("::")[0] for test in is_fast if is_named(test, TIMED + WAITING)}
-    read = {file for test in is_fast if may_be_serial(file := test.partition("::")[0])}
+def test_files_of_serial_tests_are_read(tiers_of: dict[str, set[str]]) -> None:
+    serial = {test.partition("::")[0] for test in tiers_of if is_named(test, TIMED + WAITING)}
+    read = {file for test in tiers_of if may_be_serial(file := test.partition("::")[0])}
     assert serial <= read
     assert len(read) < 2 * len(serial)
 
 
-def test_fast_tests_enter_every_room(is_fast: dict[str, bool]) -> None:
-    fast = [test for test, is_one in is_fast.items() if is_one]
-    assert 0 < len(fast) < len(is_fast)
-    assert rooms(fast) == rooms(is_fast)
+def test_fast_tests_enter_every_room(tiers_of: dict[str, set[str]]) -> None:
+    fast = [test for test, tiers in tiers_of.items() if "fast" in tiers]
+    assert 0 < len(fast) < len(tiers_of)
+    assert rooms(fast) == rooms(tiers_of)
+
+
+def test_of_every_function_ci_runs_a_case(tiers_of: dict[str, set[str]]) -> None:
+    left_out = {test for test, tiers in tiers_of.items() if "exhaustive" in tiers}
+    assert all(tiers_of[test] == {"exhaustive"} for test in left_out)
+    # A pattern that names many tests of one case each would leave out nothing, and say it does.
+    assert all(any(is_named(test, [pattern]) for test in left_out) for pattern in ONE_IN)
+    run = {test.partition("[")[0] for test in tiers_of.keys() - left_out}
+    assert {test.partition("[")[0] for test in left_out} <= run
 
 
 def rooms(tests: Iterable[str]) -> set[str]:

@@ -8,11 +8,15 @@ pytest -n 2 --dist loadscope -m "not serial"``, then ``python -m pytest -m seria
 
 A test is fast unless it is named here: it takes more than two seconds of a processor, or it is
 one of many of a kind of which some are enough for every change.
+
+``exhaustive`` are cases of tests that have many of one kind. CI runs some of each and leaves these
+out; ``python -m pytest -n 3 --dist loadscope -m exhaustive`` runs them.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 
 import pytest
@@ -95,6 +99,27 @@ WAITING = (
     r"tune/test_session\.py::test_(?!traps)",
 )
 
+ONE_IN = {
+    r"benchmarks/test_arm\.py::test_who_is_told_to_end": 2,
+    r"codegen/test_opencl_source\.py::test_a_family": 3,
+    r"deploy/test_bisect\.py::test_a_wrong_epilogue": 3,
+    r"deploy/test_reproducible\.py::test_every_byte": 2,
+    r"frontend/test_converters\.py::test_generated_calls": 3,
+    r"passes/relax/test_half_precision\.py::test_a_network_computes": 2,
+    r"passes/relax/test_half_precision\.py::test_kernels_of_any_network": 4,
+    r"passes/relax/test_integers\.py::test_operator_is_exact": 2,
+    r"schedules/cpu/test_depthwise_bytes\.py::test_exact_on": 3,
+    r"schedules/cpu/test_depthwise_chain\.py::test_chains_compute_the_same": 3,
+    r"schedules/cpu/test_dot_product_tile\.py::test_candidates_are_exact": 3,
+    r"schedules/cpu/test_dot_products_arm\.py::test_tiles_are_exact": 3,
+    r"schedules/gpu/test_gpu_schedules\.py::test_schedules_are_right": 3,
+    r"schedules/test_schedules_are_right\.py::test_schedules_of": 4,
+    r"schedules/winograd/test_winograd_half\.py::test_(right_on_the_board|the_library)": 2,
+    r"test_networks\.py::test_network": 3,
+    r"tune/test_weight_bound\.py::test_no_choice_within": 2,
+}
+"""Of so many cases of a test, CI runs one; the others are ``exhaustive``."""
+
 
 def is_named(test: str, patterns: Iterable[str]) -> bool:
     """Whether one of the patterns is for a test, ``tests/folder/test_file.py::test``."""
@@ -110,10 +135,15 @@ def may_be_serial(file: str) -> bool:
 
 
 def mark(items: Iterable[pytest.Item]) -> None:
-    """Mark tests as ``fast``, and as ``serial`` and ``timed``."""
+    """Mark tests as ``fast`` or ``exhaustive``, and as ``serial`` and ``timed``."""
+    cases: Counter[str] = Counter()
     for item in items:
         file = item.path.relative_to(item.config.rootpath).as_posix()
         test = file + item.nodeid.partition(".py")[2]
+        function = test.partition("[")[0]
+        if cases[function] % _one_in(function):
+            item.add_marker(pytest.mark.exhaustive)
+        cases[function] += 1
         fixtures = set(getattr(item, "fixturenames", ()))
         if not is_named(test, SLOW) and SLOW_FIXTURES.isdisjoint(fixtures):
             item.add_marker(pytest.mark.fast)
@@ -121,3 +151,7 @@ def mark(items: Iterable[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timed)
         if is_named(test, TIMED + WAITING):
             item.add_marker(pytest.mark.serial)
+
+
+def _one_in(function: str) -> int:
+    return next((count for each, count in ONE_IN.items() if is_named(function, [each])), 1)
