@@ -19,6 +19,8 @@ from tvm_eff.errors import SetupError
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # Where tests run beside each other, PyTorch's threads would burn half of the time waiting.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# A fifth of the time that all files take to be imported; see pytest_collection_finish.
+gc.disable()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -79,6 +81,7 @@ def pytest_collection_finish() -> None:
     It also runs less often: PyTorch's traces are many objects that live as long as a test.
     """
     gc.freeze()
+    gc.enable()
     gc.set_threshold(20_000, 50, 50)
 
 
