@@ -111,7 +111,6 @@ ONE_IN = {
     r"passes/relax/test_half_precision\.py::test_a_network_computes": 2,
     r"passes/relax/test_half_precision\.py::test_kernels_of_any_network": 6,
     r"passes/relax/test_integers\.py::test_operator_is_exact": 2,
-    r"passes/relax/test_long_sums\.py::test_as_near": 3,
     r"schedules/cpu/test_depthwise_bytes\.py::test_exact_on": 3,
     r"schedules/cpu/test_depthwise_chain\.py::test_chains_compute_the_same": 3,
     r"schedules/cpu/test_dot_product_tile\.py::test_candidates_are_exact": 3,
