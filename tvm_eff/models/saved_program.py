@@ -12,6 +12,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ _PAYLOADS = {
 # Names of tensors, weights, arguments and versions, which are part of the code that torch
 # generates from a graph; nothing of this can be more than a name there.
 _NAME = re.compile(r"[A-Za-z0-9_.:+]*")
+# Others' operators, which are known to PyTorch once these are imported.
+_PACKAGES = ("torchao", "torchvision")
 _OPERATOR = re.compile(
     r"torch\.ops\.(aten|prims|quantized_decomposed|torchao|torchvision)\.\w+(\.\w+)?"
     r"|torch\.ops\.higher_order\.(wrap_with_set_grad_enabled|wrap_with_autocast)"
@@ -39,6 +42,7 @@ _OPERATOR = re.compile(
 )
 # They read or write files, or run what they are given.
 _NO_OPERATORS = re.compile(r"torch\.ops\.aten\.(from_file|_?print|save|Size|import)\b.*")
+_INNER_TENSOR = "torch.ops.export.access_subclass_inner_tensor.default"
 _TREES = {None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict"}
 # What torch prints, or takes for the value of a string argument.
 _TEXTS = {"metadata", "as_string", "as_strings"}
@@ -81,8 +85,10 @@ def _harmless(path: Path) -> io.BytesIO:
     names = set(reader.get_file_names())
     if any(name.startswith(constants.AOTINDUCTOR_DIR) for name in names):
         raise _RefusedError("holds compiled code, which is not read; save the program alone")
-    program = json.loads(reader.read_bytes(_MODEL_FILE))
+    content = reader.read_bytes(_MODEL_FILE)
+    program = json.loads(content)
     _require_harmless(program)
+    _register_operators(content)
     program["guards_code"] = []
     copy = io.BytesIO()
     with PT2ArchiveWriter(copy) as writer:
@@ -94,6 +100,20 @@ def _harmless(path: Path) -> io.BytesIO:
         writer.write_bytes(_SAMPLE_INPUTS, _pickled(((), {})))
     copy.seek(0)
     return copy
+
+
+def _register_operators(program: bytes) -> None:
+    """Import the packages that have operators which a program calls."""
+    for package in _PACKAGES:
+        if f'"torch.ops.{package}.'.encode() not in program:
+            continue
+        try:
+            import_module(package)
+        except Exception as error:  # of a package for another PyTorch, too
+            raise _RefusedError(
+                f"calls operators of {package}, which cannot be imported ({error}); install it, "
+                "or export the model without them"
+            ) from error
 
 
 def _zeros(program: torch.export.ExportedProgram) -> tuple[Any, Any]:
@@ -177,6 +197,12 @@ def _require_harmless(part: Any, key: str = "") -> None:
 
 def _require_harmless_text(text: str, key: str) -> None:
     if key in ("target", "as_operator"):
+        if text == _INNER_TENSOR:
+            raise _RefusedError(
+                "has weights of a class of their own, as torchao's quantize_ makes: no plain "
+                "tensors; save the network as it was before that, and give --dtype int8 and "
+                "--calibrate, or save what PT2E's convert_pt2e returns"
+            )
         if not _OPERATOR.fullmatch(text) or _NO_OPERATORS.fullmatch(text):
             raise _RefusedError(
                 f"calls {text[:100]!r}, which is no operator on tensors; export the model without"

@@ -21,7 +21,7 @@ from tvm_eff.models import registry
 from tvm_eff.models.network import Network
 from tvm_eff.models.program import first_line, location_of, quiet
 from tvm_eff.models.saved_program import load_program
-from tvm_eff.models.weights import load_weights, require_finite
+from tvm_eff.models.weights import load_weights, require_finite, require_plain
 from tvm_eff.paths import short
 from tvm_eff.tensors import TensorSpec
 
@@ -99,6 +99,7 @@ def load(
         assert isinstance(network.module, nn.Module), "saved programs are refused above"
         load_weights(network.module, Path(weights))
     _require_possible(network)
+    require_plain(network.module, network.name)
     require_finite(network.module, network.name)
     return network
 
@@ -144,6 +145,7 @@ def of_module(
         load_weights(module, Path(weights))
     network = Network(called, module, taken)
     _require_possible(network)
+    require_plain(module, called)
     require_finite(module, called)
     return network
 
@@ -154,8 +156,9 @@ def of_program(exported: torch.export.ExportedProgram, name: str) -> Network:
     Raises
     ------
     ModelError
-        It takes something other than tensors of fixed shapes.
+        It takes something other than tensors of fixed shapes, or a weight is no plain tensor.
     """
+    require_plain(exported, name)
     return Network(_file_name(name), exported, _program_inputs(exported, name))
 
 

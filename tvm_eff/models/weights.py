@@ -10,6 +10,7 @@ from typing import Any
 import safetensors.torch
 import torch
 from torch import nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from tvm_eff.errors import ModelError
 from tvm_eff.paths import open_regular
@@ -48,6 +49,31 @@ def load_weights(module: nn.Module, path: Path) -> None:
             + _listed("of another shape", misshapen)
         )
     module.load_state_dict(state)
+
+
+def require_plain(module: nn.Module | torch.export.ExportedProgram, where: str) -> None:
+    """Check that all weights are plain tensors.
+
+    Raises
+    ------
+    ModelError
+        A weight is of a class of its own, as torchao's ``quantize_`` makes for weights of four
+        bits or with a scale for each group, or is packed for PyTorch's own quantized kernels;
+        the message names it.
+    """
+    state = module.state_dict() if isinstance(module, nn.Module) else module.state_dict
+    for name, value in state.items():
+        kind = type(value).__name__
+        if is_traceable_wrapper_subclass(value):
+            trouble = f"is of the class {kind}, as torchao's quantize_ makes: no plain tensor"
+        elif name.endswith("_packed_params"):
+            trouble = "is packed for PyTorch's own quantized kernels (torch.ao.quantization)"
+        else:
+            continue
+        raise ModelError(
+            f"the weight '{name}' of {where} {trouble}; give the network as it was before that, "
+            "with --dtype int8 and --calibrate, or as PT2E's convert_pt2e returns it"
+        )
 
 
 def require_finite(module: nn.Module | torch.export.ExportedProgram, where: str) -> None:
