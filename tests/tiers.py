@@ -9,8 +9,9 @@ pytest -n 2 --dist loadscope -m "not serial"``, then ``python -m pytest -m seria
 A test is fast unless it is named here: it takes more than two seconds of a processor, or it is
 one of many of a kind of which some are enough for every change.
 
-``exhaustive`` are cases of tests that have many of one kind. CI runs some of each and leaves these
-out; ``python -m pytest -n 3 --dist loadscope -m exhaustive`` runs them.
+``exhaustive`` are cases of tests that have many of one kind, and scripts that try many things by
+chance. CI runs some of each kind and leaves these out; ``python -m pytest -n 3 --dist loadscope -m
+exhaustive`` runs them.
 """
 
 from __future__ import annotations
@@ -100,28 +101,44 @@ WAITING = (
 )
 
 ONE_IN = {
-    r"benchmarks/test_arm\.py::test_who_is_told_to_end": 2,
     r"codegen/test_opencl_source\.py::test_a_family": 3,
     r"deploy/test_arena\.py::test_no_arena_of_a_network": 3,
     r"deploy/test_bisect\.py::test_a_corrupted_constant": 2,
     r"deploy/test_bisect\.py::test_a_wrong_epilogue": 3,
+    r"deploy/test_reproducible\.py::test_a_date_that_is_none": 2,
     r"deploy/test_reproducible\.py::test_every_byte": 2,
     r"frontend/test_converters\.py::test_generated_calls": 3,
     r"frontend/test_right_on_all_inputs\.py::test_right": 2,
-    r"passes/relax/test_half_precision\.py::test_a_network_computes": 2,
+    r"passes/relax/test_half_precision\.py::test_a_family_has_no_kernel_more": 2,
+    r"passes/relax/test_half_precision\.py::test_a_network_computes": 3,
     r"passes/relax/test_half_precision\.py::test_kernels_of_any_network": 6,
     r"passes/relax/test_integers\.py::test_operator_is_exact": 2,
     r"schedules/cpu/test_depthwise_bytes\.py::test_exact_on": 3,
-    r"schedules/cpu/test_depthwise_chain\.py::test_chains_compute_the_same": 3,
+    r"schedules/cpu/test_depthwise_chain\.py::test_chains_compute_the_same": 6,
     r"schedules/cpu/test_dot_product_tile\.py::test_candidates_are_exact": 3,
     r"schedules/cpu/test_dot_products_arm\.py::test_tiles_are_exact": 3,
-    r"schedules/gpu/test_gpu_schedules\.py::test_schedules_are_right": 3,
-    r"schedules/test_schedules_are_right\.py::test_schedules_of": 4,
-    r"schedules/winograd/test_winograd_half\.py::test_(right_on_the_board|the_library)": 2,
-    r"test_networks\.py::test_network": 4,
+    r"schedules/cpu/test_half_tile\.py::test_right_on_the_board": 3,
+    r"schedules/gpu/test_gpu_schedules\.py::test_schedules_are_right": 6,
+    r"schedules/strassen/test_strassen\.py::test_row_blocks": 3,
+    r"schedules/test_arm_rules\.py::test_they_compute_the_same": 3,
+    r"schedules/test_metaschedule\.py::test_a_seed": 2,
+    r"schedules/test_schedules_are_right\.py::test_schedules_of": 8,
+    r"schedules/test_schedules_on_boards\.py::test_schedules_are_right": 3,
+    r"schedules/winograd/test_winograd_half\.py::test_(right_on_the_board|the_library)": 3,
+    r"test_compile_in_a_script\.py::test_script_without": 2,
+    r"test_networks\.py::test_network": 6,
     r"tune/test_weight_bound\.py::test_no_choice_within": 2,
 }
 """Of so many cases of a test, CI runs one; the others are ``exhaustive``."""
+
+EXHAUSTIVE = (
+    r"benchmarks/test_arm\.py::test_who_is_told_to_end",
+    r"benchmarks/test_fuzz\.py::test_mutations",
+    r"benchmarks/test_hotloops\.py::test_(a_network_s_loops|cycles_of_layers)",
+    r"benchmarks/test_operator_calls\.py::test_some_calls",
+    r"benchmarks/test_random_networks\.py::test_some_networks",
+)
+"""Scripts that try or measure for as long as one likes; that they see what is wrong is for CI."""
 
 
 def is_named(test: str, patterns: Iterable[str]) -> bool:
@@ -144,7 +161,7 @@ def mark(items: Iterable[pytest.Item]) -> None:
         file = item.path.relative_to(item.config.rootpath).as_posix()
         test = file + item.nodeid.partition(".py")[2]
         function = test.partition("[")[0]
-        if cases[function] % _one_in(function):
+        if cases[function] % _one_in(function) or is_named(function, EXHAUSTIVE):
             item.add_marker(pytest.mark.exhaustive)
         cases[function] += 1
         fixtures = set(getattr(item, "fixturenames", ()))
