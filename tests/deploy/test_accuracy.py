@@ -120,6 +120,21 @@ def test_half_precision_has_more_of_a_channel() -> None:
         compare([half], case(exact), 1.0, "it", dtype="float16")
 
 
+@pytest.mark.parametrize("left", [0, 1, 12, 40])
+def test_half_precision_of_a_channel_that_is_nearly_always_cut_off(left: int) -> None:
+    """A difference of sums of 100 is off by their rounding, however few values a ReLU leaves."""
+    exact = np.random.default_rng(5).standard_normal((1, 3, 8, 8))
+    exact[:, 1] = 0
+    exact[0, 1].flat[:left] = np.linspace(1e-3, 2e-3, left)
+    half = exact.astype("float32")
+    half[0, 1].flat[3] += 1e-3
+    if left < 16:
+        assert compare([half], case(exact), 8e-3, "it", dtype="float16") < 1e-3
+        return
+    with pytest.raises(ValidationError, match="channel 1"):
+        compare([half], case(exact), 8e-3, "it", dtype="float16")
+
+
 def test_pytorchs_own_error() -> None:
     module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 5)).eval()
     program = trace(Network("net", module, (TensorSpec((1, 3, 8, 8), "float32"),)))

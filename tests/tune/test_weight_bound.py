@@ -129,8 +129,14 @@ def test_where_only_transformed_ones_were_measured(tasks: list[Task], tmp_path: 
 
 def test_where_nothing_was_measured(tasks: list[Task], tmp_path: Path) -> None:
     store = store_of(tmp_path)
-    fastest = results_of(tasks, store)
-    assert tune.within_bound(fastest, store, HOST, 0) == fastest
+    first = results_of(tasks, store)
+    added = tune.added_bytes(first)
+    assert added > 0
+    assert tune.within_bound(first, store, HOST, added) == first
+    plain = tune.within_bound(first, store, HOST, 0)
+    assert plain is not None
+    assert tune.added_bytes(plain) == 0
+    assert schedules.UNSCHEDULED not in {each.candidate for each in plain}
 
 
 def test_a_few_plain_ones_are_measured_where_others_are_known_to_win(

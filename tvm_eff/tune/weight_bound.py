@@ -64,7 +64,8 @@ def within_bound(
     list of TaskResult or None
         In the same order, at the least cost in all; None if that is not possible.
     """
-    groups = [_options(each, records, target) for each in results]
+    rate = _rate(results)
+    groups = [_options(each, records, target, rate) for each in results]
     chosen = _cheapest(groups, most)
     if chosen is None:
         return None
@@ -81,14 +82,14 @@ def within_bound(
     ]
 
 
-def _options(result: TaskResult, records: RecordStore, target: Target) -> list[_Option]:
+def _options(
+    result: TaskResult, records: RecordStore, target: Target, rate: float
+) -> list[_Option]:
     """The candidates of a kernel that are worth choosing: none is slower and larger."""
     task = result.task
+    value = result.value if math.isfinite(result.value) else rate * task.operations
     best = _Option(
-        result.candidate,
-        result.best,
-        _finite(result.value) * task.calls,
-        _added(task, result.candidate),
+        result.candidate, result.best, value * task.calls, _added(task, result.candidate)
     )
     if best.added <= 0:
         return [best]
@@ -171,6 +172,8 @@ def _added(task: Task, candidate: Candidate) -> int:
     return task.calls * schedules.added_weight_bytes(task.func, candidate)
 
 
-def _finite(value: float) -> float:
-    """A cost; a kernel that nobody measured weighs nothing."""
-    return value if math.isfinite(value) else 0.0
+def _rate(results: Sequence[TaskResult]) -> float:
+    """What an operation takes in the kernels that were measured, for those that were not."""
+    measured = [each for each in results if math.isfinite(each.value)]
+    operations = sum(each.task.operations for each in measured)
+    return sum(each.value for each in measured) / operations if operations else 1.0

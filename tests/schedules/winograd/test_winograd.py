@@ -58,6 +58,34 @@ def rules(task: Task) -> set[str]:
     return {candidate.rule for candidate in schedules.candidates(task.func, HOST)}
 
 
+WIDE = nn.Conv2d(16, 32, 3, padding=1)
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "rule"),
+    [
+        (WIDE, (1, 16, 28, 28), "winograd"),
+        (nn.Sequential(WIDE, nn.ReLU()), (2, 16, 13, 13), "winograd"),
+        (nn.Conv2d(16, 32, 5, stride=2, padding=2), (1, 16, 28, 28), "winograd"),
+        (nn.Conv2d(3, 32, 3, padding=1), (1, 3, 28, 28), "register_tile"),
+        (nn.Conv2d(16, 4, 3, padding=1), (1, 16, 28, 28), "register_tile"),
+        # Tiles of 4 x 4 and of 2 x 2 are cut off to a single output.
+        (WIDE, (1, 16, 1, 1), "register_tile"),
+    ],
+    ids=["3x3", "batch", "5x5", "image", "few_outputs", "one_place"],
+)
+@pytest.mark.parametrize("name", ["host", "rasp4"])
+def test_it_comes_first_where_it_gains_most(
+    model: nn.Module, shape: tuple[int, ...], rule: str, name: str
+) -> None:
+    found = tasks_of(model, shape, target=targets.load(name))
+    task = next(task for task in found if analysis.contraction(task.func))
+    candidates = schedules.candidates(task.func, targets.load(name))
+    assert candidates[0].rule == rule
+    assert {"winograd", "register_tile"} <= {each.rule for each in candidates[:3]}
+    assert len(set(candidates)) == len(candidates)
+
+
 ALL = [Filter(2, 3), Filter(4, 3), Filter(3, 4), Filter(5, 2), Filter(2, 5)]
 
 

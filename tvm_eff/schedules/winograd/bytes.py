@@ -60,6 +60,11 @@ class WinogradBytes:
         )
         return [Candidate.of(self.name, each.decisions()) for each in found]
 
+    def gains_most(self, func: PrimFunc) -> bool:
+        """Whether its first candidate may be expected to be better than any other rule's."""
+        work = _match(func)
+        return work is not None and work.gains_most
+
     def alternatives(self, func: PrimFunc) -> list[Alternative]:
         """Return the equivalent function, if the rule matches."""
         work = _match(func)

@@ -23,6 +23,12 @@ MAX_STRIDE = 2
 MAX_PRODUCT_RATIO = 0.5
 """Relative to direct convolution; above it, the transforms outweigh the savings."""
 
+LEAST_CHANNELS = 8
+"""Input and output channels with which the algorithm is known to gain most."""
+
+MAX_RATIO_OF_TILES = 2 / 3
+"""As :data:`MAX_PRODUCT_RATIO`, counting tiles that are cut off, where it is known to gain most."""
+
 FILTERS_IN_HALF = (Filter(2, 3),)
 """Where values are float16: its transforms add and subtract, and round little. Those of a tile of
 6 x 6 inputs enlarge what was rounded: even exact sums are then off by more than is allowed."""
@@ -78,6 +84,22 @@ class Convolution:
     def filters(self) -> list[Filter]:
         """The filters with few enough multiplications."""
         return _filters(self.kernel, self.stride, self.dtype)
+
+    @property
+    def gains_most(self) -> bool:
+        """Whether no other algorithm may be expected to take as few instructions.
+
+        The transforms are of each channel, to and from, and the last tiles may be cut off.
+        """
+        _, height, width, channels = (int(n) for n in self.result.shape)
+        if min(channels, int(self.source.shape[3])) < LEAST_CHANNELS:
+            return False
+        direct = self.kernel**2 * height * width
+        return any(
+            MAX_RATIO_OF_TILES * direct
+            >= (each.size * self.stride) ** 2 * -(-height // each.tile) * -(-width // each.tile)
+            for each in self.filters
+        )
 
     def filtering(self, tile: int) -> Filter:
         """Return the filter of tiles of `tile` x `tile` outputs."""

@@ -78,6 +78,11 @@ class Winograd:
         found = divisions(work, target, register_tiles)
         return [Candidate.of(self.name, each.decisions()) for each in found]
 
+    def gains_most(self, func: PrimFunc) -> bool:
+        """Whether its first candidate may be expected to be better than any other rule's."""
+        work = match(func, self.dtype)
+        return work is not None and work.gains_most
+
     def alternatives(self, func: PrimFunc) -> list[Alternative]:
         """Return the equivalent function of each output tile size, if the rule matches."""
         work = match(func, self.dtype)
