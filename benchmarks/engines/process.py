@@ -49,11 +49,13 @@ class EngineProcess:
         self._log = log
         threads = str(job.threads)
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TVM_NUM_THREADS")
+        # Engines keep statistics and settings in the user's home.
+        own = {"HF_HUB_OFFLINE": "1", "HOME": str(log.parent.resolve())}
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
                 [python, "-m", "engines.worker", action],
                 cwd=BENCHMARKS,
-                env=os.environ | dict.fromkeys(names, threads) | {"HF_HUB_OFFLINE": "1"},
+                env=os.environ | dict.fromkeys(names, threads) | own,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

@@ -85,8 +85,8 @@ EXTRA_RULES_IN_HALF: tuple[Rule, ...] = (
 LEADING = (WINOGRAD, WINOGRAD_HALF, WINOGRAD_BYTES)
 """Extra rules whose first candidate is the most promising of all where they gain most.
 
-Of the zoo's kernels that have one, direct candidates take 1.6 to 3.3 times as long on hosts and
-twice as many instructions on an emulated Cortex-A72."""
+Direct candidates take 1.5 to 3 times as many instructions on emulated boards, as
+benchmarks/rules.py counts them."""
 
 UNSCHEDULED = Candidate("unscheduled", ())
 """The function as imported: the baseline of every schedule, and the last resort.

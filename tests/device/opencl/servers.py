@@ -24,7 +24,14 @@ def tvm_server(folder: Path, variables: Mapping[str, str], *, plugin: bool = Tru
     command += ["--load-library", str(opencl.build())] if plugin else []
     with subprocess.Popen(
         command,
-        env={**os.environ, **environment("pocl"), **variables, "TVM_USE_RUNTIME_LIB": "1"},
+        # It is killed, and leaves a folder of what it was sent.
+        env={
+            **os.environ,
+            **environment("pocl"),
+            **variables,
+            "TVM_USE_RUNTIME_LIB": "1",
+            "TMPDIR": str(folder),
+        },
         cwd=folder,
         start_new_session=True,
         stdout=subprocess.PIPE,
